@@ -1,0 +1,77 @@
+//! What a gateway process is told: one file without secrets, and the secrets apart from it.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use zeroize::Zeroizing;
+
+use crate::{host::HostName, policy::Policy, secret::SecretRef};
+
+/// The file that `bot-bottle gateway --config FILE` reads. It holds no secret.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayConfig {
+    /// Name of the run, for logs and receipts.
+    pub name: String,
+    /// Where clients are accepted. May be empty where listeners are handed over by descriptor.
+    #[serde(default)]
+    pub listen: Vec<SocketAddr>,
+    /// What may be reached.
+    pub policy: Policy,
+    /// The gateway's own way out.
+    #[serde(default)]
+    pub upstream: UpstreamConfig,
+    /// Where receipts are appended.
+    pub receipts: PathBuf,
+    /// Where the certificate of the bottle's CA is written as PEM, for a gateway that runs alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_certificate: Option<PathBuf>,
+}
+
+/// The gateway's own way out (`egress` in `settings.yml`).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamConfig {
+    /// Names with a fixed address and optionally a fixed port; the only way to an address that is not public.
+    #[serde(default)]
+    pub resolve: BTreeMap<HostName, FixedAddress>,
+    /// PEM files with certificate authorities that are trusted besides the system's roots.
+    #[serde(default)]
+    pub extra_ca: Vec<PathBuf>,
+}
+
+/// An address that the operator fixed for a name, like curl's `--resolve`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FixedAddress {
+    /// Where to dial.
+    pub address: std::net::IpAddr,
+    /// Dialled instead of the port of the request, if given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+}
+
+/// What the gateway's process writes, as one JSON line, once it serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayReady {
+    /// The certificate of the bottle's CA, PEM.
+    pub ca_certificate: String,
+    /// Its SHA-256 fingerprint, as colon-separated upper-case hex.
+    pub ca_fingerprint: String,
+}
+
+/// What the launcher sends a gateway process over its control socket, together with the listening sockets as
+/// descriptors (SCM_RIGHTS): a length of four bytes, little endian, and this as JSON. The gateway answers
+/// with [`GatewayReady`] on one line. The end of the socket is the end of the gateway.
+#[derive(Default, Serialize, Deserialize)]
+pub struct GatewayStart {
+    /// The value behind each reference that a route names.
+    pub secrets: BTreeMap<SecretRef, Zeroizing<String>>,
+}
+
+impl std::fmt::Debug for GatewayStart {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.secrets.keys()).finish()
+    }
+}

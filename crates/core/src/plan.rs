@@ -1,0 +1,87 @@
+//! Everything that a launch will do, as data, with no secret in it.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    bottle::{BackendName, EnvEntry, GitUser},
+    gateway_config::UpstreamConfig,
+    identity::Identity,
+    limits::Limits,
+    policy::Policy,
+    provider::{GuestFile, GuestPaths},
+    secret::SecretRef,
+};
+
+mod build;
+mod environment;
+mod unenforced;
+
+pub use build::{PlanError, PlanInput, plan_agent, plan_command};
+pub use environment::trust_environment;
+pub use unenforced::{Unenforced, unenforced};
+
+/// Where the gateway's proxy listens inside every bottle.
+pub const PROXY_ADDRESS: &str = "127.0.0.1:3128";
+
+/// Everything that a launch will do. Serialisable; `--dry-run --json` prints it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BottlePlan {
+    /// Name of the run.
+    pub identity: Identity,
+    /// How the plan becomes a running bottle.
+    pub backend: BackendName,
+    /// The bottles that were folded; empty for a bottle without a manifest.
+    pub bottle_names: Vec<String>,
+    /// The provider's name; `None` for a bare command.
+    pub provider: Option<String>,
+    /// What runs.
+    pub program: Program,
+    /// Places inside the bottle.
+    pub guest: GuestPaths,
+    /// The agent's whole environment, where each value comes from.
+    pub env: BTreeMap<String, EnvEntry>,
+    /// Names in `env` that the preflight does not show.
+    pub hidden_env_names: Vec<String>,
+    /// Files that are written before the program starts.
+    pub files: Vec<GuestFile>,
+    /// Folders that are made before the program starts.
+    pub directories: Vec<PathBuf>,
+    /// Folders of the host that are copied in.
+    pub copies: Vec<HostCopy>,
+    /// The operator's folder that the agent works on, as a copy; `None`: an empty one.
+    pub workspace: Option<PathBuf>,
+    /// Names of the skills, for the preflight.
+    pub skills: Vec<String>,
+    /// Who commits, with provenance.
+    pub git_user: GitUser,
+    /// What may be reached.
+    pub policy: Policy,
+    /// The gateway's own way out.
+    pub upstream: UpstreamConfig,
+    /// What the gateway has to be given.
+    pub secrets: Vec<SecretRef>,
+    /// What may be used.
+    pub limits: Limits,
+    /// What the operator should know: routes that a provider's own replaced, say.
+    pub notes: Vec<String>,
+}
+
+/// What runs in the bottle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// Program and arguments. The program is a name that is looked up in the bottle's `PATH`, or a path in it.
+    pub command: Vec<String>,
+    /// The agent program that has to be found on the host and mounted; `None` for a command of the bottle itself.
+    pub agent_program: Option<String>,
+}
+
+/// A folder of the host that is copied into the bottle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostCopy {
+    /// On the host, absolute.
+    pub source: PathBuf,
+    /// In the bottle, absolute.
+    pub target: PathBuf,
+}

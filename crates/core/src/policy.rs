@@ -1,0 +1,221 @@
+//! What a bottle may reach, and the decision on one request.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    decision::{Decision, Reason, Source, Verdict},
+    host::{Host, HostName, HostPattern},
+    secret::SecretRef,
+};
+
+mod matching;
+mod path;
+
+pub use matching::{HeaderMatch, PathMatch, RequestMatch, TextMatch, TextMatchError};
+
+/// Every route of a bottle. What no route allows is refused; no route allows nothing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Policy {
+    /// At most one per host pattern.
+    pub routes: Vec<Route>,
+}
+
+/// A host that may be reached, with what may be asked of it and which credential is injected.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Route {
+    /// The host, or what lies below one.
+    pub host: HostPattern,
+    /// TCP ports.
+    pub ports: BTreeSet<u16>,
+    /// What is injected as `Authorization`, after every check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<RouteAuth>,
+    /// At least one has to be for the request; none at all means everything on the host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub matches: Vec<RequestMatch>,
+    /// Whether the gateway looks inside.
+    #[serde(default)]
+    pub tls: RouteTls,
+    /// Whether git may fetch from this host over HTTPS. Push is never allowed here.
+    #[serde(default)]
+    pub git_fetch: bool,
+    /// What is done about content.
+    #[serde(default)]
+    pub content: ContentRules,
+    /// Who brought the route.
+    pub owner: RouteOwner,
+}
+
+/// A credential that the gateway injects: `Authorization: <scheme> <value of token_ref>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteAuth {
+    /// `Bearer`, `token`, `Basic`: an RFC 9110 authentication scheme.
+    pub scheme: String,
+    /// Names the secret.
+    pub token_ref: SecretRef,
+}
+
+/// Whether the gateway looks inside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RouteTls {
+    /// TLS ends at the gateway, which checks every request.
+    #[default]
+    Intercept,
+    /// A tunnel that is checked by server name alone.
+    Splice,
+}
+
+/// Who brought a route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RouteOwner {
+    /// The operator's manifest.
+    Manifest,
+    /// A provider's plan, by the provider's name. Such a route owns its host outright.
+    Provider(String),
+}
+
+/// What is done about content on a route (`dlp` and `pipelock` of the manifest).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContentRules {
+    /// Content is not pattern-scanned; the host gate, known secrets and canaries still hold.
+    #[serde(default)]
+    pub tls_passthrough: bool,
+    /// Detectors for requests: `None` is the default set, an empty set is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outbound: Option<BTreeSet<OutboundDetector>>,
+    /// Detectors for responses: `None` is the default set, an empty set is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inbound: Option<BTreeSet<InboundDetector>>,
+    /// What a finding in a request leads to; `None` is the default of the route's owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_match: Option<OnMatch>,
+}
+
+/// What looks for secrets in requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutboundDetector {
+    /// Formats of vendors' tokens.
+    TokenPatterns,
+    /// The values that the gateway holds, and canaries.
+    KnownSecrets,
+    /// Strings of high entropy.
+    Entropy,
+}
+
+/// What looks for attacks in responses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InboundDetector {
+    /// Instruction overrides and solicitation of credentials.
+    NaiveInjectionDetection,
+}
+
+/// What a finding in a request leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnMatch {
+    /// Refuse.
+    Block,
+    /// Replace the finding, scan again, refuse if it is still there.
+    Redact,
+    /// Hold until the operator decides.
+    Supervise,
+}
+
+/// What the policy looks at in a request.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestFacts<'a> {
+    /// Where to, normalised.
+    pub host: &'a Host,
+    /// TCP port.
+    pub port: u16,
+    /// Whether the request would travel encrypted to the upstream.
+    pub encrypted: bool,
+    /// Method, as sent.
+    pub method: &'a str,
+    /// Path as sent, without the query.
+    pub path: &'a str,
+    /// Query as sent, without the `?`.
+    pub query: Option<&'a str>,
+    /// Headers as name and value, as sent.
+    pub headers: &'a dyn Headers,
+}
+
+/// The headers of a request, whatever library holds them.
+pub trait Headers: std::fmt::Debug {
+    /// Calls `visit` with each value of the header, whose name is given in lower case.
+    fn each_value(&self, name: &str, visit: &mut dyn FnMut(&[u8]));
+}
+
+impl Policy {
+    /// The route for a name: an exact one before a wildcard, a longer wildcard before a shorter one.
+    #[must_use]
+    pub fn route_for(&self, name: &HostName) -> Option<&Route> {
+        self.routes.iter().filter(|route| route.host.matches(name)).max_by_key(|route| match &route.host {
+            HostPattern::Exact(_) => usize::MAX,
+            HostPattern::Below(parent) => parent.as_str().len(),
+        })
+    }
+
+    /// Whether a connection may be opened at all, before a request is seen.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn decide_destination(&self, host: &Host, port: u16) -> Result<&Route, Decision> {
+        let refuse = |reason| Decision::refuse(reason, Source::Policy);
+        let name = host.name().ok_or_else(|| refuse(Reason::AddressLiteral))?;
+        let route = self.route_for(name).ok_or_else(|| refuse(Reason::NoRoute))?;
+        if !route.ports.contains(&port) {
+            return Err(refuse(Reason::PortNotAllowed).on(&route.host));
+        }
+        Ok(route)
+    }
+
+    /// Decides one request. The first rule that refuses gives the reason.
+    #[must_use]
+    pub fn decide(&self, request: &RequestFacts<'_>) -> Decision {
+        let route = match self.decide_destination(request.host, request.port) {
+            Ok(route) => route,
+            Err(refusal) => return refusal,
+        };
+        match route.refusal_of(request) {
+            Some(reason) => Decision::refuse(reason, Source::Policy).on(&route.host),
+            None => Decision {
+                verdict: Verdict::Allow,
+                reason: Reason::Allowed,
+                source: Source::Policy,
+                route: Some(route.host.clone()),
+            },
+        }
+    }
+}
+
+impl Route {
+    /// The ports of a route that names none.
+    pub const DEFAULT_PORTS: [u16; 2] = [80, 443];
+
+    fn refusal_of(&self, request: &RequestFacts<'_>) -> Option<Reason> {
+        if self.auth.is_some() && !request.encrypted {
+            return Some(Reason::CleartextCredential);
+        }
+        let Some(path) = path::canonical(request.path) else {
+            return Some(Reason::PathNotCanonical);
+        };
+        match path::git_service(&path, request.query) {
+            Some(path::GitService::ReceivePack) => return Some(Reason::GitPush),
+            Some(path::GitService::UploadPack) if !self.git_fetch => return Some(Reason::GitFetch),
+            Some(path::GitService::UploadPack) | None => {}
+        }
+        let allowed =
+            self.matches.is_empty() || self.matches.iter().any(|entry| entry.is_for(&path, request));
+        (!allowed).then_some(Reason::NoMatch)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+use super::*;
+
+#[derive(Debug)]
+struct List<'a>(&'a [(&'a str, &'a str)]);
+
+impl Headers for List<'_> {
+    fn each_value(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        for (_, value) in self.0.iter().filter(|(header, _)| header.eq_ignore_ascii_case(name)) {
+            visit(value.as_bytes());
+        }
+    }
+}
+
+fn route(json: serde_json::Value) -> Route {
+    let mut whole = serde_json::json!({"host": "api.example.org", "ports": [443, 80], "owner": "manifest"});
+    for (key, value) in json.as_object().expect("an object") {
+        whole[key] = value.clone();
+    }
+    serde_json::from_value(whole).expect("a route")
+}
+
+fn decide_with(policy: &Policy, url: &str, method: &str, headers: &[(&str, &str)]) -> Decision {
+    let (scheme, rest) = url.split_once("://").expect("a scheme");
+    let (authority, target) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let (host, port) = authority
+        .split_once('@')
+        .map_or((authority, 443), |(host, port)| (host, port.parse().expect("a port")));
+    policy.decide(&RequestFacts {
+        host: &Host::parse(host).expect("a host"),
+        port,
+        encrypted: scheme == "https",
+        method,
+        path,
+        query,
+        headers: &List(headers),
+    })
+}
+
+fn reason(policy: &Policy, url: &str) -> Reason {
+    decide_with(policy, url, "GET", &[]).reason
+}
+
+#[test]
+fn an_empty_policy_allows_nothing() {
+    assert_eq!(reason(&Policy::default(), "https://example.org/"), Reason::NoRoute);
+}
+
+#[test]
+fn a_route_is_for_its_host_and_ports_alone() {
+    let policy = Policy { routes: vec![route(serde_json::json!({"ports": [443]}))] };
+    assert_eq!(reason(&policy, "https://API.example.org./x"), Reason::Allowed);
+    assert_eq!(reason(&policy, "https://api.example.org@8443/x"), Reason::PortNotAllowed);
+    assert_eq!(reason(&policy, "https://example.org/x"), Reason::NoRoute);
+    assert_eq!(reason(&policy, "https://10.0.0.1/x"), Reason::AddressLiteral);
+}
+
+#[test]
+fn the_most_specific_route_decides_alone() {
+    let policy = Policy {
+        routes: vec![
+            route(serde_json::json!({"host": "*.example.org"})),
+            route(serde_json::json!({"host": "a.example.org", "matches": [{"methods": ["POST"]}]})),
+        ],
+    };
+    assert_eq!(reason(&policy, "https://a.example.org/"), Reason::NoMatch);
+    assert_eq!(reason(&policy, "https://b.example.org/"), Reason::Allowed);
+}
+
+#[test]
+fn entries_are_alternatives_and_their_fields_are_not() {
+    let policy = Policy {
+        routes: vec![route(serde_json::json!({"matches": [
+            {"paths": [{"type": "prefix", "value": "/repos/"}], "methods": ["GET"]},
+            {"paths": [{"type": "exact", "value": "/x"}, {"type": "regex", "value": "/y[0-9]+|/z"}]},
+            {"headers": [{"name": "x-kind", "type": "exact", "value": "a"}]},
+        ]}))],
+    };
+    for (url, expected) in [
+        ("https://api.example.org/repos/a/b", Reason::Allowed),
+        ("https://api.example.org/repos", Reason::Allowed),
+        ("https://api.example.org/reposx", Reason::NoMatch),
+        ("https://api.example.org/%72epos/a", Reason::Allowed),
+        ("https://api.example.org/x", Reason::Allowed),
+        ("https://api.example.org/x/", Reason::NoMatch),
+        ("https://api.example.org/y12", Reason::Allowed),
+        ("https://api.example.org/y12/z", Reason::NoMatch),
+        ("https://api.example.org/a/z", Reason::NoMatch),
+    ] {
+        assert_eq!(reason(&policy, url), expected, "{url}");
+    }
+    let decide = |method, headers| decide_with(&policy, "https://api.example.org/q", method, headers).reason;
+    assert_eq!(decide("GET", &[("X-Kind", "a")]), Reason::Allowed);
+    assert_eq!(decide("GET", &[("X-Kind", "a"), ("x-kind", "b")]), Reason::NoMatch);
+    assert_eq!(decide_with(&policy, "https://api.example.org/repos/", "get", &[]).reason, Reason::NoMatch);
+}
+
+#[test]
+fn paths_that_can_be_read_in_two_ways_are_refused() {
+    let policy = Policy {
+        routes: vec![route(
+            serde_json::json!({"matches": [{"paths": [{"type": "prefix", "value": "/repos/"}]}]}),
+        )],
+    };
+    for path in [
+        "/repos/../admin",
+        "/repos/%2e%2e/admin",
+        "/repos/.%2E/admin",
+        "/repos/..;/admin",
+        "/repos/..;x=y/admin",
+        "/repos/..%2fadmin",
+        "/repos/%5c..%5cadmin",
+        "/repos/..\\admin",
+        "/repos/%252e%252e/admin",
+        "/repos/%00",
+        "/repos/%",
+        "/repos/%g1",
+        "/repos/./x",
+        "/repos/%2E/x",
+        "/repos/a%2fb",
+    ] {
+        let url = format!("https://api.example.org{path}");
+        assert_eq!(reason(&policy, &url), Reason::PathNotCanonical, "{path}");
+    }
+    assert_eq!(reason(&policy, "https://api.example.org/repos/a.b/..c/%C3%A9/100%25"), Reason::Allowed);
+}
+
+#[test]
+fn git_never_pushes_and_fetches_only_where_it_may() {
+    let closed = Policy { routes: vec![route(serde_json::json!({}))] };
+    let open = Policy { routes: vec![route(serde_json::json!({"git_fetch": true}))] };
+    for push in [
+        "/a.git/git-receive-pack",
+        "/a.git/info/refs?service=git-receive-pack",
+        "/a.git/GIT-receive-PACK/",
+        "/a.git/%67it-receive-pack",
+        "/a.git/info/refs?x=1&service=git%2Dreceive-pack",
+        "/a.git/info/refs?service=git-upload-pack&service=git-receive-pack",
+        "/a/info/refs?%73ervice=git-receive-pack",
+    ] {
+        for policy in [&closed, &open] {
+            assert_eq!(reason(policy, &format!("https://api.example.org{push}")), Reason::GitPush, "{push}");
+        }
+    }
+    for fetch in ["/a.git/git-upload-pack", "/a.git/info/refs?service=git-upload-pack"] {
+        let url = format!("https://api.example.org{fetch}");
+        assert_eq!(reason(&closed, &url), Reason::GitFetch, "{fetch}");
+        assert_eq!(reason(&open, &url), Reason::Allowed, "{fetch}");
+    }
+}
+
+#[test]
+fn a_credential_never_travels_unencrypted() {
+    let auth = serde_json::json!({"auth": {"scheme": "Bearer", "token_ref": "TOKEN"}});
+    let policy = Policy { routes: vec![route(auth)] };
+    assert_eq!(reason(&policy, "http://api.example.org@80/"), Reason::CleartextCredential);
+    assert_eq!(reason(&policy, "https://api.example.org/"), Reason::Allowed);
+}
+
+#[test]
+fn a_regular_expression_cannot_break_out_of_its_anchors() {
+    for bad in ["a)|(b", "(", "a{1000000000}"] {
+        assert!(matching::AnchoredRegex::new(bad).is_err(), "{bad}");
+    }
+    let policy = Policy {
+        routes: vec![route(serde_json::json!({"matches": [
+            {"paths": [{"type": "regex", "value": "(?x) /a # comment"}]},
+            {"paths": [{"type": "regex", "value": "(?m)^/b$"}]},
+        ]}))],
+    };
+    assert_eq!(reason(&policy, "https://api.example.org/a"), Reason::Allowed);
+    assert_eq!(reason(&policy, "https://api.example.org/ab"), Reason::NoMatch);
+    assert_eq!(reason(&policy, "https://api.example.org/b"), Reason::Allowed);
+}

@@ -1,0 +1,169 @@
+//! What one agent program needs, as data. Nothing outside a provider's own file knows its name.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{bottle::Bottle, policy::Route, secret::SecretRef};
+
+/// One agent program.
+pub trait Provider: std::fmt::Debug + Sync {
+    /// As written in `agent_provider.template`.
+    fn name(&self) -> &'static str;
+
+    /// The name of the program's executable.
+    fn program(&self) -> &'static str;
+
+    /// Where the program can be had, for `bot-bottle provider install`.
+    fn package(&self) -> Package;
+
+    /// The file of the host's own login, relative to the operator's home, for a bottle that forwards it.
+    fn credential_file(&self) -> &'static str;
+
+    /// The folder of the operator's skills, relative to their home; the same place in the bottle's home.
+    fn skills_folder(&self) -> &'static str;
+
+    /// Everything that the program needs in this bottle.
+    ///
+    /// # Errors
+    /// When the bottle or the host's credentials do not allow it; see [`ProviderError`].
+    fn provision(&self, input: &ProvisionInput<'_>) -> Result<AgentProvisionPlan, ProviderError>;
+}
+
+mod claude;
+mod codex;
+mod credentials;
+mod registry;
+
+pub use credentials::{CredentialError, HostCredentials, ProviderError, ProvisionedSecret};
+pub use registry::{all, by_name};
+
+/// The platform package of the npm registry that carries a program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Package {
+    /// Package on this platform, such as `@scope/name-linux-x64`.
+    pub name: &'static str,
+    /// Exactly this version.
+    pub version: &'static str,
+    /// Subresource integrity of the archive (`sha512-…`).
+    pub integrity: &'static str,
+    /// Where the executable lies in the unpacked archive.
+    pub executable: &'static str,
+}
+
+/// What a provider looks at.
+#[derive(Debug, Clone, Copy)]
+pub struct ProvisionInput<'a> {
+    /// With the agent's overlay applied.
+    pub bottle: &'a Bottle,
+    /// The system prompt; may be empty.
+    pub system_prompt: &'a str,
+    /// How the agent is run.
+    pub mode: &'a RunMode,
+    /// The places of the bottle.
+    pub guest: &'a GuestPaths,
+    /// The host's own login, if the bottle forwards it.
+    pub credentials: &'a HostCredentials,
+    /// Seconds since 1970, UTC.
+    pub now: u64,
+    /// What the operator wrote after `--`; passed on to the program as it is.
+    pub extra_arguments: &'a [String],
+}
+
+/// How an agent is run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunMode {
+    /// On a terminal.
+    Interactive,
+    /// With one prompt, to the end.
+    Headless {
+        /// What is to be done.
+        prompt: String,
+    },
+}
+
+/// Places inside a bottle, absolute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestPaths {
+    /// The agent's home.
+    pub home: PathBuf,
+    /// Where the agent starts: the copied workspace, or the home where there is none.
+    pub workspace: PathBuf,
+    /// The certificate of the bottle's CA, PEM.
+    pub ca_certificate: PathBuf,
+    /// The system's roots and the bottle's CA, PEM.
+    pub ca_bundle: PathBuf,
+}
+
+impl Default for GuestPaths {
+    fn default() -> Self {
+        Self {
+            home: "/home/agent".into(),
+            workspace: "/home/agent/workspace".into(),
+            ca_certificate: "/etc/bot-bottle/ca.pem".into(),
+            ca_bundle: "/etc/ssl/certs/ca-certificates.crt".into(),
+        }
+    }
+}
+
+/// Everything that a provider brings to a bottle. It holds placeholders and references, never a credential;
+/// the values behind [`Self::provisioned_env`] travel apart, see [`ProvisionedSecret`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct AgentProvisionPlan {
+    /// Program and arguments; the program by name alone.
+    pub command: Vec<String>,
+    /// Variables of the agent.
+    pub env: BTreeMap<String, String>,
+    /// Names that the preflight does not show, because they say nothing to the operator.
+    pub hidden_env_names: Vec<String>,
+    /// References that this provider resolves itself, before the host's environment is looked at.
+    pub provisioned_env: Vec<SecretRef>,
+    /// The values of [`Self::provisioned_env`]. Not serialised; taken out before a plan is made.
+    #[serde(skip)]
+    pub secrets: Vec<ProvisionedSecret>,
+    /// Files that are written into the bottle before the program starts.
+    pub files: Vec<GuestFile>,
+    /// Folders that are made in the bottle.
+    pub directories: Vec<PathBuf>,
+    /// Hosts that the program needs; the provider owns them outright.
+    pub egress_routes: Vec<Route>,
+    /// Variables that name the bottle's CA and that only this program reads.
+    pub ca_variables: BTreeMap<String, CaFile>,
+    /// How a prompt is given to a run without a terminal; for `info`.
+    pub headless_prompt: PromptStyle,
+    /// The arguments that continue the last session.
+    pub resume_arguments: Vec<String>,
+}
+
+/// Which file a variable for the CA names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CaFile {
+    /// The bottle's CA alone.
+    Certificate,
+    /// The system's roots and the bottle's CA.
+    Bundle,
+}
+
+/// How a prompt is given to a run without a terminal.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PromptStyle {
+    /// After this option.
+    Option(String),
+    /// As the last argument.
+    #[default]
+    Positional,
+}
+
+/// A file that is written into the bottle, owned by the agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestFile {
+    /// Absolute.
+    pub path: PathBuf,
+    /// Text.
+    pub content: String,
+    /// Permission bits.
+    pub mode: u32,
+}
