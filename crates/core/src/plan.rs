@@ -73,8 +73,21 @@ pub struct BottlePlan {
 pub struct Program {
     /// Program and arguments. The program is a name that is looked up in the bottle's `PATH`, or a path in it.
     pub command: Vec<String>,
-    /// The agent program that has to be found on the host and mounted; `None` for a command of the bottle itself.
-    pub agent_program: Option<String>,
+    /// Where the program comes from.
+    pub source: ProgramSource,
+}
+
+/// Where the program that runs in a bottle comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProgramSource {
+    /// The bottle's own file system has it.
+    Bottle,
+    /// An agent program of this name, found on the host or in the cache of `provider install`, and mounted
+    /// read-only.
+    AgentProgram(String),
+    /// This very binary, mounted read-only as `/opt/bot-bottle/agent/bot-bottle`: the demo and the escape probe.
+    OwnBinary,
 }
 
 /// A folder of the host that is copied into the bottle.
