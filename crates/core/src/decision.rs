@@ -79,6 +79,8 @@ reasons! {
     Allowed = "allowed" / "",
     /// No route is for this host.
     NoRoute = "no_route" / "only the hosts of this bottle's egress.routes can be reached; ask the operator to add a route for this host",
+    /// The host would hand the bottle real credentials, and no route can open it.
+    HostForbidden = "host_forbidden" / "this host hands out credentials and is never routable; log in on the host, not in the bottle",
     /// A route is for this host, but not for this port.
     PortNotAllowed = "port_not_allowed" / "the route for this host allows other ports only; ask the operator to add this one to its `ports`",
     /// A route is for this host, but none of its `matches` is for this request.

@@ -20,6 +20,9 @@ pub use matching::{HeaderMatch, PathMatch, RequestMatch, TextMatch, TextMatchErr
 pub struct Policy {
     /// At most one per host pattern.
     pub routes: Vec<Route>,
+    /// What no route opens, a wildcard neither: hosts that would hand the bottle real credentials.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub forbidden_hosts: BTreeSet<HostPattern>,
 }
 
 /// A host that may be reached, with what may be asked of it and which credential is injected.
@@ -169,6 +172,9 @@ impl Policy {
     pub fn decide_destination(&self, host: &Host, port: u16) -> Result<&Route, Decision> {
         let refuse = |reason| Decision::refuse(reason, Source::Policy);
         let name = host.name().ok_or_else(|| refuse(Reason::AddressLiteral))?;
+        if self.forbidden_hosts.iter().any(|forbidden| forbidden.matches(name)) {
+            return Err(refuse(Reason::HostForbidden));
+        }
         let route = self.route_for(name).ok_or_else(|| refuse(Reason::NoRoute))?;
         if !route.ports.contains(&port) {
             return Err(refuse(Reason::PortNotAllowed).on(&route.host));

@@ -19,6 +19,10 @@ fn route(json: serde_json::Value) -> Route {
     serde_json::from_value(whole).expect("a route")
 }
 
+fn policy(routes: Vec<Route>) -> Policy {
+    Policy { routes, ..Policy::default() }
+}
+
 fn decide_with(policy: &Policy, url: &str, method: &str, headers: &[(&str, &str)]) -> Decision {
     let (scheme, rest) = url.split_once("://").expect("a scheme");
     let (authority, target) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -48,7 +52,7 @@ fn an_empty_policy_allows_nothing() {
 
 #[test]
 fn a_route_is_for_its_host_and_ports_alone() {
-    let policy = Policy { routes: vec![route(serde_json::json!({"ports": [443]}))] };
+    let policy = policy(vec![route(serde_json::json!({"ports": [443]}))]);
     assert_eq!(reason(&policy, "https://API.example.org./x"), Reason::Allowed);
     assert_eq!(reason(&policy, "https://api.example.org@8443/x"), Reason::PortNotAllowed);
     assert_eq!(reason(&policy, "https://example.org/x"), Reason::NoRoute);
@@ -57,25 +61,21 @@ fn a_route_is_for_its_host_and_ports_alone() {
 
 #[test]
 fn the_most_specific_route_decides_alone() {
-    let policy = Policy {
-        routes: vec![
-            route(serde_json::json!({"host": "*.example.org"})),
-            route(serde_json::json!({"host": "a.example.org", "matches": [{"methods": ["POST"]}]})),
-        ],
-    };
+    let policy = policy(vec![
+        route(serde_json::json!({"host": "*.example.org"})),
+        route(serde_json::json!({"host": "a.example.org", "matches": [{"methods": ["POST"]}]})),
+    ]);
     assert_eq!(reason(&policy, "https://a.example.org/"), Reason::NoMatch);
     assert_eq!(reason(&policy, "https://b.example.org/"), Reason::Allowed);
 }
 
 #[test]
 fn entries_are_alternatives_and_their_fields_are_not() {
-    let policy = Policy {
-        routes: vec![route(serde_json::json!({"matches": [
-            {"paths": [{"type": "prefix", "value": "/repos/"}], "methods": ["GET"]},
-            {"paths": [{"type": "exact", "value": "/x"}, {"type": "regex", "value": "/y[0-9]+|/z"}]},
-            {"headers": [{"name": "x-kind", "type": "exact", "value": "a"}]},
-        ]}))],
-    };
+    let policy = policy(vec![route(serde_json::json!({"matches": [
+        {"paths": [{"type": "prefix", "value": "/repos/"}], "methods": ["GET"]},
+        {"paths": [{"type": "exact", "value": "/x"}, {"type": "regex", "value": "/y[0-9]+|/z"}]},
+        {"headers": [{"name": "x-kind", "type": "exact", "value": "a"}]},
+    ]}))]);
     for (url, expected) in [
         ("https://api.example.org/repos/a/b", Reason::Allowed),
         ("https://api.example.org/repos", Reason::Allowed),
@@ -97,11 +97,9 @@ fn entries_are_alternatives_and_their_fields_are_not() {
 
 #[test]
 fn paths_that_can_be_read_in_two_ways_are_refused() {
-    let policy = Policy {
-        routes: vec![route(
-            serde_json::json!({"matches": [{"paths": [{"type": "prefix", "value": "/repos/"}]}]}),
-        )],
-    };
+    let policy = policy(vec![route(
+        serde_json::json!({"matches": [{"paths": [{"type": "prefix", "value": "/repos/"}]}]}),
+    )]);
     for path in [
         "/repos/../admin",
         "/repos/%2e%2e/admin",
@@ -127,8 +125,8 @@ fn paths_that_can_be_read_in_two_ways_are_refused() {
 
 #[test]
 fn git_never_pushes_and_fetches_only_where_it_may() {
-    let closed = Policy { routes: vec![route(serde_json::json!({}))] };
-    let open = Policy { routes: vec![route(serde_json::json!({"git_fetch": true}))] };
+    let closed = policy(vec![route(serde_json::json!({}))]);
+    let open = policy(vec![route(serde_json::json!({"git_fetch": true}))]);
     for push in [
         "/a.git/git-receive-pack",
         "/a.git/info/refs?service=git-receive-pack",
@@ -152,7 +150,7 @@ fn git_never_pushes_and_fetches_only_where_it_may() {
 #[test]
 fn a_credential_never_travels_unencrypted() {
     let auth = serde_json::json!({"auth": {"scheme": "Bearer", "token_ref": "TOKEN"}});
-    let policy = Policy { routes: vec![route(auth)] };
+    let policy = policy(vec![route(auth)]);
     assert_eq!(reason(&policy, "http://api.example.org@80/"), Reason::CleartextCredential);
     assert_eq!(reason(&policy, "https://api.example.org/"), Reason::Allowed);
 }
@@ -162,13 +160,25 @@ fn a_regular_expression_cannot_break_out_of_its_anchors() {
     for bad in ["a)|(b", "(", "a{1000000000}"] {
         assert!(matching::AnchoredRegex::new(bad).is_err(), "{bad}");
     }
-    let policy = Policy {
-        routes: vec![route(serde_json::json!({"matches": [
-            {"paths": [{"type": "regex", "value": "(?x) /a # comment"}]},
-            {"paths": [{"type": "regex", "value": "(?m)^/b$"}]},
-        ]}))],
-    };
+    let policy = policy(vec![route(serde_json::json!({"matches": [
+        {"paths": [{"type": "regex", "value": "(?x) /a # comment"}]},
+        {"paths": [{"type": "regex", "value": "(?m)^/b$"}]},
+    ]}))]);
     assert_eq!(reason(&policy, "https://api.example.org/a"), Reason::Allowed);
     assert_eq!(reason(&policy, "https://api.example.org/ab"), Reason::NoMatch);
     assert_eq!(reason(&policy, "https://api.example.org/b"), Reason::Allowed);
+}
+
+#[test]
+fn a_forbidden_host_is_opened_by_no_route() {
+    let closed = Policy {
+        routes: vec![
+            route(serde_json::json!({"host": "*.example.org"})),
+            route(serde_json::json!({"host": "login.example.org"})),
+        ],
+        forbidden_hosts: ["login.example.org".parse().expect("a pattern")].into(),
+    };
+    assert_eq!(reason(&closed, "https://login.example.org/oauth/token"), Reason::HostForbidden);
+    assert_eq!(reason(&closed, "https://LOGIN.example.org./oauth/token"), Reason::HostForbidden);
+    assert_eq!(reason(&closed, "https://api.example.org/"), Reason::Allowed);
 }
