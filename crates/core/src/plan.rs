@@ -16,14 +16,20 @@ use crate::{
 
 mod build;
 mod environment;
+mod git_config;
 mod unenforced;
+mod variables;
 
 pub use build::{PlanError, PlanInput, plan_agent, plan_command};
-pub use environment::trust_environment;
+pub use environment::{trust_environment, trust_files};
+pub use git_config::GitConfigError;
 pub use unenforced::{Unenforced, unenforced};
 
 /// Where the gateway's proxy listens inside every bottle.
 pub const PROXY_ADDRESS: &str = "127.0.0.1:3128";
+
+/// Where a backend mounts the agent program's folder, read-only. It and its `bin` are in the bottle's `PATH`.
+pub const AGENT_PROGRAM_FOLDER: &str = "/opt/bot-bottle/agent";
 
 /// Everything that a launch will do. Serialisable; `--dry-run --json` prints it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +52,8 @@ pub struct BottlePlan {
     pub hidden_env_names: Vec<String>,
     /// Files that are written before the program starts.
     pub files: Vec<GuestFile>,
+    /// Files outside the agent's home that are written before the program starts and that it cannot change.
+    pub system_files: Vec<GuestFile>,
     /// Folders that are made before the program starts.
     pub directories: Vec<PathBuf>,
     /// Folders of the host that are copied in.

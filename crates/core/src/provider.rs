@@ -1,10 +1,13 @@
 //! What one agent program needs, as data. Nothing outside a provider's own file knows its name.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{bottle::Bottle, policy::Route, secret::SecretRef};
+use crate::{bottle::Bottle, host::HostPattern, policy::Route, secret::SecretRef};
 
 /// One agent program.
 pub trait Provider: std::fmt::Debug + Sync {
@@ -14,11 +17,19 @@ pub trait Provider: std::fmt::Debug + Sync {
     /// The name of the program's executable.
     fn program(&self) -> &'static str;
 
-    /// Where the program can be had, for `bot-bottle provider install`.
-    fn package(&self) -> Package;
+    /// Where the program can be had, for `bot-bottle provider install`: one package for each processor.
+    fn packages(&self) -> &'static [Package];
+
+    /// The package for a processor, by the name that Rust has for it (`std::env::consts::ARCH`).
+    fn package(&self, architecture: &str) -> Option<&'static Package> {
+        self.packages().iter().find(|package| package.architecture == architecture)
+    }
 
     /// The file of the host's own login, relative to the operator's home, for a bottle that forwards it.
     fn credential_file(&self) -> &'static str;
+
+    /// Hosts whose answers would be real credentials: no bottle may reach them, whatever its manifest says.
+    fn forbidden_hosts(&self) -> &'static [&'static str];
 
     /// The folder of the operator's skills, relative to their home; the same place in the bottle's home.
     fn skills_folder(&self) -> &'static str;
@@ -34,20 +45,28 @@ mod claude;
 mod codex;
 mod credentials;
 mod registry;
+mod route;
 
-pub use credentials::{CredentialError, HostCredentials, ProviderError, ProvisionedSecret};
-pub use registry::{all, by_name};
+pub use credentials::{
+    CredentialError, HostCredentials, MAX_CREDENTIAL_FILE_BYTES, ProviderError, ProvisionedSecret,
+    SHORTEST_VALIDITY,
+};
+pub use registry::{all, by_name, forbidden_hosts};
 
 /// The platform package of the npm registry that carries a program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Package {
-    /// Package on this platform, such as `@scope/name-linux-x64`.
+    /// The processor, as `std::env::consts::ARCH` names it: `x86_64`, `aarch64`.
+    pub architecture: &'static str,
+    /// Package for this processor, such as `@scope/name-linux-x64`.
     pub name: &'static str,
     /// Exactly this version.
     pub version: &'static str,
     /// Subresource integrity of the archive (`sha512-…`).
     pub integrity: &'static str,
-    /// Where the executable lies in the unpacked archive.
+    /// The folder of the unpacked archive that is mounted, whole: programs look for files beside themselves.
+    pub tree: &'static str,
+    /// Where the executable lies in [`Self::tree`].
     pub executable: &'static str,
 }
 
@@ -94,6 +113,12 @@ pub struct GuestPaths {
     pub ca_certificate: PathBuf,
     /// The system's roots and the bottle's CA, PEM.
     pub ca_bundle: PathBuf,
+    /// The same roots as a Java key store, see [`crate::plan::java_trust_store`].
+    pub java_trust_store: PathBuf,
+    /// Settings of wget, which has no variable for a CA.
+    pub wgetrc: PathBuf,
+    /// Settings of apt, which has no variable for a CA.
+    pub apt_config: PathBuf,
 }
 
 impl Default for GuestPaths {
@@ -103,6 +128,9 @@ impl Default for GuestPaths {
             workspace: "/home/agent/workspace".into(),
             ca_certificate: "/etc/bot-bottle/ca.pem".into(),
             ca_bundle: "/etc/ssl/certs/ca-certificates.crt".into(),
+            java_trust_store: "/etc/bot-bottle/java-trust-store.jks".into(),
+            wgetrc: "/etc/bot-bottle/wgetrc".into(),
+            apt_config: "/etc/bot-bottle/apt.conf".into(),
         }
     }
 }
@@ -111,12 +139,17 @@ impl Default for GuestPaths {
 /// the values behind [`Self::provisioned_env`] travel apart, see [`ProvisionedSecret`].
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct AgentProvisionPlan {
+    /// The provider's name.
+    pub provider: String,
     /// Program and arguments; the program by name alone.
     pub command: Vec<String>,
     /// Variables of the agent.
     pub env: BTreeMap<String, String>,
     /// Names that the preflight does not show, because they say nothing to the operator.
     pub hidden_env_names: Vec<String>,
+    /// Variables that the bottle's `env:` may not set, because they would give the program another login or
+    /// take the seeds away from it, each with what to do instead.
+    pub reserved_env: BTreeMap<String, String>,
     /// References that this provider resolves itself, before the host's environment is looked at.
     pub provisioned_env: Vec<SecretRef>,
     /// The values of [`Self::provisioned_env`]. Not serialised; taken out before a plan is made.
@@ -128,6 +161,10 @@ pub struct AgentProvisionPlan {
     pub directories: Vec<PathBuf>,
     /// Hosts that the program needs; the provider owns them outright.
     pub egress_routes: Vec<Route>,
+    /// Hosts that no route may open in this bottle, because their answers would be real credentials.
+    pub forbidden_hosts: BTreeSet<HostPattern>,
+    /// The folder of skills, relative to the operator's home and to the bottle's.
+    pub skills_folder: PathBuf,
     /// Variables that name the bottle's CA and that only this program reads.
     pub ca_variables: BTreeMap<String, CaFile>,
     /// How a prompt is given to a run without a terminal; for `info`.

@@ -1,16 +1,26 @@
 //! From a bottle and a provider to a plan.
 
-use std::path::PathBuf;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use thiserror::Error;
 
 use crate::{
-    bottle::{BackendName, Bottle, EffectiveBottle, Settings},
+    bottle::{BackendName, Bottle, EffectiveBottle, EnvEntry, ProviderSettings, Settings},
+    gateway_config::UpstreamConfig,
+    host::HostPattern,
     identity::Identity,
-    provider::{AgentProvisionPlan, GuestPaths, ProviderError, RunMode},
+    policy::Policy,
+    provider::{self, AgentProvisionPlan, GuestPaths, ProviderError, RunMode},
+    secret::SecretRef,
 };
 
-use super::{BottlePlan, Unenforced};
+use super::{
+    BottlePlan, HostCopy, Program, ProgramSource, Unenforced, git_config::GitConfigError, trust_files,
+    unenforced, variables,
+};
 
 /// What a plan is made of, apart from who runs.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +35,10 @@ pub struct PlanInput<'a> {
     pub workspace: Option<&'a PathBuf>,
     /// Places inside the bottle.
     pub guest: &'a GuestPaths,
+    /// The operator's home, where the skills lie.
+    pub host_home: &'a Path,
+    /// The operator's `TERM`, if the program runs on their terminal.
+    pub terminal: Option<&'a str>,
 }
 
 /// Why there is no plan.
@@ -36,6 +50,76 @@ pub enum PlanError {
     /// The provider cannot serve the bottle.
     #[error(transparent)]
     Provider(#[from] ProviderError),
+    /// A route for a host whose answers would be real credentials.
+    #[error("egress.routes[{route}]: {host} hands out credentials and is never routable")]
+    ForbiddenHost {
+        /// As written in the manifest.
+        route: HostPattern,
+        /// What it would open.
+        host: HostPattern,
+    },
+    /// A variable that the bottle's function depends on.
+    #[error("env.{name}: {why}")]
+    ReservedVariable {
+        /// The variable.
+        name: String,
+        /// Why it cannot be set.
+        why: String,
+        /// What to do instead.
+        hint: String,
+    },
+    /// A variable that would carry a credential into the bottle that a route injects outside.
+    #[error("env.{name}: the bottle would hold ${{{variable}}}, the credential that the gateway injects")]
+    CredentialInEnvironment {
+        /// The variable of the bottle.
+        name: String,
+        /// The variable of the host.
+        variable: String,
+    },
+    /// A name of a variable that no program could read.
+    #[error("env: `{0}` is not the name of a variable")]
+    VariableName(String),
+    /// A value that no environment can hold.
+    #[error("env.{0}: the value has a NUL byte")]
+    VariableValue(String),
+    /// A variable is to be asked for, and there is nobody to ask.
+    #[error("env.{0}: the value is asked for on the terminal, and this run has none")]
+    PromptWithoutTerminal(String),
+    /// The author identity cannot be written down.
+    #[error(transparent)]
+    GitConfig(#[from] GitConfigError),
+}
+
+impl PlanError {
+    /// What to do about it, one piece of advice for each thing that is wrong.
+    #[must_use]
+    pub fn hints(&self) -> Vec<String> {
+        match self {
+            Self::Unenforced(found) => found.iter().map(|one| format!("{}: {}", one.key, one.hint)).collect(),
+            Self::Provider(error) => vec![error.hint().to_owned()],
+            Self::ForbiddenHost { .. } => vec![
+                "remove the route; log in on the host, never in a bottle, whose login is a placeholder"
+                    .to_owned(),
+            ],
+            Self::ReservedVariable { hint, .. } => vec![hint.clone()],
+            Self::CredentialInEnvironment { name, .. } => vec![format!(
+                "remove `{name}` from env; the gateway adds the credential to every request that the route allows"
+            )],
+            Self::VariableName(_) => {
+                vec![
+                    "use letters, digits and `_`, and no digit at the start (POSIX.1-2017 section 8.1)"
+                        .to_owned(),
+                ]
+            }
+            Self::VariableValue(_) => vec!["remove the NUL byte".to_owned()],
+            Self::PromptWithoutTerminal(name) => {
+                vec![format!(
+                    "write `{name}: ${{VARIABLE}}` to copy it from the host, or run without --headless"
+                )]
+            }
+            Self::GitConfig(error) => vec![error.hint().to_owned()],
+        }
+    }
 }
 
 /// The plan for an agent, from its effective bottle and what its provider brings.
@@ -43,12 +127,36 @@ pub enum PlanError {
 /// # Errors
 /// See [`PlanError`].
 pub fn plan_agent(
-    _input: &PlanInput<'_>,
-    _bottle: &EffectiveBottle,
-    _provision: &AgentProvisionPlan,
-    _mode: &RunMode,
+    input: &PlanInput<'_>,
+    bottle: &EffectiveBottle,
+    provision: &AgentProvisionPlan,
+    mode: &RunMode,
 ) -> Result<BottlePlan, PlanError> {
-    unimplemented!()
+    let mut plan = plan_any(input, &bottle.bottle, &bottle.bottle_names, Some(provision))?;
+    match mode {
+        RunMode::Interactive => {}
+        RunMode::Headless { .. } => {
+            let asked = plan.env.iter().find(|(_, entry)| matches!(entry, EnvEntry::Prompt(_)));
+            if let Some((name, _)) = asked {
+                return Err(PlanError::PromptWithoutTerminal(name.clone()));
+            }
+        }
+    }
+    plan.program = Program {
+        source: ProgramSource::AgentProgram(provision.command.first().cloned().unwrap_or_default()),
+        command: provision.command.clone(),
+    };
+    plan.skills.clone_from(&bottle.agent.skills);
+    plan.copies = bottle
+        .agent
+        .skills
+        .iter()
+        .map(|skill| {
+            let folder = provision.skills_folder.join(skill);
+            HostCopy { source: input.host_home.join(&folder), target: input.guest.home.join(&folder) }
+        })
+        .collect();
+    Ok(plan)
 }
 
 /// The plan for a bare command in a bottle, without a provider.
@@ -56,10 +164,144 @@ pub fn plan_agent(
 /// # Errors
 /// See [`PlanError`].
 pub fn plan_command(
-    _input: &PlanInput<'_>,
-    _bottle: &Bottle,
-    _bottle_names: &[String],
-    _command: &[String],
+    input: &PlanInput<'_>,
+    bottle: &Bottle,
+    bottle_names: &[String],
+    command: &[String],
 ) -> Result<BottlePlan, PlanError> {
-    unimplemented!()
+    let without_provider = Bottle { provider: ProviderSettings::default(), ..bottle.clone() };
+    let mut plan = plan_any(input, &without_provider, bottle_names, None)?;
+    if bottle.provider != ProviderSettings::default() {
+        plan.notes.push(
+            "agent_provider has no part in this run: no provider's route or credential is there".to_owned(),
+        );
+    }
+    plan.program = Program { source: ProgramSource::Bottle, command: command.to_vec() };
+    Ok(plan)
+}
+
+/// Everything but the program, which the caller fills in.
+fn plan_any(
+    input: &PlanInput<'_>,
+    bottle: &Bottle,
+    bottle_names: &[String],
+    provision: Option<&AgentProvisionPlan>,
+) -> Result<BottlePlan, PlanError> {
+    let unenforced = unenforced(bottle, input.settings, input.backend);
+    if !unenforced.is_empty() {
+        return Err(PlanError::Unenforced(unenforced));
+    }
+    let mut notes = Vec::new();
+    let policy = policy(bottle, provision, &mut notes)?;
+    let secrets: BTreeSet<SecretRef> = policy
+        .routes
+        .iter()
+        .filter_map(|route| route.auth.as_ref())
+        .map(|auth| auth.token_ref.clone())
+        .collect();
+    let env = variables::merge(input, bottle, provision, &secrets)?;
+    let hidden_env_names = env.keys().filter(|name| !bottle.env.contains_key(*name)).cloned().collect();
+    let mut files = provision.map(|provision| provision.files.clone()).unwrap_or_default();
+    files.extend(super::git_config::file(&input.guest.home, &bottle.git.user)?);
+    if bottle.supervise.is_none() {
+        notes.push(
+            "there is no supervisor yet: what no route allows is refused, and never waits for an approval"
+                .to_owned(),
+        );
+    }
+    notes.push(
+        "content is not scanned for secrets yet: hosts, ports, methods, paths and headers are what holds"
+            .to_owned(),
+    );
+    Ok(BottlePlan {
+        identity: input.identity.clone(),
+        backend: input.backend,
+        bottle_names: bottle_names.to_vec(),
+        provider: provision.map(|provision| provision.provider.clone()),
+        program: Program { source: ProgramSource::Bottle, command: Vec::new() },
+        guest: input.guest.clone(),
+        env,
+        hidden_env_names,
+        files,
+        system_files: trust_files(input.guest),
+        directories: provision.map(|provision| provision.directories.clone()).unwrap_or_default(),
+        copies: Vec::new(),
+        workspace: input.workspace.cloned(),
+        skills: Vec::new(),
+        git_user: bottle.git.user.clone(),
+        policy,
+        upstream: UpstreamConfig {
+            resolve: input.settings.egress.resolve.clone(),
+            extra_ca: input.settings.egress.extra_ca.clone(),
+        },
+        secrets: secrets.into_iter().collect(),
+        limits: bottle.limits.clone(),
+        notes,
+    })
+}
+
+/// The provider's routes, then those of the manifest for other hosts.
+fn policy(
+    bottle: &Bottle,
+    provision: Option<&AgentProvisionPlan>,
+    notes: &mut Vec<String>,
+) -> Result<Policy, PlanError> {
+    let mut forbidden_hosts = provider::forbidden_hosts();
+    let mut routes = Vec::new();
+    if let Some(provision) = provision {
+        forbidden_hosts.extend(provision.forbidden_hosts.iter().cloned());
+        routes.clone_from(&provision.egress_routes);
+    }
+    let owned = routes.len();
+    for route in &bottle.egress.routes {
+        if let Some(host) = forbidden_hosts.iter().find(|forbidden| covers(forbidden, &route.host)) {
+            return Err(PlanError::ForbiddenHost { route: route.host.clone(), host: host.clone() });
+        }
+        for host in forbidden_hosts.iter().filter(|forbidden| covers(&route.host, forbidden)) {
+            notes.push(format!(
+                "egress.routes[{}] does not open {host}, which hands out credentials and is never routable",
+                route.host
+            ));
+        }
+        if routes[..owned].iter().any(|provided| provided.host == route.host) {
+            notes.push(format!(
+                "egress.routes[{}] is dropped: {} brings its own route for this host",
+                route.host,
+                provision.map_or("the provider", |provision| provision.provider.as_str())
+            ));
+        } else {
+            routes.push(route.clone());
+        }
+    }
+    Ok(Policy { routes, forbidden_hosts })
+}
+
+/// Whether every name of `inner` is one of `outer`.
+fn covers(outer: &HostPattern, inner: &HostPattern) -> bool {
+    match inner {
+        HostPattern::Exact(name) => outer.matches(name),
+        HostPattern::Below(parent) => match outer {
+            HostPattern::Exact(_) => false,
+            HostPattern::Below(outer_parent) => outer_parent == parent || outer.matches(parent),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wider_pattern_covers_a_narrower_one() {
+        let covers = |outer: &str, inner: &str| {
+            covers(&outer.parse().expect("a pattern"), &inner.parse().expect("a pattern"))
+        };
+        assert!(covers("a.org", "a.org"));
+        assert!(covers("*.a.org", "b.a.org"));
+        assert!(covers("*.a.org", "*.a.org"));
+        assert!(covers("*.a.org", "*.b.a.org"));
+        assert!(!covers("*.a.org", "a.org"));
+        assert!(!covers("a.org", "*.a.org"));
+        assert!(!covers("*.b.a.org", "*.a.org"));
+    }
 }

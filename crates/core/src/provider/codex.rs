@@ -1,33 +1,241 @@
-//! Codex.
+//! Codex, by OpenAI. What it obeys was measured with 0.169.0; see `docs/providers.md`.
 
-use super::{AgentProvisionPlan, Package, Provider, ProviderError, ProvisionInput};
+use std::{collections::BTreeMap, path::Path};
+
+use crate::{policy::RequestMatch, secret::SecretRef};
+
+use super::{
+    AgentProvisionPlan, CaFile, CredentialError, GuestFile, Package, PromptStyle, Provider, ProviderError,
+    ProvisionInput, ProvisionedSecret, RunMode, registry, route,
+};
+
+mod login;
 
 /// Codex.
 #[derive(Debug)]
-pub struct Codex;
+pub(super) struct Codex;
+
+const NAME: &str = "codex";
+const CHATGPT: &str = "chatgpt.com";
+const API: &str = "api.openai.com";
+const CREDENTIAL_FILE: &str = ".codex/auth.json";
+const SKILLS_FOLDER: &str = ".codex/skills";
+
+/// The reference of a login that the host's own program made.
+const HOST_TOKEN: &str = "CODEX_HOST_CREDENTIAL_TOKEN_REF";
+
+/// Where logins are refreshed. An answer from there would be written to the bottle's `auth.json`.
+const TOKEN_ENDPOINTS: [&str; 1] = ["auth.openai.com"];
+
+const PACKAGES: [Package; 2] = [
+    Package {
+        architecture: "x86_64",
+        name: "@openai/codex",
+        version: "0.169.0-linux-x64",
+        integrity: "sha512-o05NyAOCDygSPRo1yinzxvkRSdmsZyBD9E7mbpmjRanSfM8lypqWtQgEo4XfNkwhuCR2aFu8mlGOsQGFXVbVww==",
+        tree: "package/vendor/x86_64-unknown-linux-musl",
+        executable: "bin/codex",
+    },
+    Package {
+        architecture: "aarch64",
+        name: "@openai/codex",
+        version: "0.169.0-linux-arm64",
+        integrity: "sha512-NZ/DaQUpcQmxmqee7Z9uC1rzw3GhSbooawcaTe1LN5Yk+WlinUKGdTXJgClRT/9ogQEEM9TWxYzvxPfj5G/xFg==",
+        tree: "package/vendor/aarch64-unknown-linux-musl",
+        executable: "bin/codex",
+    },
+];
+
+/// Variables that would give the program another login than the dummy, or look for it in another folder.
+const RESERVED: [(&str, &str); 4] = [
+    ("CODEX_API_KEY", "leave it out; the gateway injects the host's login"),
+    ("CODEX_ACCESS_TOKEN", "leave it out; the gateway injects the host's login"),
+    ("CODEX_HOME", "leave it out; the bottle's settings lie in ~/.codex"),
+    ("OPENAI_API_KEY", "leave it out; the gateway injects the host's login"),
+];
 
 impl Provider for Codex {
     fn name(&self) -> &'static str {
-        "codex"
+        NAME
     }
 
     fn program(&self) -> &'static str {
         "codex"
     }
 
-    fn package(&self) -> Package {
-        unimplemented!()
+    fn packages(&self) -> &'static [Package] {
+        &PACKAGES
     }
 
     fn credential_file(&self) -> &'static str {
-        unimplemented!()
+        CREDENTIAL_FILE
+    }
+
+    fn forbidden_hosts(&self) -> &'static [&'static str] {
+        &TOKEN_ENDPOINTS
     }
 
     fn skills_folder(&self) -> &'static str {
-        unimplemented!()
+        SKILLS_FOLDER
     }
 
-    fn provision(&self, _input: &ProvisionInput<'_>) -> Result<AgentProvisionPlan, ProviderError> {
-        unimplemented!()
+    fn provision(&self, input: &ProvisionInput<'_>) -> Result<AgentProvisionPlan, ProviderError> {
+        check_settings(input)?;
+        let login = login::HostLogin::read(input.credentials, input.now).map_err(|problem| {
+            ProviderError::Credentials {
+                provider: NAME,
+                file: CREDENTIAL_FILE,
+                hint: hint(&problem).to_owned(),
+                problem,
+            }
+        })?;
+        let home = &input.guest.home;
+        let reference = SecretRef::new(HOST_TOKEN);
+        let file = |name: &str, content: String| GuestFile {
+            path: home.join(".codex").join(name),
+            content,
+            mode: 0o600,
+        };
+        let mut files = vec![
+            file("auth.json", format!("{:#}\n", login.dummy(input.now))),
+            file("config.toml", config(&input.guest.workspace)),
+        ];
+        if !input.system_prompt.trim().is_empty() {
+            // The program's own instructions for every project; it reads them without being told to.
+            files.push(file("AGENTS.md", format!("{}\n", input.system_prompt.trim_end())));
+        }
+        Ok(AgentProvisionPlan {
+            provider: NAME.to_owned(),
+            command: command(input),
+            env: BTreeMap::new(),
+            hidden_env_names: Vec::new(),
+            reserved_env: RESERVED
+                .into_iter()
+                .map(|(name, instead)| (name.to_owned(), instead.to_owned()))
+                .collect(),
+            provisioned_env: vec![reference.clone()],
+            egress_routes: vec![
+                route::bearer(NAME, CHATGPT, &reference, chatgpt_requests()),
+                route::bearer(NAME, API, &reference, api_requests()),
+            ],
+            secrets: vec![ProvisionedSecret { reference, value: login.access_token }],
+            files,
+            directories: vec![home.join(".codex"), home.join(SKILLS_FOLDER)],
+            forbidden_hosts: registry::exact_hosts(&TOKEN_ENDPOINTS),
+            skills_folder: SKILLS_FOLDER.into(),
+            ca_variables: BTreeMap::from([("CODEX_CA_CERTIFICATE".to_owned(), CaFile::Bundle)]),
+            headless_prompt: PromptStyle::Positional,
+            resume_arguments: vec!["resume".to_owned(), "--last".to_owned()],
+        })
+    }
+}
+
+fn check_settings(input: &ProvisionInput<'_>) -> Result<(), ProviderError> {
+    let settings = &input.bottle.provider;
+    let hint = "write `forward_host_credentials: true` under agent_provider; codex then uses the login of the \
+                host's own codex, whose token stays outside";
+    if settings.auth_token.is_some() {
+        return Err(ProviderError::Setting {
+            key: "agent_provider.auth_token",
+            problem: "codex has no token to name; its login comes from forward_host_credentials".to_owned(),
+            hint: hint.to_owned(),
+        });
+    }
+    if !settings.forward_host_credentials {
+        return Err(ProviderError::Setting {
+            key: "agent_provider",
+            problem: "nothing says how codex logs in".to_owned(),
+            hint: hint.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// What the program asks of the service behind a login, and no more. The same host has the operator's
+/// conversations, and starts agents that run elsewhere, without any bottle (`/backend-api/wham/tasks`,
+/// `/backend-api/codex/tasks`); the injected credential would open all of them.
+fn chatgpt_requests() -> Vec<RequestMatch> {
+    vec![
+        // A WebSocket is a GET.
+        route::allow(&["GET", "POST"], &[], &["/backend-api/codex/responses"]),
+        route::allow(
+            &["GET"],
+            &[
+                "/backend-api/wham/accounts/check",
+                "/backend-api/wham/settings/user",
+                "/backend-api/wham/usage",
+                "/backend-api/wham/rate-limit-reset-credits",
+            ],
+            &["/backend-api/codex/models"],
+        ),
+    ]
+}
+
+fn api_requests() -> Vec<RequestMatch> {
+    vec![
+        route::allow(&["GET", "POST"], &[], &["/v1/responses"]),
+        route::allow(&["GET"], &[], &["/v1/models"]),
+    ]
+}
+
+/// Settings that keep the program from asking hosts that it does not need, and from leaving a daemon behind.
+fn config(workspace: &Path) -> String {
+    // A TOML basic string has the escapes of a JSON string.
+    let workspace = serde_json::Value::from(workspace.to_string_lossy());
+    format!(
+        "check_for_update_on_startup = false\n\
+         cli_auth_credentials_store = \"file\"\n\
+         \n\
+         [analytics]\n\
+         enabled = false\n\
+         \n\
+         [feedback]\n\
+         enabled = false\n\
+         \n\
+         [otel]\n\
+         exporter = \"none\"\n\
+         metrics_exporter = \"none\"\n\
+         trace_exporter = \"none\"\n\
+         \n\
+         [features]\n\
+         apps = false\n\
+         daemon_auto_start = false\n\
+         plugins = false\n\
+         remote_plugin = false\n\
+         \n\
+         [projects.{workspace}]\n\
+         trust_level = \"trusted\"\n"
+    )
+}
+
+fn command(input: &ProvisionInput<'_>) -> Vec<String> {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    // The bottle is the sandbox: codex's own would cut the gateway off.
+    let bypass = "--dangerously-bypass-approvals-and-sandbox";
+    match input.mode {
+        RunMode::Interactive => [words(&["codex", bypass]), input.extra_arguments.to_vec()].concat(),
+        RunMode::Headless { prompt } => [
+            words(&["codex", "exec", "--skip-git-repo-check", bypass]),
+            input.extra_arguments.to_vec(),
+            vec!["--".to_owned(), prompt.clone()],
+        ]
+        .concat(),
+    }
+}
+
+fn hint(problem: &CredentialError) -> &'static str {
+    match problem {
+        CredentialError::Missing => {
+            "log in on the host with `codex login` (where codex keeps logins in a keyring, set \
+             `cli_auth_credentials_store = \"file\"` in ~/.codex/config.toml first)"
+        }
+        CredentialError::ApiKeyOnly => {
+            "log in on the host with `codex login` and a ChatGPT account; to use an API key instead, run the \
+             program with `bot-bottle run` in a bottle whose route for api.openai.com has `auth`"
+        }
+        CredentialError::Malformed(_) => "log in again on the host with `codex logout` and `codex login`",
+        CredentialError::Expired { .. } => {
+            "run `codex exec hello` once on the host, which refreshes the login; if that fails, `codex login`"
+        }
     }
 }

@@ -45,6 +45,13 @@ impl fmt::Debug for ProvisionedSecret {
     }
 }
 
+/// A login that is valid for less than this is not forwarded: programs refresh a token so shortly before it
+/// expires (codex 0.169.0: five minutes), and in a bottle there is nothing to refresh it with.
+pub const SHORTEST_VALIDITY: u64 = 5 * 60;
+
+/// The longest file of a login that is looked at, in bytes. Real ones have a few kilobytes.
+pub const MAX_CREDENTIAL_FILE_BYTES: usize = 256 * 1024;
+
 /// Why a provider cannot serve a bottle.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ProviderError {
@@ -67,6 +74,8 @@ pub enum ProviderError {
         file: &'static str,
         /// What is wrong with it.
         problem: CredentialError,
+        /// What to do.
+        hint: String,
     },
 }
 
@@ -79,13 +88,87 @@ pub enum CredentialError {
     /// Only an API key is in it, and a bottle forwards logins alone.
     #[error("it holds an API key, not a login")]
     ApiKeyOnly,
-    /// It cannot be understood.
+    /// It cannot be understood. The text never quotes the file.
     #[error("{0}")]
     Malformed(String),
-    /// The token is no longer valid.
-    #[error("its token expired {} ago", crate::limits::WallTime(*.seconds_ago))]
+    /// The token is no longer valid, or not for long enough.
+    #[error("{}", expiry(*.seconds_left))]
     Expired {
-        /// Seconds since then.
-        seconds_ago: u64,
+        /// Seconds until then; negative where it has passed.
+        seconds_left: i64,
     },
+}
+
+impl ProviderError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> &str {
+        match self {
+            Self::Setting { hint, .. } | Self::Credentials { hint, .. } => hint,
+        }
+    }
+}
+
+impl CredentialError {
+    /// A file that is not the JSON that was expected. The parser's own message is left out because it quotes
+    /// what it found, which may be a token.
+    pub(super) fn json(error: &serde_json::Error) -> Self {
+        let (line, column) = (error.line(), error.column());
+        Self::Malformed(match error.classify() {
+            serde_json::error::Category::Data => {
+                format!("a value in it is not of the expected kind (line {line}, column {column})")
+            }
+            serde_json::error::Category::Eof => "it breaks off: the JSON in it is not complete".to_owned(),
+            serde_json::error::Category::Syntax | serde_json::error::Category::Io => {
+                format!("it is not JSON (line {line}, column {column})")
+            }
+        })
+    }
+
+    /// Refuses a token that expires within [`SHORTEST_VALIDITY`]. Both are seconds since 1970, UTC.
+    pub(super) fn check_expiry(expires: u64, now: u64) -> Result<(), Self> {
+        if expires > now.saturating_add(SHORTEST_VALIDITY) {
+            return Ok(());
+        }
+        let seconds = |from: u64, to: u64| i64::try_from(to - from).unwrap_or(i64::MAX);
+        let seconds_left = if expires >= now { seconds(now, expires) } else { -seconds(expires, now) };
+        Err(Self::Expired { seconds_left })
+    }
+}
+
+impl HostCredentials {
+    /// The text of the file, if it has a length that can be right.
+    pub(super) fn text(&self) -> Result<&str, CredentialError> {
+        match self {
+            Self::NotForwarded | Self::Missing => Err(CredentialError::Missing),
+            Self::Found(text) if text.len() > MAX_CREDENTIAL_FILE_BYTES => Err(CredentialError::Malformed(
+                format!("it is longer than {} KiB", MAX_CREDENTIAL_FILE_BYTES / 1024),
+            )),
+            Self::Found(text) => Ok(text),
+        }
+    }
+}
+
+/// A token goes into one header line (RFC 9110 section 5.5), and nothing but printable ASCII fits there.
+pub(super) fn is_header_token(token: &str) -> bool {
+    !token.is_empty() && token.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn expiry(seconds_left: i64) -> String {
+    if seconds_left <= 0 {
+        format!("its token expired {} ago", duration(seconds_left.unsigned_abs()))
+    } else {
+        format!(
+            "its token expires in {}, and less than 5m is too short",
+            duration(seconds_left.unsigned_abs())
+        )
+    }
+}
+
+/// A time to the unit that matters: `3d`, `5h`, `12m`, `40s`.
+fn duration(seconds: u64) -> String {
+    [(86_400, "d"), (3_600, "h"), (60, "m")]
+        .into_iter()
+        .find(|(factor, _)| seconds >= *factor)
+        .map_or_else(|| format!("{seconds}s"), |(factor, unit)| format!("{}{unit}", seconds / factor))
 }
