@@ -1,1 +1,36 @@
-//! (being written)
+//! What the tests of bot-bottle stand on: upstreams that speak the real APIs, logins that look like real ones,
+//! and a search that finds a credential wherever it got to.
+//!
+//! The upstreams speak as much of each API as the real agent programs were seen to use. They are no proof
+//! of what the real services do.
+
+mod agents;
+mod anthropic;
+mod authority;
+mod credentials;
+mod echo;
+mod files;
+mod forwarder;
+mod openai;
+mod random;
+mod require;
+mod script;
+mod search;
+mod upstream;
+
+pub use agents::{AGENTS_VARIABLE, InstalledAgent, find_agent};
+pub use anthropic::AnthropicApi;
+pub use authority::Authority;
+pub use credentials::{ClaudeLogin, CodexLogin, json_web_token};
+pub use echo::Echo;
+pub use files::StaticFiles;
+pub use forwarder::ConnectForwarder;
+pub use openai::{ChatGptApi, OpenAiApi, WebSockets};
+pub use random::{random_hex, random_secret};
+pub use require::{REQUIRE_VARIABLE, find_program, has_user_namespaces, require, require_because};
+pub use script::command_prompt;
+pub use search::{Finding, Needle, search_bytes, search_processes, search_tree};
+pub use upstream::{
+    Answer, AnswerBody, FakeUpstream, FakeUpstreamBuilder, Handler, MAX_RECORDED_BODY, SeenMessage,
+    SeenRequest, WebSocketSession,
+};

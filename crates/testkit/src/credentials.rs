@@ -1,0 +1,178 @@
+//! Logins of the host that look like real ones, with values that exist nowhere else.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
+
+use crate::{
+    random::{random_hex, random_secret},
+    search::Needle,
+};
+
+/// The host's login of Codex, as `~/.codex/auth.json` holds it.
+#[derive(Debug, Clone)]
+pub struct CodexLogin {
+    /// What the API wants to see; a JSON web token.
+    pub access_token: String,
+    /// Who is logged in; a JSON web token as well.
+    pub id_token: String,
+    /// Buys new tokens.
+    pub refresh_token: String,
+    /// An identifier, not a secret.
+    pub account_id: String,
+    /// Seconds since 1970.
+    pub last_refresh: u64,
+}
+
+/// The host's login of Claude, as `~/.claude/.credentials.json` holds it.
+#[derive(Debug, Clone)]
+pub struct ClaudeLogin {
+    /// What the API wants to see.
+    pub access_token: String,
+    /// Buys new tokens.
+    pub refresh_token: String,
+    /// Seconds since 1970.
+    pub expires: u64,
+}
+
+/// A JSON web token with these claims and a signature that nobody has made before. No test's counterpart
+/// verifies signatures.
+#[must_use]
+pub fn json_web_token(claims: &Value) -> String {
+    let header = json!({"alg": "RS256", "typ": "JWT", "kid": random_hex(4)});
+    let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let signature = URL_SAFE_NO_PAD.encode(random_hex(96));
+    format!("{}.{}.{signature}", encode(&header), encode(claims))
+}
+
+impl CodexLogin {
+    /// A login whose tokens expire at this time, in seconds since 1970.
+    #[must_use]
+    pub fn new(now: u64, expires: u64) -> Self {
+        let account_id = format!("{}-account", random_hex(8));
+        let claims = json!({
+            "iat": now,
+            "exp": expires,
+            "email": format!("{}@example.org", random_hex(6)),
+            "https://api.openai.com/auth": {
+                "chatgpt_account_id": account_id,
+                "chatgpt_plan_type": "pro",
+                "chatgpt_user_id": format!("user-{}", random_hex(8)),
+            }
+        });
+        Self {
+            access_token: json_web_token(&claims),
+            id_token: json_web_token(&claims),
+            refresh_token: random_secret("rt_"),
+            account_id,
+            last_refresh: now,
+        }
+    }
+
+    /// The text of the file.
+    #[must_use]
+    pub fn file(&self) -> String {
+        json!({
+            "auth_mode": "chatgpt",
+            "OPENAI_API_KEY": null,
+            "tokens": {
+                "id_token": self.id_token,
+                "access_token": self.access_token,
+                "refresh_token": self.refresh_token,
+                "account_id": self.account_id
+            },
+            "last_refresh": rfc3339(self.last_refresh)
+        })
+        .to_string()
+    }
+
+    /// What must be found nowhere.
+    #[must_use]
+    pub fn needles(&self) -> Vec<Needle> {
+        vec![
+            Needle::new("access token", after_last_dot(&self.access_token)),
+            Needle::new("id token", after_last_dot(&self.id_token)),
+            Needle::new("refresh token", &self.refresh_token),
+        ]
+    }
+}
+
+impl ClaudeLogin {
+    /// A login whose token expires at this time, in seconds since 1970.
+    #[must_use]
+    pub fn new(expires: u64) -> Self {
+        Self {
+            access_token: random_secret("sk-ant-oat01-"),
+            refresh_token: random_secret("sk-ant-ort01-"),
+            expires,
+        }
+    }
+
+    /// The text of the file.
+    #[must_use]
+    pub fn file(&self) -> String {
+        json!({
+            "claudeAiOauth": {
+                "accessToken": self.access_token,
+                "refreshToken": self.refresh_token,
+                "expiresAt": self.expires * 1000,
+                "scopes": ["user:inference", "user:profile"],
+                "subscriptionType": "max"
+            }
+        })
+        .to_string()
+    }
+
+    /// What must be found nowhere.
+    #[must_use]
+    pub fn needles(&self) -> Vec<Needle> {
+        vec![
+            Needle::new("access token", &self.access_token),
+            Needle::new("refresh token", &self.refresh_token),
+        ]
+    }
+}
+
+/// The one part of a token that its claims and its kind do not make guessable.
+fn after_last_dot(token: &str) -> &str {
+    token.rsplit('.').next().unwrap_or(token)
+}
+
+/// RFC 3339, UTC. Days to date after Howard Hinnant, "chrono-compatible low-level date algorithms".
+fn rfc3339(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.000000Z",
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_right() {
+        for (seconds, date) in [
+            (0, "1970-01-01T00:00:00.000000Z"),
+            (951_782_400, "2000-02-29T00:00:00.000000Z"),
+            (1_795_478_399, "2026-11-23T23:59:59.000000Z"),
+        ] {
+            assert_eq!(rfc3339(seconds), date);
+        }
+    }
+
+    #[test]
+    fn no_two_logins_are_alike() {
+        assert_ne!(CodexLogin::new(0, 1).access_token, CodexLogin::new(0, 1).access_token);
+        assert_ne!(ClaudeLogin::new(1).refresh_token, ClaudeLogin::new(1).refresh_token);
+    }
+}

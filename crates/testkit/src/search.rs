@@ -1,0 +1,215 @@
+//! The search for a credential where it must not be.
+
+use std::{
+    fmt, fs,
+    io::Read,
+    os::unix::{ffi::OsStrExt, fs::FileTypeExt},
+    path::{Path, PathBuf},
+};
+
+use aho_corasick::AhoCorasick;
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+
+/// A credential, as whole and in pieces, plain and in the encodings that programs use without being asked.
+#[derive(Debug, Clone)]
+pub struct Needle {
+    name: String,
+    patterns: Vec<Vec<u8>>,
+}
+
+/// A place where a credential was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Which credential; never its value.
+    pub needle: String,
+    /// A file, or where else.
+    pub place: PathBuf,
+}
+
+/// A piece this long is no accident, and every leak of twice its length contains one.
+const PIECE: usize = 16;
+
+impl Needle {
+    /// A credential that no other text has parts of: cut off what is not random before.
+    ///
+    /// # Panics
+    /// When it is too short to be recognised in pieces.
+    #[must_use]
+    pub fn new(name: &str, value: &str) -> Self {
+        assert!(value.len() >= PIECE, "{name} is too short to search for");
+        // From the end, because the beginnings of credentials say what they are for, and are everywhere.
+        let pieces: Vec<&[u8]> = value.as_bytes().rchunks_exact(PIECE).collect();
+        let mut patterns: Vec<Vec<u8>> = pieces.iter().map(|piece| piece.to_vec()).collect();
+        for piece in pieces {
+            let hexadecimal: String = piece.iter().map(|byte| format!("{byte:02x}")).collect();
+            patterns.push(hexadecimal.to_ascii_uppercase().into());
+            patterns.push(hexadecimal.into());
+            // What precedes it shifts base64 by none, one or two bytes; whole groups of three stay recognisable.
+            for shift in 0..3 {
+                let groups = &piece[shift..shift + (PIECE - shift) / 3 * 3];
+                patterns.push(STANDARD_NO_PAD.encode(groups).into());
+            }
+        }
+        Self { name: name.to_owned(), patterns }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}", self.needle, self.place.display())
+    }
+}
+
+struct Search<'a> {
+    automaton: AhoCorasick,
+    names: Vec<&'a str>,
+    findings: Vec<Finding>,
+}
+
+impl<'a> Search<'a> {
+    fn new(needles: &'a [Needle]) -> Self {
+        let (mut patterns, mut names) = (Vec::new(), Vec::new());
+        for needle in needles {
+            for pattern in &needle.patterns {
+                patterns.push(pattern);
+                names.push(needle.name.as_str());
+            }
+        }
+        let automaton = AhoCorasick::new(patterns).expect("a few short patterns fit");
+        Self { automaton, names, findings: Vec::new() }
+    }
+
+    fn look_at(&mut self, bytes: &[u8], place: &Path) {
+        for found in self.automaton.find_iter(bytes) {
+            let finding = Finding {
+                needle: self.names[found.pattern().as_usize()].to_owned(),
+                place: place.to_owned(),
+            };
+            if !self.findings.contains(&finding) {
+                self.findings.push(finding);
+            }
+        }
+    }
+
+    fn walk(&mut self, path: &Path, except: &[PathBuf]) {
+        if except.iter().any(|left_out| left_out == path) {
+            return;
+        }
+        self.look_at(path.as_os_str().as_bytes(), path);
+        let Ok(kind) = fs::symlink_metadata(path).map(|metadata| metadata.file_type()) else { return };
+        if kind.is_symlink() {
+            if let Ok(target) = fs::read_link(path) {
+                self.look_at(target.as_os_str().as_bytes(), path);
+            }
+        } else if kind.is_dir() {
+            for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+                self.walk(&entry.path(), except);
+            }
+        } else if kind.is_file() && !kind.is_fifo() {
+            let mut bytes = Vec::new();
+            if fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).is_ok() {
+                self.look_at(&bytes, path);
+            }
+        }
+    }
+}
+
+/// Finds the credentials in this text, a program's output say.
+#[must_use]
+pub fn search_bytes(bytes: &[u8], place: &str, needles: &[Needle]) -> Vec<Finding> {
+    let mut search = Search::new(needles);
+    search.look_at(bytes, Path::new(place));
+    search.findings
+}
+
+/// Finds the credentials in the names, link targets and contents of everything below a folder, but for what
+/// lies below `except`. Links are not followed; files that this user may not read are left out.
+#[must_use]
+pub fn search_tree(root: &Path, except: &[PathBuf], needles: &[Needle]) -> Vec<Finding> {
+    let mut search = Search::new(needles);
+    search.walk(root, except);
+    search.findings
+}
+
+/// Finds the credentials in the command line and the environment of every process of the host that this user
+/// may look at, but for `except`. A process that is only on its way from fork(2) to execve(2), and still has
+/// its parent's, is looked at a second time before it counts.
+#[must_use]
+pub fn search_processes(except: &[u32], needles: &[Needle]) -> Vec<Finding> {
+    let findings = look_at_processes(except, needles);
+    if findings.is_empty() {
+        return findings;
+    }
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let later = look_at_processes(except, needles);
+    findings.into_iter().filter(|finding| later.contains(finding)).collect()
+}
+
+fn look_at_processes(except: &[u32], needles: &[Needle]) -> Vec<Finding> {
+    let mut search = Search::new(needles);
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(process) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        if except.contains(&process) {
+            continue;
+        }
+        for file in ["cmdline", "environ"] {
+            let path = entry.path().join(file);
+            if let Ok(bytes) = fs::read(&path) {
+                search.look_at(&bytes, &path);
+            }
+        }
+    }
+    search.findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random_secret;
+
+    #[test]
+    fn finds_a_credential_however_it_is_written() {
+        let secret = random_secret("sk-");
+        let needles = [Needle::new("token", &secret)];
+        let found = |text: &str| !search_bytes(text.as_bytes(), "text", &needles).is_empty();
+        assert!(found(&format!("Authorization: Bearer {secret}\n")));
+        assert!(found(&secret[secret.len() - 20..]), "a part of it");
+        let in_hexadecimal: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
+        assert!(found(&in_hexadecimal));
+        for before in ["", "x", "xx"] {
+            assert!(found(&STANDARD_NO_PAD.encode(format!("{before}{secret}"))), "base64 after {before:?}");
+        }
+        assert!(!found("sk-"));
+        assert!(!found(&random_secret("sk-")));
+    }
+
+    #[test]
+    fn finds_a_credential_in_names_links_and_contents() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let secret = random_secret("");
+        let needles = [Needle::new("token", &secret)];
+        fs::create_dir(folder.path().join("inner")).expect("a folder");
+        fs::write(folder.path().join("inner/file"), format!("x{secret}")).expect("a file");
+        fs::write(folder.path().join(&secret), "").expect("a file");
+        std::os::unix::fs::symlink(&secret, folder.path().join("link")).expect("a link");
+        assert_eq!(search_tree(folder.path(), &[], &needles).len(), 3);
+        assert_eq!(search_tree(folder.path(), &[folder.path().join("inner")], &needles).len(), 2);
+    }
+
+    #[test]
+    fn finds_a_credential_in_a_command_line_and_an_environment() {
+        let secret = random_secret("");
+        let needles = [Needle::new("token", &secret)];
+        let mut child = std::process::Command::new("sleep")
+            .arg("30")
+            .env("TOKEN", &secret)
+            .spawn()
+            .expect("sleep starts");
+        let findings = search_processes(&[], &needles);
+        let without = search_processes(&[child.id()], &needles);
+        child.kill().and_then(|()| child.wait()).expect("sleep ends");
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert!(without.is_empty(), "{without:?}");
+    }
+}
