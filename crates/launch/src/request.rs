@@ -1,0 +1,183 @@
+//! What a launch is asked for, and what it answers.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use bot_bottle_core::{gateway_config::GatewayStart, identity::Identity, plan::BottlePlan};
+use serde::{Deserialize, Serialize};
+
+use crate::{home::BotBottleHome, programs::FoundProgram};
+
+/// Everything that a launch needs. The values of secrets are in here and nowhere else.
+#[derive(Debug)]
+pub struct LaunchRequest {
+    /// What is to be done.
+    pub plan: BottlePlan,
+    /// The value behind each reference that a route names; goes to the gateway alone.
+    pub secrets: GatewayStart,
+    /// The agent's whole environment, resolved. `PATH`, `HOME` and `TERM` are added where they are missing.
+    pub environment: BTreeMap<String, String>,
+    /// The agent program, as [`crate::programs::find`] found it; for a plan that names one.
+    pub program: Option<FoundProgram>,
+    /// Where state is kept.
+    pub home: BotBottleHome,
+    /// This binary, which plays the gateway and the bottle's first process too: `/proc/self/exe`.
+    pub executable: PathBuf,
+    /// How the agent talks to the operator.
+    pub terminal: Terminal,
+    /// For tests: where the launcher kills itself.
+    pub fault: Option<FaultPoint>,
+}
+
+/// How a program in a bottle talks to the operator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Terminal {
+    /// A terminal of its own, connected to the operator's, which is set to raw mode for as long. For a
+    /// standard input and output that are terminals.
+    Pty,
+    /// Three pipes, connected to the launcher's standard input, output and error.
+    Pipes,
+}
+
+/// The steps of a launch; the same names on every backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    /// The state directory and its lock, the cgroup.
+    AllocateResources,
+    /// The gateway's process. First, so that its start-up overlaps with everything else.
+    StartGateway,
+    /// The sandbox's process, its namespaces and its file system.
+    StartSandbox,
+    /// Home, provider's files, skills and workspace.
+    PrepareFiles,
+    /// The listening sockets, made in the bottle and handed to the gateway with the secrets.
+    DiscoverAddresses,
+    /// The bottle's certificate authority, which the gateway made.
+    MintCertificates,
+    /// What the bottle is told about it: bundle, trust stores.
+    Provision,
+    /// The bottle answers.
+    WaitUntilExecAnswers,
+    /// The agent runs.
+    Attach,
+}
+
+impl Step {
+    /// In the order in which they happen.
+    pub const ALL: [Self; 9] = [
+        Self::AllocateResources,
+        Self::StartGateway,
+        Self::StartSandbox,
+        Self::PrepareFiles,
+        Self::DiscoverAddresses,
+        Self::MintCertificates,
+        Self::Provision,
+        Self::WaitUntilExecAnswers,
+        Self::Attach,
+    ];
+
+    /// As progress shows it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AllocateResources => "allocate resources",
+            Self::StartGateway => "start gateway",
+            Self::StartSandbox => "start sandbox",
+            Self::PrepareFiles => "prepare files",
+            Self::DiscoverAddresses => "discover addresses",
+            Self::MintCertificates => "mint certificates",
+            Self::Provision => "provision",
+            Self::WaitUntilExecAnswers => "wait until exec answers",
+            Self::Attach => "attach",
+        }
+    }
+}
+
+/// Where the launcher kills itself with SIGKILL, so that tests see what it leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FaultPoint {
+    /// At which step.
+    pub step: Step,
+    /// Before it, or after it.
+    pub when: FaultMoment,
+}
+
+/// Before or after a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultMoment {
+    /// Before the step began.
+    Before,
+    /// When the step was done.
+    After,
+}
+
+/// What happens during a launch, for the operator's eyes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LaunchEvent {
+    /// A step begins.
+    Step(Step),
+    /// SHA-256 of the bottle's CA, as colon-separated upper-case hex.
+    CaFingerprint(String),
+    /// Something that the operator should know, such as what the host could not give.
+    Note(String),
+    /// The agent runs; from here on the terminal is its own.
+    Attached(Identity),
+    /// The agent is gone. The workspace with its work stays here until `cleanup` removes it.
+    KeptWorkspace(PathBuf),
+}
+
+/// How an agent, or a command that was run beside it, ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentExit {
+    /// What the program itself came to.
+    pub status: ProgramStatus,
+    /// What ended it, if it did not end by itself.
+    pub ended_by: Option<EndedBy>,
+}
+
+/// What a program came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProgramStatus {
+    /// It returned this.
+    Exited(u8),
+    /// This signal killed it.
+    Signalled(u8),
+}
+
+/// What ended a bottle from outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndedBy {
+    /// A limit, with a sentence that names it.
+    Limit(String),
+    /// The launcher received this signal.
+    Signal(u8),
+    /// `bot-bottle stop`.
+    Stop,
+    /// The gateway ended, so the bottle has no way out left.
+    GatewayEnded,
+}
+
+impl AgentExit {
+    /// As a shell counts: the program's own code, or 128 and the signal's number.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        match self.status {
+            ProgramStatus::Exited(code) => code,
+            ProgramStatus::Signalled(signal) => 128_u8.saturating_add(signal),
+        }
+    }
+}
+
+/// A command that is to run in a bottle, beside its agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExecRequest {
+    /// Program and arguments; the program is looked up in the bottle's `PATH`.
+    pub command: Vec<String>,
+    /// Laid over the agent's environment.
+    pub environment: BTreeMap<String, String>,
+    /// Absolute; `None`: where the agent started.
+    pub working_directory: Option<PathBuf>,
+}
