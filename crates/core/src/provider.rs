@@ -28,6 +28,9 @@ pub trait Provider: std::fmt::Debug + Sync {
     /// The file of the host's own login, relative to the operator's home, for a bottle that forwards it.
     fn credential_file(&self) -> &'static str;
 
+    /// How the operator makes a token for `agent_provider.auth_token`, where the provider takes one.
+    fn token_login(&self) -> Option<TokenLogin>;
+
     /// Hosts whose answers would be real credentials: no bottle may reach them, whatever its manifest says.
     fn forbidden_hosts(&self) -> &'static [&'static str];
 
@@ -68,6 +71,15 @@ pub struct Package {
     pub tree: &'static str,
     /// Where the executable lies in [`Self::tree`].
     pub executable: &'static str,
+}
+
+/// How the operator makes a token for a provider's agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct TokenLogin {
+    /// The variable that `bot-bottle init` proposes.
+    pub variable: &'static str,
+    /// The command that prints a token.
+    pub command: &'static str,
 }
 
 /// What a provider looks at.

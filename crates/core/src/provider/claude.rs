@@ -13,7 +13,7 @@ use crate::{
 
 use super::{
     AgentProvisionPlan, CredentialError, GuestFile, Package, PromptStyle, Provider, ProviderError,
-    ProvisionInput, ProvisionedSecret, RunMode, credentials, registry, route,
+    ProvisionInput, ProvisionedSecret, RunMode, TokenLogin, credentials, registry, route,
 };
 
 /// Claude Code.
@@ -106,6 +106,10 @@ impl Provider for Claude {
 
     fn credential_file(&self) -> &'static str {
         CREDENTIAL_FILE
+    }
+
+    fn token_login(&self) -> Option<TokenLogin> {
+        Some(TokenLogin { variable: "BOT_BOTTLE_CLAUDE_OAUTH_TOKEN", command: "claude setup-token" })
     }
 
     fn forbidden_hosts(&self) -> &'static [&'static str] {

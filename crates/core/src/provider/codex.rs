@@ -6,7 +6,7 @@ use crate::{policy::RequestMatch, secret::SecretRef};
 
 use super::{
     AgentProvisionPlan, CaFile, CredentialError, GuestFile, Package, PromptStyle, Provider, ProviderError,
-    ProvisionInput, ProvisionedSecret, RunMode, registry, route,
+    ProvisionInput, ProvisionedSecret, RunMode, TokenLogin, registry, route,
 };
 
 mod login;
@@ -69,6 +69,10 @@ impl Provider for Codex {
 
     fn credential_file(&self) -> &'static str {
         CREDENTIAL_FILE
+    }
+
+    fn token_login(&self) -> Option<TokenLogin> {
+        None
     }
 
     fn forbidden_hosts(&self) -> &'static [&'static str] {
