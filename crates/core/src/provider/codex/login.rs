@@ -100,13 +100,25 @@ impl HostLogin {
     }
 
     /// A JSON web token (RFC 7519) that nobody signed: the program reads its claims and checks no signature.
+    ///
+    /// The names of the claims and the account id are escaped, character by character. Real tokens have the
+    /// same names in them, and with the same encoding a search of the bottle for parts of the real token
+    /// would find those.
     fn dummy_token(&self) -> String {
-        let header = json!({"alg": "none", "typ": "JWT"});
-        let claims = json!({"exp": self.expires, ACCOUNT_CLAIM: {"chatgpt_account_id": self.account_id}});
-        let [header, claims, signature] = [header.to_string(), claims.to_string(), PLACEHOLDER.to_owned()]
-            .map(|part| URL_SAFE_NO_PAD.encode(part));
-        format!("{header}.{claims}.{signature}")
+        let [account_claim, account_key, account_id, expiry_key] =
+            [ACCOUNT_CLAIM, "chatgpt_account_id", &self.account_id, "exp"].map(escaped);
+        let claims = format!(
+            r#"{{"{account_claim}":{{"{account_key}":"{account_id}"}},"{expiry_key}": {} }}"#,
+            self.expires
+        );
+        let parts = [r#"{"alg":"none"}"#, &claims, PLACEHOLDER];
+        parts.map(|part| URL_SAFE_NO_PAD.encode(part)).join(".")
     }
+}
+
+/// The inside of a JSON string, every character of it as an escape (RFC 8259 section 7).
+fn escaped(text: &str) -> String {
+    text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect()
 }
 
 impl Claims {

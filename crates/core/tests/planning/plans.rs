@@ -1,0 +1,132 @@
+//! Whole plans.
+
+use std::collections::BTreeSet;
+
+use bot_bottle_core::{
+    bottle::{Bottle, EnvEntry, GitUser, Origin, Provenance, Settings},
+    plan::{BottlePlan, ProgramSource, trust_environment},
+    provider::GuestPaths,
+};
+
+use crate::fixture::{Provision, codex_login, plan_bare, plan_with, route, route_with_token};
+
+fn said(value: &str) -> Option<Provenance<String>> {
+    Some(Provenance { value: value.to_owned(), from: Origin::Bottle })
+}
+
+fn literal(plan: &BottlePlan, name: &str) -> String {
+    match &plan.env[name] {
+        EnvEntry::Literal(value) => value.clone(),
+        other => panic!("{name}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_bottle_for_claude() {
+    let mut provision = Provision::with_token().prompted("Review.").headless("review this");
+    let bottle = &mut provision.bottle;
+    bottle.egress.routes = vec![
+        route_with_token("api.github.com", "GITHUB_TOKEN"),
+        route_with_token("*.example.org", "GITHUB_TOKEN"),
+    ];
+    bottle.env.insert("RUST_LOG".to_owned(), EnvEntry::Literal("info".to_owned()));
+    bottle.env.insert("GH_USER".to_owned(), EnvEntry::HostVariable("USER".to_owned()));
+    bottle.git.user = GitUser { name: said("Ada"), email: said("ada@example.org") };
+    insta::assert_json_snapshot!(provision.plan().expect("a plan"));
+}
+
+#[test]
+fn a_bottle_for_codex() {
+    let provision = Provision::forwarding("codex", &codex_login().to_string());
+    insta::assert_json_snapshot!(provision.plan().expect("a plan"));
+}
+
+#[test]
+fn a_bare_command() {
+    insta::assert_json_snapshot!(plan_bare(&Bottle::default()).expect("a plan"));
+}
+
+#[test]
+fn a_command_takes_nothing_from_the_provider_and_says_so() {
+    let plan = plan_bare(&Provision::with_token().bottle).expect("a plan");
+    assert_eq!(plan.program.source, ProgramSource::Bottle);
+    assert!(plan.policy.routes.is_empty() && plan.secrets.is_empty() && plan.provider.is_none());
+    assert!(plan.notes.iter().any(|note| note.contains("agent_provider")), "{:?}", plan.notes);
+}
+
+#[test]
+fn the_environment_of_the_bottle_wins_over_preferences() {
+    let mut provision = Provision::with_token();
+    for (name, value) in [("PATH", "/bin"), ("TERM", "dumb"), ("DISABLE_TELEMETRY", "0")] {
+        provision.bottle.env.insert(name.to_owned(), EnvEntry::Literal(value.to_owned()));
+    }
+    let plan = provision.plan().expect("a plan");
+    assert_eq!(literal(&plan, "PATH"), "/bin");
+    assert_eq!(literal(&plan, "TERM"), "dumb");
+    assert_eq!(literal(&plan, "DISABLE_TELEMETRY"), "0");
+    assert_eq!(literal(&plan, "CLAUDE_CODE_OAUTH_TOKEN"), "egress-placeholder");
+    assert!(
+        !plan.hidden_env_names.contains(&"PATH".to_owned()),
+        "the operator wrote it, the preflight shows it"
+    );
+    assert!(plan.hidden_env_names.contains(&"CLAUDE_CODE_OAUTH_TOKEN".to_owned()));
+    assert_eq!(literal(&plan_bare(&Bottle::default()).expect("a plan"), "TERM"), "tmux-256color");
+}
+
+#[test]
+fn every_variable_for_trust_names_a_file_of_the_bottle() {
+    let guest = GuestPaths::default();
+    let env = trust_environment(&guest);
+    insta::assert_json_snapshot!(env);
+    let plan = plan_bare(&Bottle::default()).expect("a plan");
+    let files: BTreeSet<_> = plan.system_files.iter().map(|file| file.path.clone()).collect();
+    assert_eq!(files, BTreeSet::from([guest.wgetrc, guest.apt_config]));
+}
+
+#[test]
+fn a_route_for_a_host_of_the_provider_is_dropped_aloud() {
+    let mut provision = Provision::with_token();
+    provision.bottle.egress.routes =
+        vec![route_with_token("api.anthropic.com", "STOLEN"), route("*.anthropic.com")];
+    let plan = provision.plan().expect("a plan");
+    let hosts: Vec<String> = plan.policy.routes.iter().map(|route| route.host.to_string()).collect();
+    assert_eq!(hosts, ["api.anthropic.com", "*.anthropic.com"]);
+    assert_eq!(plan.secrets.iter().map(ToString::to_string).collect::<Vec<_>>(), ["MY_CLAUDE_TOKEN"]);
+    assert!(
+        plan.notes.iter().any(|note| note.contains("egress.routes[api.anthropic.com] is dropped")),
+        "{:?}",
+        plan.notes
+    );
+    assert!(
+        plan.notes
+            .iter()
+            .any(|note| note.contains("*.anthropic.com") && note.contains("console.anthropic.com")),
+        "{:?}",
+        plan.notes
+    );
+}
+
+#[test]
+fn the_author_is_escaped_as_git_reads_it() {
+    let mut bottle = Bottle::default();
+    bottle.git.user =
+        GitUser { name: said("Ada \"Countess\" \\o/ #1; Löve"), email: said("ada@example.org") };
+    let plan = plan_bare(&bottle).expect("a plan");
+    let file = plan.files.iter().find(|file| file.path.ends_with(".gitconfig")).expect("a file");
+    assert_eq!(
+        file.content,
+        "[user]\n\tname = \"Ada \\\"Countess\\\" \\\\o/ #1; Löve\"\n\temail = \"ada@example.org\"\n"
+    );
+    assert!(plan_bare(&Bottle::default()).expect("a plan").files.is_empty());
+}
+
+#[test]
+fn the_gateways_way_out_is_the_settings() {
+    let mut settings = Settings::default();
+    settings.egress.extra_ca.push("/home/ada/corp.pem".into());
+    let fixed = serde_json::from_value(serde_json::json!({"address": "10.0.0.7"})).expect("an address");
+    settings.egress.resolve.insert("api.example.org".to_owned().try_into().expect("a name"), fixed);
+    let plan = plan_with(&Bottle::default(), &settings).expect("a plan");
+    assert_eq!(plan.upstream.extra_ca, settings.egress.extra_ca);
+    assert_eq!(plan.upstream.resolve, settings.egress.resolve);
+}
