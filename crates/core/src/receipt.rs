@@ -18,7 +18,8 @@ pub struct Receipt<'a> {
     /// What was decided.
     #[serde(flatten)]
     pub decision: Decision,
-    /// Status of the upstream's response, or of the refusal; absent where a connection was refused.
+    /// Status of the refusal, where one was sent. An allowed request has none: its line is written before the
+    /// request goes on, so that no end of the gateway can lose it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
 }

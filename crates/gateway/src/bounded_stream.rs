@@ -1,0 +1,189 @@
+//! A TCP connection with the bounds that every connection has.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::OwnedSemaphorePermit,
+    time::{Instant, Sleep},
+};
+
+use crate::limits::{LINGER_BYTES, LINGER_TIMEOUT};
+
+/// A TCP connection that fails with [`io::ErrorKind::TimedOut`] when nothing passes for too long, can be given
+/// back bytes that were read from it, and holds its place among the connections until it is dropped.
+///
+/// The bound sits here, below TLS and HTTP, because here it holds for all that a connection can become: a
+/// stalled handshake, body, WebSocket or HTTP/2 connection is the same silence.
+#[derive(Debug)]
+pub(crate) struct BoundedStream {
+    stream: TcpStream,
+    unread: Bytes,
+    idle: Idle,
+    lingering: Lingering,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    limit: Duration,
+    last_use: Instant,
+    sleep: Pin<Box<Sleep>>,
+}
+
+/// Whether a closing connection is read on (see [`LINGER_TIMEOUT`]).
+#[derive(Debug)]
+enum Lingering {
+    Never,
+    WhenClosed,
+    Reading { deadline: Pin<Box<Sleep>>, bytes: usize },
+}
+
+impl BoundedStream {
+    /// The connection of a client: its place is held, and it lingers when it is closed.
+    pub(crate) fn of_client(stream: TcpStream, limit: Duration, permit: OwnedSemaphorePermit) -> Self {
+        Self { lingering: Lingering::WhenClosed, _permit: Some(permit), ..Self::of_upstream(stream, limit) }
+    }
+
+    /// A connection to an upstream.
+    pub(crate) fn of_upstream(stream: TcpStream, limit: Duration) -> Self {
+        Self {
+            stream,
+            unread: Bytes::new(),
+            idle: Idle { limit, last_use: Instant::now(), sleep: Box::pin(tokio::time::sleep(limit)) },
+            lingering: Lingering::Never,
+            _permit: None,
+        }
+    }
+
+    /// Gives back what was read, to be read again.
+    pub(crate) fn unread(&mut self, bytes: Bytes) {
+        self.unread = if self.unread.is_empty() {
+            bytes
+        } else {
+            [bytes.as_ref(), self.unread.as_ref()].concat().into()
+        };
+    }
+}
+
+impl Idle {
+    fn used(&mut self) {
+        self.last_use = Instant::now();
+    }
+
+    fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        while self.sleep.as_mut().poll(context).is_ready() {
+            let deadline = self.last_use + self.limit;
+            if deadline <= Instant::now() {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing passed for too long"));
+            }
+            self.sleep.as_mut().reset(deadline);
+        }
+        Ok(())
+    }
+}
+
+impl AsyncRead for BoundedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if !this.unread.is_empty() {
+            let length = this.unread.len().min(buffer.remaining());
+            buffer.put_slice(&this.unread[..length]);
+            this.unread.advance(length);
+            return Poll::Ready(Ok(()));
+        }
+        match Pin::new(&mut this.stream).poll_read(context, buffer) {
+            Poll::Ready(done) => {
+                this.idle.used();
+                Poll::Ready(done)
+            }
+            Poll::Pending => {
+                this.idle.check(context)?;
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl AsyncWrite for BoundedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_by(context, |stream, context| stream.poll_write(context, bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_by(context, |stream, context| stream.poll_write_vectored(context, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            match &mut this.lingering {
+                Lingering::Never => return Pin::new(&mut this.stream).poll_shutdown(context),
+                Lingering::WhenClosed => {
+                    ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+                    this.lingering = Lingering::Reading {
+                        deadline: Box::pin(tokio::time::sleep(LINGER_TIMEOUT)),
+                        bytes: 0,
+                    };
+                }
+                Lingering::Reading { deadline, bytes } => {
+                    let mut scratch = [0; 16 * 1024];
+                    let mut buffer = ReadBuf::new(&mut scratch);
+                    if deadline.as_mut().poll(context).is_ready() || *bytes > LINGER_BYTES {
+                        return Poll::Ready(Ok(()));
+                    }
+                    match ready!(Pin::new(&mut this.stream).poll_read(context, &mut buffer)) {
+                        Ok(()) if !buffer.filled().is_empty() => *bytes += buffer.filled().len(),
+                        Ok(()) | Err(_) => return Poll::Ready(Ok(())),
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl BoundedStream {
+    fn poll_write_by(
+        &mut self,
+        context: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        match write(Pin::new(&mut self.stream), context) {
+            Poll::Ready(done) => {
+                self.idle.used();
+                Poll::Ready(done)
+            }
+            Poll::Pending => {
+                self.idle.check(context)?;
+                Poll::Pending
+            }
+        }
+    }
+}

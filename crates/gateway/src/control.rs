@@ -1,0 +1,117 @@
+//! The socket between the launcher and its gateway.
+
+use std::{
+    io::{self, IoSliceMut, Read},
+    mem::MaybeUninit,
+    net::TcpListener,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+};
+
+use bot_bottle_core::gateway_config::{GatewayReady, GatewayStart};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt};
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use zeroize::Zeroizing;
+
+use crate::limits::{MAX_LISTENERS, MAX_START_BYTES};
+
+/// The launcher did not start the gateway as agreed.
+#[derive(Debug, Error)]
+pub enum ControlError {
+    /// The socket failed.
+    #[error("the launcher's control socket failed: {0}")]
+    Socket(#[from] io::Error),
+    /// The launcher went away before it had said everything.
+    #[error("the launcher closed the control socket before the gateway was started")]
+    Closed,
+    /// More than a start message can be.
+    #[error("the launcher's start message says that it has {0} bytes, which is too many")]
+    TooLong(usize),
+    /// Not JSON of the agreed shape. What it was is not told: it holds secrets.
+    #[error("the launcher's start message cannot be read")]
+    Malformed,
+    /// What was handed over is not a listening TCP socket.
+    #[error("a descriptor that the launcher handed over is not a listening TCP socket")]
+    NotListening,
+    /// More than there may be.
+    #[error("the launcher handed over more than {MAX_LISTENERS} listening sockets")]
+    TooManyListeners,
+}
+
+/// Reads the first message: what the gateway is told, and the sockets that it listens on. Blocks.
+pub(crate) fn receive(control: &UnixStream) -> Result<(GatewayStart, Vec<TcpListener>), ControlError> {
+    let mut length = [0; 4];
+    let (received, descriptors) = receive_descriptors(control, &mut length)?;
+    (&*control).read_exact(&mut length[received..]).map_err(closed)?;
+    let length = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
+    if length > MAX_START_BYTES {
+        return Err(ControlError::TooLong(length));
+    }
+    let mut message = Zeroizing::new(vec![0; length]);
+    (&*control).read_exact(&mut message).map_err(closed)?;
+    let start = serde_json::from_slice(&message).map_err(|_| ControlError::Malformed)?;
+    let listeners = descriptors.into_iter().map(listener).collect::<Result<_, _>>()?;
+    Ok((start, listeners))
+}
+
+/// The first bytes, with the descriptors that are attached to the first of them.
+fn receive_descriptors(
+    control: &UnixStream,
+    bytes: &mut [u8],
+) -> Result<(usize, Vec<OwnedFd>), ControlError> {
+    // Room for one more than is allowed, so that too many are seen and not silently closed by the kernel.
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_LISTENERS + 1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received = loop {
+        match recvmsg(control, &mut [IoSliceMut::new(bytes)], &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+            Err(rustix::io::Errno::INTR) => {}
+            received => break received.map_err(io::Error::from)?,
+        }
+    };
+    if received.bytes == 0 {
+        return Err(ControlError::Closed);
+    }
+    let descriptors: Vec<OwnedFd> = ancillary
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    if descriptors.len() > MAX_LISTENERS {
+        return Err(ControlError::TooManyListeners);
+    }
+    Ok((received.bytes, descriptors))
+}
+
+fn listener(descriptor: OwnedFd) -> Result<TcpListener, ControlError> {
+    if !sockopt::socket_acceptconn(&descriptor).is_ok_and(|listening| listening) {
+        return Err(ControlError::NotListening);
+    }
+    let listener = TcpListener::from(descriptor);
+    listener.local_addr().map_err(|_| ControlError::NotListening)?;
+    Ok(listener)
+}
+
+fn closed(error: io::Error) -> ControlError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => ControlError::Closed,
+        _ => ControlError::Socket(error),
+    }
+}
+
+/// Tells the launcher that the gateway serves, and waits until the launcher is gone.
+pub(crate) async fn serve_until_closed(
+    control: UnixStream,
+    ready: &GatewayReady,
+) -> Result<(), ControlError> {
+    control.set_nonblocking(true)?;
+    let mut control = tokio::net::UnixStream::from_std(control)?;
+    let mut line = serde_json::to_vec(ready).map_err(|_| ControlError::Malformed)?;
+    line.push(b'\n');
+    control.write_all(&line).await?;
+    let mut ignored = [0; 64];
+    while control.read(&mut ignored).await? > 0 {}
+    Ok(())
+}

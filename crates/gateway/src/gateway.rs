@@ -1,0 +1,147 @@
+//! What one gateway holds.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use arc_swap::ArcSwap;
+use bot_bottle_core::{
+    decision::Decision,
+    gateway_config::{GatewayConfig, GatewayReady, GatewayStart},
+    host::HostPattern,
+    policy::{Policy, RouteTls},
+    secret::SecretRef,
+};
+use http::HeaderValue;
+use rustls::ServerConfig;
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use zeroize::Zeroizing;
+
+use crate::{
+    certificates::{Authority, CertificateError},
+    limits::{MAX_CONNECTIONS, MAX_REQUESTS},
+    receipts::{OpenReceiptsError, Receipts},
+    tls,
+    upstream::{ExtraCaError, Resolve, Upstream},
+};
+
+/// One bottle's gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Swapped whole when the policy changes; each request is decided by the one in force when it came.
+    pub(crate) policy: ArcSwap<ActivePolicy>,
+    pub(crate) receipts: Receipts,
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) tls: Arc<ServerConfig>,
+    pub(crate) upstream: Upstream,
+    /// Places for client connections.
+    pub(crate) connections: Arc<Semaphore>,
+    /// Places for requests.
+    pub(crate) requests: Arc<Semaphore>,
+}
+
+/// A policy together with the credentials that its routes inject.
+#[derive(Debug)]
+pub(crate) struct ActivePolicy {
+    pub(crate) policy: Policy,
+    credentials: HashMap<HostPattern, HeaderValue>,
+}
+
+/// A gateway that cannot serve.
+#[derive(Debug, Error)]
+pub enum GatewayError {
+    /// A route injects a credential that was not handed over.
+    #[error("the route for {host} needs the secret {reference}, and nobody gave it")]
+    SecretMissing {
+        /// The route's host.
+        host: HostPattern,
+        /// The secret's name.
+        reference: SecretRef,
+    },
+    /// The value of a secret cannot be sent.
+    #[error("the secret {0} is empty, or has a line break or another character that no header can carry")]
+    SecretUnusable(SecretRef),
+    /// A route asks for what this gateway cannot enforce.
+    #[error("the route for {0} says `tls: splice`, which this gateway does not do yet")]
+    SpliceUnsupported(HostPattern),
+    /// The certificate authority.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// TLS.
+    #[error("TLS could not be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    /// Receipts.
+    #[error(transparent)]
+    Receipts(#[from] OpenReceiptsError),
+    /// Upstream trust.
+    #[error(transparent)]
+    ExtraCa(#[from] ExtraCaError),
+}
+
+impl Gateway {
+    /// Makes a gateway: its certificate authority, its receipts, its way out. Has to be called inside a runtime.
+    ///
+    /// # Errors
+    /// See [`GatewayError`].
+    pub fn new(
+        config: &GatewayConfig,
+        start: &GatewayStart,
+        resolver: Box<dyn Resolve>,
+    ) -> Result<Arc<Self>, GatewayError> {
+        let policy = ActivePolicy::new(config.policy.clone(), &start.secrets)?;
+        let upstream = Upstream::new(&config.upstream, resolver)?;
+        let authority = Arc::new(Authority::mint(&config.name, SystemTime::now())?);
+        Ok(Arc::new(Self {
+            policy: ArcSwap::from_pointee(policy),
+            receipts: Receipts::open(&config.receipts)?,
+            tls: tls::server_config(Arc::clone(&authority))?,
+            authority,
+            upstream,
+            connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
+        }))
+    }
+
+    /// What the one who started the gateway needs to know about it.
+    #[must_use]
+    pub fn ready(&self) -> GatewayReady {
+        GatewayReady {
+            ca_certificate: self.authority.certificate_pem().to_owned(),
+            ca_fingerprint: self.authority.fingerprint().to_owned(),
+        }
+    }
+}
+
+impl ActivePolicy {
+    fn new(policy: Policy, secrets: &BTreeMap<SecretRef, Zeroizing<String>>) -> Result<Self, GatewayError> {
+        let mut credentials = HashMap::new();
+        for route in &policy.routes {
+            if route.tls == RouteTls::Splice {
+                return Err(GatewayError::SpliceUnsupported(route.host.clone()));
+            }
+            let Some(auth) = &route.auth else { continue };
+            let reference = &auth.token_ref;
+            let secret = secrets.get(reference).ok_or_else(|| GatewayError::SecretMissing {
+                host: route.host.clone(),
+                reference: reference.clone(),
+            })?;
+            let unusable = || GatewayError::SecretUnusable(reference.clone());
+            if secret.trim().is_empty() {
+                return Err(unusable());
+            }
+            let value = Zeroizing::new(format!("{} {}", auth.scheme, secret.as_str()));
+            let mut value = HeaderValue::from_str(&value).map_err(|_| unusable())?;
+            value.set_sensitive(true);
+            credentials.insert(route.host.clone(), value);
+        }
+        Ok(Self { policy, credentials })
+    }
+
+    /// What is injected into a request that was decided like this.
+    pub(crate) fn credential(&self, decision: &Decision) -> Option<&HeaderValue> {
+        self.credentials.get(decision.route.as_ref()?)
+    }
+}

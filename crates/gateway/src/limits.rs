@@ -1,0 +1,130 @@
+//! Every bound of the gateway, in one place. `docs/limits.md` has a row for each, and each has a test at its edge
+//! where a test can reach it.
+
+use std::time::Duration;
+
+/// Client connections at one time, relayed WebSockets and tunnels included. One more is answered
+/// `429 limit_reached` and closed.
+pub const MAX_CONNECTIONS: usize = 1024;
+
+/// Requests in progress at one time, over all connections. One more is answered `429 limit_reached`.
+pub const MAX_REQUESTS: usize = 4096;
+
+/// Streams that a client may have open on one HTTP/2 connection (`SETTINGS_MAX_CONCURRENT_STREAMS`).
+pub const MAX_CLIENT_STREAMS: u32 = 128;
+
+/// Streams that we open on one HTTP/2 connection to an upstream before it has said how many it allows.
+pub const INITIAL_UPSTREAM_STREAMS: usize = 100;
+
+/// Bytes of one request's or one response's head: request line and header fields together.
+pub const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// Header fields of one request or one response.
+pub const MAX_HEADERS: usize = 128;
+
+/// Bytes of an HTTP/1.1 connection's read buffer, which bounds a head and what of a body is held at one time.
+pub const MAX_READ_BUFFER: usize = 128 * 1024;
+
+/// Bytes that one HTTP/2 stream may have in flight towards us, in either direction.
+pub const STREAM_WINDOW: u32 = 1024 * 1024;
+
+/// Bytes that all streams of one HTTP/2 connection may have in flight towards us.
+pub const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+
+/// Bytes that wait to be written on one HTTP/2 stream.
+pub const MAX_STREAM_SEND_BUFFER: usize = 256 * 1024;
+
+/// Bytes of each of the two buffers of a relayed WebSocket.
+pub const UPGRADE_BUFFER: usize = 16 * 1024;
+
+/// Leaf certificates in each of the two generations of the cache (see `certificates::cache`).
+pub const LEAF_CACHE_GENERATION: usize = 512;
+
+/// Bytes at the start of a tunnel that are looked at to tell TLS, HTTP and everything else apart.
+pub const SNIFF_BYTES: usize = 64;
+
+/// How long a client may take to send the first bytes of a tunnel.
+pub const SNIFF_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a client's TLS handshake may take.
+pub const CLIENT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a client may take to send a request's head, and how long its kept-alive HTTP/1.1 connection may be
+/// idle between two requests.
+pub const CLIENT_HEADER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long nothing may pass on a client's connection in either direction. More than
+/// [`UPSTREAM_IDLE_TIMEOUT`], so that a client is told when it is the upstream that stalls.
+pub const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+/// How long a closing client connection is read on, so that a refusal arrives although the request's body was
+/// not read (otherwise the kernel answers the unread bytes with a reset, which destroys it).
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many bytes are read on and dropped meanwhile.
+pub const LINGER_BYTES: usize = 1024 * 1024;
+
+/// How long a name's resolution may take.
+pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Responses that the resolver keeps.
+pub const RESOLVER_CACHE: u64 = 512;
+
+/// Addresses of one name that are tried.
+pub const MAX_ADDRESSES: usize = 8;
+
+/// How long connecting to one address may take, where there is another to try.
+pub const CONNECT_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long connecting to an upstream may take, over all its addresses.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the TLS and HTTP/2 handshakes with an upstream may take.
+pub const UPSTREAM_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long an upstream may take from the request to the head of its response. Models that do not stream
+/// think for minutes.
+pub const UPSTREAM_HEADER_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
+/// How often an HTTP/2 connection to an upstream is asked for a sign of life while requests wait on it.
+pub const UPSTREAM_PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long the answer may take before the connection is given up.
+pub const UPSTREAM_PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long nothing may pass on a connection to an upstream in either direction while it is in use.
+pub const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(11 * 60);
+
+/// How long a connection to an upstream is kept for the next request.
+pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often kept connections are looked through for those that are too old.
+pub const POOL_SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Idle HTTP/1.1 connections that are kept for one upstream.
+pub const MAX_IDLE_PER_UPSTREAM: usize = 64;
+
+/// Idle connections that are kept over all upstreams.
+pub const MAX_IDLE_CONNECTIONS: usize = 256;
+
+/// How long a connection whose response has ended may take to finish its request before it is closed instead
+/// of kept.
+pub const POOL_RETURN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of the message that starts a gateway over its control socket.
+pub const MAX_START_BYTES: usize = 1024 * 1024;
+
+/// Listening sockets that the launcher may hand over.
+pub const MAX_LISTENERS: usize = 16;
+
+/// Bytes of a gateway's configuration file.
+pub const MAX_CONFIG_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Bytes at the end of an existing receipts file that are read to continue its count; more than one line has.
+pub const RECEIPT_TAIL_BYTES: u64 = 64 * 1024;
+
+/// Bytes of a host that receipts and refusals repeat.
+pub const MAX_HOST_ECHO: usize = 300;
+
+/// Bytes of a method that receipts and refusals repeat.
+pub const MAX_METHOD_ECHO: usize = 64;

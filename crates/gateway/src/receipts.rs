@@ -1,0 +1,190 @@
+//! The file of decisions.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use bot_bottle_core::{
+    decision::Decision,
+    receipt::{MAX_PATH_BYTES, Receipt, RequestSummary},
+};
+use thiserror::Error;
+
+use crate::{
+    clock,
+    limits::{MAX_HOST_ECHO, MAX_METHOD_ECHO, RECEIPT_TAIL_BYTES},
+};
+
+/// Appends one line per decision, each with one write of its own before the decision takes effect: what is in
+/// the kernel's page cache survives the end of this process, kill -9 included.
+#[derive(Debug)]
+pub(crate) struct Receipts {
+    writer: Mutex<Writer>,
+}
+
+#[derive(Debug)]
+struct Writer {
+    file: File,
+    /// Of the line that was written last.
+    sequence: u64,
+    line: Vec<u8>,
+    /// A write failed. The end of the file is unknown now, so nothing more is written and nothing more allowed.
+    failed: bool,
+}
+
+/// The receipts file cannot be opened.
+#[derive(Debug, Error)]
+#[error("receipts cannot be written to {}: {source}", path.display())]
+pub struct OpenReceiptsError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// A receipt was not written, so its decision must not take effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("a receipt could not be written")]
+pub(crate) struct ReceiptNotWritten;
+
+impl Receipts {
+    /// Opens the file to append to, and goes on counting where it ends.
+    pub(crate) fn open(path: &Path) -> Result<Self, OpenReceiptsError> {
+        let open = || -> io::Result<Writer> {
+            let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+            let (sequence, ends_in_line) = last_sequence(&mut file)?;
+            if !ends_in_line {
+                file.write_all(b"\n")?;
+            }
+            Ok(Writer { file, sequence, line: Vec::with_capacity(1024), failed: false })
+        };
+        let writer = open().map_err(|source| OpenReceiptsError { path: path.to_owned(), source })?;
+        Ok(Self { writer: Mutex::new(writer) })
+    }
+
+    /// Writes down a decision. `status` is that of a refusal; an allowed request has none yet.
+    pub(crate) fn record(
+        &self,
+        request: RequestSummary<'_>,
+        decision: &Decision,
+        status: Option<u16>,
+    ) -> Result<(), ReceiptNotWritten> {
+        let time = clock::rfc3339(SystemTime::now());
+        let request = RequestSummary {
+            method: cut(request.method, MAX_METHOD_ECHO),
+            host: cut(request.host, MAX_HOST_ECHO),
+            path: cut(request.path, MAX_PATH_BYTES),
+            ..request
+        };
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.append(Receipt { sequence: 0, time, request, decision: decision.clone(), status })
+    }
+}
+
+impl Writer {
+    fn append(&mut self, mut receipt: Receipt<'_>) -> Result<(), ReceiptNotWritten> {
+        if self.failed {
+            return Err(ReceiptNotWritten);
+        }
+        receipt.sequence = self.sequence + 1;
+        self.line.clear();
+        let written =
+            serde_json::to_writer(&mut self.line, &receipt).map_err(io::Error::from).and_then(|()| {
+                self.line.push(b'\n');
+                self.file.write_all(&self.line)
+            });
+        match written {
+            Ok(()) => {
+                self.sequence += 1;
+                Ok(())
+            }
+            Err(error) => {
+                self.failed = true;
+                tracing::error!(%error, "receipts can no longer be written; everything is refused from now on");
+                Err(ReceiptNotWritten)
+            }
+        }
+    }
+}
+
+/// The sequence of the last whole line, and whether the file ends with a whole line.
+fn last_sequence(file: &mut File) -> io::Result<(u64, bool)> {
+    let length = file.seek(SeekFrom::End(0))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(RECEIPT_TAIL_BYTES)))?;
+    let mut tail = Vec::new();
+    Read::by_ref(file).take(RECEIPT_TAIL_BYTES).read_to_end(&mut tail)?;
+    #[derive(serde::Deserialize)]
+    struct Line {
+        sequence: u64,
+    }
+    let sequence = tail
+        .split(|byte| *byte == b'\n')
+        .rev()
+        .find_map(|line| serde_json::from_slice::<Line>(line).ok())
+        .map_or(0, |line| line.sequence);
+    Ok((sequence, tail.last().is_none_or(|byte| *byte == b'\n')))
+}
+
+/// The text's start, at most `bytes` of it, whole characters only.
+pub(crate) fn cut(text: &str, bytes: usize) -> &str {
+    if text.len() <= bytes {
+        return text;
+    }
+    let end = (0..=bytes).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use bot_bottle_core::decision::{Reason, Source};
+
+    use super::*;
+
+    const REQUEST: RequestSummary<'_> =
+        RequestSummary { method: "GET", host: "api.example.org", port: 443, path: "/v1" };
+
+    fn refusal() -> Decision {
+        Decision::refuse(Reason::NoRoute, Source::Policy)
+    }
+
+    #[test]
+    fn a_file_is_private_and_counted_on_after_a_restart() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("receipts.jsonl");
+        for _ in 0..2 {
+            let receipts = Receipts::open(&path).expect("opened");
+            receipts.record(REQUEST, &refusal(), Some(403)).expect("written");
+        }
+        // A process that was killed in the middle of a line.
+        OpenOptions::new().append(true).open(&path).expect("opened").write_all(b"{\"seq").expect("written");
+        Receipts::open(&path).expect("opened").record(REQUEST, &refusal(), None).expect("written");
+
+        let text = std::fs::read_to_string(&path).expect("read");
+        let sequences: Vec<_> = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .map(|line| line["sequence"].as_u64())
+            .collect();
+        assert_eq!(sequences, [Some(1), Some(2), Some(3)]);
+        assert_eq!(std::fs::metadata(&path).expect("metadata").permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn after_a_failed_write_nothing_is_recorded_any_more() {
+        // Every write to it fails with "no space left on device".
+        let receipts = Receipts::open(Path::new("/dev/full")).expect("opened");
+        assert_eq!(receipts.record(REQUEST, &refusal(), None), Err(ReceiptNotWritten));
+        assert_eq!(receipts.record(REQUEST, &refusal(), None), Err(ReceiptNotWritten));
+        assert!(receipts.writer.lock().expect("not poisoned").failed);
+    }
+
+    #[test]
+    fn long_paths_are_cut_between_characters() {
+        assert_eq!(cut("aé", 2), "a");
+        assert_eq!(cut("aé", 3), "aé");
+    }
+}

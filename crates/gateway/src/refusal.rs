@@ -1,0 +1,110 @@
+//! What a client is told that may not, or cannot, have what it asked for.
+
+use bot_bottle_core::{
+    decision::{Decision, Reason, Refusal, Source},
+    receipt::{MAX_PATH_BYTES, RequestSummary},
+};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+
+use crate::{
+    body::ResponseBody,
+    limits::{MAX_HOST_ECHO, MAX_METHOD_ECHO},
+    receipts::cut,
+    upstream::UpstreamError,
+};
+
+/// A refusal on its way to the client.
+#[derive(Debug, Clone)]
+pub(crate) struct Denial {
+    pub(crate) decision: Decision,
+    pub(crate) status: StatusCode,
+}
+
+impl Denial {
+    pub(crate) fn new(reason: Reason, source: Source) -> Self {
+        Decision::refuse(reason, source).into()
+    }
+
+    pub(crate) fn malformed() -> Self {
+        Self::new(Reason::MalformedRequest, Source::Protocol)
+    }
+
+    pub(crate) fn internal() -> Self {
+        Self::new(Reason::Internal, Source::Limits)
+    }
+
+    /// The failure of an upstream that the policy had allowed.
+    pub(crate) fn from_upstream(error: &UpstreamError, allowed: &Decision) -> Self {
+        let (reason, source) = error.reason();
+        Decision { route: allowed.route.clone(), ..Decision::refuse(reason, source) }.into()
+    }
+
+    pub(crate) fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
+    /// Refused WebSocket upgrades are answered 426: clients then fall back to plain requests at once, where
+    /// they retry a 403 for seconds.
+    pub(crate) fn of_upgrade(self) -> Self {
+        match self.status {
+            StatusCode::FORBIDDEN => self.with_status(StatusCode::UPGRADE_REQUIRED),
+            _ => self,
+        }
+    }
+
+    /// The response, for a request of this summary.
+    pub(crate) fn response(&self, request: RequestSummary<'_>) -> Response<ResponseBody> {
+        let reason = self.decision.reason;
+        let body = serde_json::to_vec(&Refusal {
+            reason,
+            host: cut(request.host, MAX_HOST_ECHO),
+            method: cut(request.method, MAX_METHOD_ECHO),
+            path: cut(request.path, MAX_PATH_BYTES),
+            hint: reason.hint(),
+        })
+        .unwrap_or_default();
+        let length = body.len();
+        let body = if request.method == Method::HEAD.as_str() {
+            ResponseBody::empty()
+        } else {
+            ResponseBody::whole(Bytes::from(body))
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.status == StatusCode::UPGRADE_REQUIRED {
+            // RFC 9110 section 15.5.22 wants to be told what to speak instead.
+            headers.insert(header::UPGRADE, HeaderValue::from_static("HTTP/1.1"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+        response
+    }
+}
+
+impl From<Decision> for Denial {
+    fn from(decision: Decision) -> Self {
+        let status = status_of(decision.reason);
+        Self { decision, status }
+    }
+}
+
+/// `docs/egress.md` has the table.
+fn status_of(reason: Reason) -> StatusCode {
+    match reason {
+        Reason::MalformedRequest | Reason::MalformedHost | Reason::UnknownProtocol => StatusCode::BAD_REQUEST,
+        Reason::HostMismatch => StatusCode::MISDIRECTED_REQUEST,
+        Reason::NameUnresolvable
+        | Reason::UpstreamUnreachable
+        | Reason::UpstreamTls
+        | Reason::UpstreamProtocol => StatusCode::BAD_GATEWAY,
+        Reason::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        Reason::LimitReached => StatusCode::TOO_MANY_REQUESTS,
+        Reason::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        // What is refused for what it is, rather than for how it was asked.
+        _ => StatusCode::FORBIDDEN,
+    }
+}

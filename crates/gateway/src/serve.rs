@@ -1,0 +1,209 @@
+//! The gateway as a process: started by a launcher, or alone.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read, Write},
+    net::SocketAddr,
+    os::unix::{fs::OpenOptionsExt, net::UnixStream},
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+};
+
+use bot_bottle_core::gateway_config::{GatewayConfig, GatewayReady, GatewayStart};
+use thiserror::Error;
+use tokio::{net::TcpListener, runtime::Runtime};
+
+use crate::{
+    control::{self, ControlError},
+    gateway::{Gateway, GatewayError},
+    limits::MAX_CONFIG_BYTES,
+    listen,
+    upstream::SystemResolver,
+};
+
+/// The gateway cannot start, or cannot go on.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The configuration file.
+    #[error("the configuration {} cannot be read: {source}", path.display())]
+    ConfigUnreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What is in the configuration file.
+    #[error("the configuration {} is not one: {source}", path.display())]
+    ConfigMalformed {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// Threads and timers.
+    #[error("the gateway's runtime cannot start: {0}")]
+    Runtime(io::Error),
+    /// An address of `listen`.
+    #[error("the gateway cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Nothing was given to listen on.
+    #[error("the gateway has nothing to listen on")]
+    NoListener,
+    /// The certificate's file.
+    #[error("the certificate of the bottle's CA cannot be written to {}: {source}", path.display())]
+    CertificateUnwritable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The launcher.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The gateway itself.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+}
+
+/// More would not be busy: one thread serves tens of thousands of requests per second.
+const MAX_WORKER_THREADS: usize = 4;
+
+impl ServeError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NoListener => {
+                Some("name an address under `listen` in the configuration, such as 127.0.0.1:8080")
+            }
+            Self::Listen { .. } => {
+                Some("another program may use that address: choose another, or port 0 for a free one")
+            }
+            Self::Gateway(GatewayError::SecretMissing { .. }) => {
+                Some("set the variable of that name in the environment, or remove `auth` from the route")
+            }
+            Self::Gateway(GatewayError::SecretUnusable(_)) => {
+                Some("give the token alone, on one line and without quotes around it")
+            }
+            Self::Gateway(GatewayError::SpliceUnsupported(_)) => Some("remove `tls: splice` from the route"),
+            Self::Gateway(GatewayError::ExtraCa(_)) => Some("see `egress.extra_ca` in settings.yml"),
+            _ => None,
+        }
+    }
+}
+
+/// Reads a gateway's configuration file, JSON.
+///
+/// # Errors
+/// When it cannot be read or is not a configuration.
+pub fn read_config(path: &Path) -> Result<GatewayConfig, ServeError> {
+    let mut text = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_CONFIG_BYTES).read_to_end(&mut text))
+        .map_err(|source| ServeError::ConfigUnreadable { path: path.to_owned(), source })?;
+    serde_json::from_slice(&text)
+        .map_err(|source| ServeError::ConfigMalformed { path: path.to_owned(), source })
+}
+
+/// Serves a launcher's bottle: receives the secrets and the listening sockets over `control`, answers with
+/// [`GatewayReady`] on one line, and serves until the launcher's end of the socket is closed, however it came to
+/// that. Blocks.
+///
+/// # Errors
+/// When the gateway cannot start, or the launcher does not keep to the protocol.
+pub fn serve_controlled(config: &GatewayConfig, control: UnixStream) -> Result<(), ServeError> {
+    let (start, handed_over) = control::receive(&control)?;
+    let runtime = runtime()?;
+    let served = runtime.block_on(async {
+        let gateway = Gateway::new(config, &start, Box::<SystemResolver>::default())?;
+        drop(start);
+        let mut listeners = bind(&config.listen).await?;
+        for listener in handed_over {
+            listener.set_nonblocking(true).map_err(ControlError::Socket)?;
+            listeners.push(TcpListener::from_std(listener).map_err(ControlError::Socket)?);
+        }
+        spawn(&gateway, listeners)?;
+        control::serve_until_closed(control, &gateway.ready()).await?;
+        Ok(())
+    });
+    // What is under way ends now: nobody is left who would be responsible for it.
+    runtime.shutdown_background();
+    served
+}
+
+/// Serves alone, on the addresses of the configuration, until the process ends. `ready` is called once, with the
+/// addresses that are listened on. Blocks.
+///
+/// # Errors
+/// When the gateway cannot start.
+pub fn serve_alone(
+    config: &GatewayConfig,
+    start: GatewayStart,
+    ready: impl FnOnce(&GatewayReady, &[SocketAddr]),
+) -> Result<(), ServeError> {
+    let runtime = runtime()?;
+    runtime.block_on(async {
+        let gateway = Gateway::new(config, &start, Box::<SystemResolver>::default())?;
+        drop(start);
+        let listeners = bind(&config.listen).await?;
+        let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let told = gateway.ready();
+        if let Some(path) = &config.ca_certificate {
+            write_certificate(path, &told.ca_certificate)
+                .map_err(|source| ServeError::CertificateUnwritable { path: path.clone(), source })?;
+        }
+        spawn(&gateway, listeners)?;
+        ready(&told, &addresses);
+        std::future::pending().await
+    })
+}
+
+/// Serves a gateway on listeners, inside a runtime that the caller has.
+///
+/// # Errors
+/// When there is no listener.
+pub fn spawn(gateway: &Arc<Gateway>, listeners: Vec<TcpListener>) -> Result<(), ServeError> {
+    if listeners.is_empty() {
+        return Err(ServeError::NoListener);
+    }
+    for listener in listeners {
+        tokio::spawn(listen::accept_clients(Arc::clone(gateway), listener));
+    }
+    Ok(())
+}
+
+fn runtime() -> Result<Runtime, ServeError> {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(processors.min(MAX_WORKER_THREADS))
+        .thread_name("gateway")
+        .enable_all()
+        .build()
+        .map_err(ServeError::Runtime)
+}
+
+async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ServeError> {
+    let mut listeners = Vec::with_capacity(addresses.len());
+    for &address in addresses {
+        let bound = TcpListener::bind(address).await;
+        listeners.push(bound.map_err(|source| ServeError::Listen { address, source })?);
+    }
+    Ok(listeners)
+}
+
+/// A certificate is no secret, and the sandboxes that it is for have to read it.
+fn write_certificate(path: &Path, pem: &str) -> io::Result<()> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o644)
+        .open(path)?
+        .write_all(pem.as_bytes())
+}

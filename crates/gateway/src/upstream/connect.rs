@@ -1,0 +1,188 @@
+//! A connection to an upstream: only to addresses that were approved, only to who proves to be it.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    sync::Arc,
+};
+
+use bot_bottle_core::host::HostName;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls_pki_types::ServerName;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_rustls::TlsConnector;
+
+use super::{Key, Offer, Sender, Upstream, UpstreamError, address::is_public, resolve::ResolveError};
+use crate::bounded_stream::BoundedStream;
+use crate::limits::{
+    CONNECT_ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, CONNECTION_WINDOW, INITIAL_UPSTREAM_STREAMS, MAX_ADDRESSES,
+    MAX_HEAD_BYTES, MAX_HEADERS, MAX_READ_BUFFER, MAX_STREAM_SEND_BUFFER, RESOLVE_TIMEOUT, STREAM_WINDOW,
+    UPSTREAM_HANDSHAKE_TIMEOUT, UPSTREAM_IDLE_TIMEOUT, UPSTREAM_PING_INTERVAL, UPSTREAM_PING_TIMEOUT,
+};
+
+/// Connects and makes the connection ready for requests.
+pub(super) async fn dial(upstream: &Upstream, key: &Key, offer: Offer) -> Result<Sender, UpstreamError> {
+    let addresses = approved_addresses(upstream, key).await?;
+    let stream = connect(&addresses).await?;
+    stream.set_nodelay(true).map_err(UpstreamError::Unreachable)?;
+    let stream = BoundedStream::of_upstream(stream, UPSTREAM_IDLE_TIMEOUT);
+    let handshake = async {
+        if !key.encrypted {
+            return http1_sender(stream).await;
+        }
+        let settings = upstream.trust.settings().await.ok_or(UpstreamError::NoTrust)?;
+        let config = match offer {
+            Offer::Any => &settings.any,
+            Offer::Http1 => &settings.http1,
+        };
+        let name = ServerName::try_from(key.host.as_str().to_owned())
+            .map_err(|_| UpstreamError::Tls("the name cannot be in a certificate".into()))?;
+        let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await.map_err(tls_error)?;
+        match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => http2_sender(stream).await,
+            Some(_) | None => http1_sender(stream).await,
+        }
+    };
+    timeout(UPSTREAM_HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| UpstreamError::Timeout)?
+}
+
+/// Where the name leads: to the operator's fixed address, or else to public addresses alone. A name that leads
+/// to both public and other addresses is refused whole, because that is how rebinding attacks look and no
+/// honest public name does it.
+async fn approved_addresses(upstream: &Upstream, key: &Key) -> Result<Vec<SocketAddr>, UpstreamError> {
+    if let Some(fixed) = upstream.fixed.get(&key.host) {
+        return Ok(vec![SocketAddr::new(fixed.address, fixed.port.unwrap_or(key.port))]);
+    }
+    let addresses = lookup(upstream, &key.host).await?;
+    if !addresses.iter().all(|address| is_public(*address) && !is_own(*address)) {
+        return Err(UpstreamError::NotPublic);
+    }
+    Ok(alternating(addresses).take(MAX_ADDRESSES).map(|ip| SocketAddr::new(ip, key.port)).collect())
+}
+
+async fn lookup(upstream: &Upstream, host: &HostName) -> Result<Vec<IpAddr>, UpstreamError> {
+    let found = timeout(RESOLVE_TIMEOUT, upstream.resolver.resolve(host)).await;
+    match found.unwrap_or_else(|_| Err(ResolveError::Unanswered("no answer in time".into()))) {
+        Ok(addresses) if addresses.is_empty() => Err(UpstreamError::Unresolvable),
+        Ok(addresses) => Ok(addresses),
+        Err(error) => {
+            tracing::debug!(%host, %error, "a name could not be resolved");
+            Err(UpstreamError::Unresolvable)
+        }
+    }
+}
+
+/// Whether the address is this machine's own, public or not: its services are not the internet. The kernel tells
+/// without sending anything: to reach an address of one's own, one would send from that address.
+fn is_own(address: IpAddr) -> bool {
+    let unspecified: IpAddr = match address {
+        IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let source = UdpSocket::bind((unspecified, 0)).and_then(|socket| {
+        socket.connect((address, 9))?;
+        socket.local_addr()
+    });
+    source.is_ok_and(|source| source.ip() == address)
+}
+
+/// IPv6 and IPv4 in turns (RFC 8305 section 4), so that one broken family costs one attempt.
+fn alternating(addresses: Vec<IpAddr>) -> impl Iterator<Item = IpAddr> {
+    let first_is_v6 = addresses.first().is_some_and(IpAddr::is_ipv6);
+    let (leading, other): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
+    let longest = leading.len().max(other.len());
+    (0..longest).flat_map(move |at| [leading.get(at).copied(), other.get(at).copied()]).flatten()
+}
+
+async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, UpstreamError> {
+    let deadline = Instant::now() + CONNECT_TIMEOUT;
+    let mut last_error = UpstreamError::Timeout;
+    for (at, address) in addresses.iter().enumerate() {
+        let is_last = at + 1 == addresses.len();
+        let attempt = if is_last { deadline } else { deadline.min(Instant::now() + CONNECT_ATTEMPT_TIMEOUT) };
+        match timeout_at(attempt, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last_error = UpstreamError::Unreachable(error),
+            Err(_) => last_error = UpstreamError::Timeout,
+        }
+    }
+    Err(last_error)
+}
+
+/// A certificate that is not believed is another thing than a connection that broke.
+fn tls_error(error: io::Error) -> UpstreamError {
+    match error.kind() {
+        io::ErrorKind::TimedOut => UpstreamError::Timeout,
+        _ => UpstreamError::Tls(error.to_string()),
+    }
+}
+
+async fn http1_sender<S>(stream: S) -> Result<Sender, UpstreamError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::Builder::new()
+        .preserve_header_case(true)
+        .max_headers(MAX_HEADERS)
+        .max_header_size(MAX_HEAD_BYTES)
+        .max_buf_size(MAX_READ_BUFFER)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(UpstreamError::Protocol)?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "a connection to an upstream ended");
+        }
+    });
+    Ok(Sender::Http1(sender))
+}
+
+async fn http2_sender<S>(stream: S) -> Result<Sender, UpstreamError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_max_send_streams(INITIAL_UPSTREAM_STREAMS)
+        .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
+        .max_send_buf_size(MAX_STREAM_SEND_BUFFER)
+        .keep_alive_interval(Some(UPSTREAM_PING_INTERVAL))
+        .keep_alive_timeout(UPSTREAM_PING_TIMEOUT)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(UpstreamError::Protocol)?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection to an upstream ended");
+        }
+    });
+    Ok(Sender::Http2(sender))
+}
+
+const _: () = assert!(CONNECT_ATTEMPT_TIMEOUT.as_millis() < CONNECT_TIMEOUT.as_millis());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_take_turns() {
+        let parse = |text: &str| text.parse::<IpAddr>().expect("an address");
+        let found: Vec<_> = alternating(["::1", "::2", "::3", "1.1.1.1"].map(parse).to_vec()).collect();
+        assert_eq!(found, ["::1", "1.1.1.1", "::2", "::3"].map(parse));
+    }
+
+    #[test]
+    fn own_addresses_are_known() {
+        assert!(is_own("127.0.0.1".parse().expect("an address")));
+        assert!(!is_own("192.0.2.1".parse().expect("an address")));
+    }
+}
