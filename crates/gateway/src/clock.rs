@@ -39,7 +39,8 @@ mod tests {
 
     #[test]
     fn known_times() {
-        let at = |seconds, millis| rfc3339(UNIX_EPOCH + Duration::from_millis(seconds * 1000 + millis));
+        let at =
+            |seconds: u64, millis: u64| rfc3339(UNIX_EPOCH + Duration::from_millis(seconds * 1000 + millis));
         assert_eq!(at(0, 0), "1970-01-01T00:00:00.000Z");
         assert_eq!(at(951_782_399, 999), "2000-02-28T23:59:59.999Z");
         assert_eq!(at(951_782_400, 0), "2000-02-29T00:00:00.000Z");

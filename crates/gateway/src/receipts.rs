@@ -113,6 +113,9 @@ impl Writer {
 /// The sequence of the last whole line, and whether the file ends with a whole line.
 fn last_sequence(file: &mut File) -> io::Result<(u64, bool)> {
     let length = file.seek(SeekFrom::End(0))?;
+    if length == 0 {
+        return Ok((0, true));
+    }
     file.seek(SeekFrom::Start(length.saturating_sub(RECEIPT_TAIL_BYTES)))?;
     let mut tail = Vec::new();
     Read::by_ref(file).take(RECEIPT_TAIL_BYTES).read_to_end(&mut tail)?;

@@ -1,0 +1,4 @@
+//! The gateway against real clients and a real upstream, over loopback.
+
+mod forwarding;
+mod support;

@@ -1,0 +1,5 @@
+//! What every test here needs: a gateway, an upstream with a certificate of its own, and clients.
+
+pub(crate) mod client;
+pub(crate) mod gateway;
+pub(crate) mod upstream;
