@@ -27,7 +27,7 @@ pub fn find_agent(provider: &str) -> Option<InstalledAgent> {
             let folder = entry.path().canonicalize().ok()?;
             let manifest: Value =
                 serde_json::from_slice(&fs::read(folder.join("manifest.json")).ok()?).ok()?;
-            let executable = folder.join(manifest["executable"].as_str()?);
+            let executable = folder.join(manifest["root"].as_str()?).join(manifest["executable"].as_str()?);
             executable.is_file().then_some(InstalledAgent { folder, executable })
         })
         .collect();
