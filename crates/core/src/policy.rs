@@ -14,6 +14,7 @@ mod matching;
 mod path;
 
 pub use matching::{HeaderMatch, PathMatch, RequestMatch, TextMatch, TextMatchError};
+pub(crate) use path::canonical as canonical_path;
 
 /// Every route of a bottle. What no route allows is refused; no route allows nothing.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

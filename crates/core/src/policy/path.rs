@@ -14,7 +14,7 @@ pub(super) enum GitService {
 /// The path with its escaped unreserved characters decoded (RFC 3986 section 6.2.2.2), or `None` where a
 /// server could read it differently from us: dot segments, encoded or doubled separators that could hide
 /// one, backslashes, control characters, broken escapes.
-pub(super) fn canonical(path: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn canonical(path: &str) -> Option<Cow<'_, str>> {
     if path.bytes().any(|byte| byte <= b' ' || byte == 0x7f || byte == b'\\') {
         return None;
     }

@@ -1,0 +1,215 @@
+//! What is wrong with a file, as data, and how it reads on a terminal.
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use serde::Serialize;
+
+use super::source::{Source, Span};
+
+/// How many problems of one file are told; what comes after them is counted.
+pub const MAX_PROBLEMS: usize = 100;
+
+/// Everything wrong with what was asked for, each with its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(transparent)]
+pub struct ManifestError {
+    /// At least one, in the order of the files that are involved and of the places in them.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// One thing that is wrong.
+///
+/// All texts are safe to print: control characters that a file contains are replaced, and what could be a
+/// secret in the wrong place is left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Diagnostic {
+    /// The file; `None` where no file is at fault, such as for an agent that does not exist.
+    pub file: Option<PathBuf>,
+    /// Where in the file; `None` where it is the file as a whole.
+    pub place: Option<Place>,
+    /// What is wrong.
+    pub message: String,
+    /// What to write instead.
+    pub hint: Option<String>,
+    /// The keys or values that are accepted there; empty where that says nothing.
+    pub accepted: Vec<String>,
+    /// Other places that have to do with it.
+    pub related: Vec<Related>,
+}
+
+/// A place in a file, with the line to show it in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+    /// The line, or the part of a long line around the place.
+    pub source_line: String,
+    /// How many characters of [`Self::source_line`] come before what is underlined.
+    pub indent: usize,
+    /// How many characters are underlined; at least one.
+    pub length: usize,
+}
+
+/// Another place that has to do with a problem.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Related {
+    /// What is there.
+    pub message: String,
+    /// The file.
+    pub file: PathBuf,
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+}
+
+/// A problem while its file is still being read.
+#[derive(Debug, Clone)]
+pub(super) struct Problem {
+    span: Span,
+    message: String,
+    hint: Option<String>,
+    accepted: Vec<String>,
+    /// In this file where no other is named.
+    related: Vec<(Option<Arc<Source>>, Span, String)>,
+    concealed: bool,
+}
+
+/// A place that outlives the reading of its file.
+#[derive(Debug, Clone)]
+pub(super) struct At {
+    pub(super) source: Arc<Source>,
+    pub(super) span: Span,
+}
+
+impl Problem {
+    pub(super) fn at(span: Span, message: impl Into<String>) -> Self {
+        Self {
+            span,
+            message: message.into(),
+            hint: None,
+            accepted: Vec::new(),
+            related: Vec::new(),
+            concealed: false,
+        }
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(super) fn maybe_hint(self, hint: Option<impl Into<String>>) -> Self {
+        match hint {
+            Some(hint) => self.hint(hint),
+            None => self,
+        }
+    }
+
+    pub(super) fn accepted<T: Into<String>>(mut self, accepted: impl IntoIterator<Item = T>) -> Self {
+        self.accepted = accepted.into_iter().map(Into::into).collect();
+        self
+    }
+
+    pub(super) fn related(mut self, at: At, message: impl Into<String>) -> Self {
+        self.related.push((Some(at.source), at.span, message.into()));
+        self
+    }
+
+    pub(super) fn related_here(mut self, span: Span, message: impl Into<String>) -> Self {
+        self.related.push((None, span, message.into()));
+        self
+    }
+
+    /// Leaves the offending text out of the message's source line: it may be a secret that was pasted where
+    /// the name of a variable belongs.
+    pub(super) fn concealed(mut self) -> Self {
+        self.concealed = true;
+        self
+    }
+
+    pub(super) fn start(&self) -> usize {
+        self.span.start
+    }
+
+    pub(super) fn into_diagnostic(self, source: &Source) -> Diagnostic {
+        let related = self.related.into_iter().map(|(other, span, message)| {
+            let source = other.as_deref().unwrap_or(source);
+            let place = source.place(span, false);
+            Related { message, file: source.path.clone(), line: place.line, column: place.column }
+        });
+        Diagnostic {
+            file: Some(source.path.clone()),
+            place: Some(source.place(self.span, self.concealed)),
+            message: self.message,
+            hint: self.hint,
+            accepted: self.accepted,
+            related: related.collect(),
+        }
+    }
+}
+
+impl Diagnostic {
+    pub(super) fn without_place(file: Option<PathBuf>, message: impl Into<String>) -> Self {
+        Self {
+            file,
+            place: None,
+            message: message.into(),
+            hint: None,
+            accepted: Vec::new(),
+            related: Vec::new(),
+        }
+    }
+
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.message)?;
+        let margin = self.place.as_ref().map_or(1, |place| place.line.to_string().len());
+        match (&self.file, &self.place) {
+            (Some(file), Some(place)) => {
+                write!(f, "\n{:margin$}--> {}:{}:{}", "", file.display(), place.line, place.column)?;
+                write!(f, "\n{:margin$} |", "")?;
+                write!(f, "\n{} | {}", place.line, place.source_line)?;
+                write!(f, "\n{:margin$} | {:indent$}", "", "", indent = place.indent)?;
+                write!(f, "{}", "^".repeat(place.length))?;
+            }
+            (Some(file), None) => write!(f, "\n{:margin$}--> {}", "", file.display())?,
+            (None, _) => {}
+        }
+        for related in &self.related {
+            let Related { message, file, line, column } = related;
+            write!(f, "\n{:margin$} = note: {message}: {}:{line}:{column}", "", file.display())?;
+        }
+        if let Some(hint) = &self.hint {
+            write!(f, "\n{:margin$} = help: {hint}", "")?;
+        }
+        if !self.accepted.is_empty() {
+            write!(f, "\n{:margin$} = accepted: {}", "", self.accepted.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, diagnostic) in self.diagnostics.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n\n" };
+            write!(f, "{separator}{diagnostic}")?;
+        }
+        Ok(())
+    }
+}
+
+impl From<Diagnostic> for ManifestError {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self { diagnostics: vec![diagnostic] }
+    }
+}

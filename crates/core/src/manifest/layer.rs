@@ -1,0 +1,262 @@
+//! What one bottle file says, and how several become one bottle.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use crate::{
+    bottle::{
+        BackendName, Bottle, CiFiles, EgressLog, EgressSettings, EnvEntry, GitKey, GitRemote, GitSettings,
+        GitUser, Origin, Provenance, ProviderSettings, PushRules,
+    },
+    host::HostPattern,
+    limits::Limits,
+    policy::Route,
+    secret::SecretRef,
+};
+
+use super::{
+    diagnostic::{At, Diagnostic, Problem},
+    reader::Setting,
+};
+
+/// What one bottle file says. What it does not say stays open, so that layers can be laid on each other.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Layer {
+    pub(super) backend: Setting<BackendName>,
+    pub(super) provider: ProviderLayer,
+    pub(super) env: BTreeMap<String, EnvEntry>,
+    pub(super) user: UserLayer,
+    pub(super) remotes: BTreeMap<String, RemoteLayer>,
+    pub(super) log: Setting<EgressLog>,
+    pub(super) routes: Routes,
+    pub(super) supervise: Setting<bool>,
+    pub(super) limits: Limits,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct ProviderLayer {
+    pub(super) template: Setting<String>,
+    pub(super) dockerfile: Setting<PathBuf>,
+    pub(super) auth_token: Setting<SecretRef>,
+    pub(super) forward_host_credentials: Setting<bool>,
+    pub(super) settings: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct UserLayer {
+    pub(super) name: Option<String>,
+    pub(super) email: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct RemoteLayer {
+    /// The remote's name in the last file that mentions it.
+    pub(super) at: At,
+    pub(super) url: Setting<String>,
+    pub(super) host_key: Setting<String>,
+    pub(super) key: Setting<GitKey>,
+    pub(super) token_ref: Setting<SecretRef>,
+    pub(super) push: PushLayer,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct PushLayer {
+    pub(super) branches: Setting<Vec<String>>,
+    pub(super) tags: Setting<bool>,
+    pub(super) force: Setting<bool>,
+    pub(super) delete: Setting<bool>,
+    pub(super) ci_files: Setting<CiFiles>,
+}
+
+/// Routes in the order of their first mention, one per host pattern.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Routes {
+    routes: Vec<Route>,
+    by_host: BTreeMap<HostPattern, usize>,
+}
+
+impl Routes {
+    /// Adds a route, or replaces the one of the same host where it stands.
+    pub(super) fn put(&mut self, route: Route) {
+        match self.by_host.get(&route.host) {
+            Some(&index) => self.routes[index] = route,
+            None => {
+                self.by_host.insert(route.host.clone(), self.routes.len());
+                self.routes.push(route);
+            }
+        }
+    }
+}
+
+impl Layer {
+    /// Lays `over` on top: what it says wins.
+    pub(super) fn overlaid(mut self, over: Self) -> Self {
+        self.env.extend(over.env);
+        for (name, remote) in over.remotes {
+            let merged = match self.remotes.remove(&name) {
+                Some(below) => below.overlaid(remote),
+                None => remote,
+            };
+            self.remotes.insert(name, merged);
+        }
+        for route in over.routes.routes {
+            self.routes.put(route);
+        }
+        Self {
+            backend: self.backend.overlaid(over.backend),
+            provider: self.provider.overlaid(over.provider),
+            env: self.env,
+            user: UserLayer {
+                name: over.user.name.or(self.user.name),
+                email: over.user.email.or(self.user.email),
+            },
+            remotes: self.remotes,
+            log: self.log.overlaid(over.log),
+            routes: self.routes,
+            supervise: self.supervise.overlaid(over.supervise),
+            limits: Limits {
+                memory: over.limits.memory.or(self.limits.memory),
+                cpus: over.limits.cpus.or(self.limits.cpus),
+                pids: over.limits.pids.or(self.limits.pids),
+                disk: over.limits.disk.or(self.limits.disk),
+                time: over.limits.time.or(self.limits.time),
+            },
+        }
+    }
+
+    /// What only shows once everything is merged: contradictions, and fields that are still missing.
+    pub(super) fn contradictions(&self) -> Vec<Diagnostic> {
+        let mut found = Vec::new();
+        let provider = &self.provider;
+        if let (Some((_, token)), Some((true, forward))) =
+            (provider.auth_token.given(), provider.forward_host_credentials.given())
+        {
+            let problem = Problem::at(
+                forward.span,
+                "`forward_host_credentials` and `auth_token` are two ways to log in, and both are given",
+            );
+            let problem = problem
+                .related(token.clone(), "`auth_token` is here")
+                .hint("keep one: take the other out, or write `forward_host_credentials: false`");
+            found.push(problem.into_diagnostic(&forward.source));
+        }
+        for (name, remote) in &self.remotes {
+            remote.contradictions(name, &mut found);
+        }
+        found
+    }
+
+    pub(super) fn into_bottle(self) -> Bottle {
+        let from_bottle = |value: String| Provenance { value, from: Origin::Bottle };
+        let remotes = self.remotes.into_iter().filter_map(|(name, remote)| Some((name, remote.finished()?)));
+        Bottle {
+            backend: self.backend.value(),
+            provider: ProviderSettings {
+                template: self.provider.template.value(),
+                dockerfile: self.provider.dockerfile.value(),
+                auth_token: self.provider.auth_token.value(),
+                forward_host_credentials: self.provider.forward_host_credentials.value().unwrap_or(false),
+                settings: self.provider.settings,
+            },
+            env: self.env,
+            git: GitSettings {
+                user: GitUser {
+                    name: self.user.name.map(from_bottle),
+                    email: self.user.email.map(from_bottle),
+                },
+                remotes: remotes.collect(),
+            },
+            egress: EgressSettings { log: self.log.value().unwrap_or_default(), routes: self.routes.routes },
+            supervise: self.supervise.value(),
+            limits: self.limits,
+        }
+    }
+}
+
+impl ProviderLayer {
+    fn overlaid(mut self, over: Self) -> Self {
+        self.settings.extend(over.settings);
+        Self {
+            template: self.template.overlaid(over.template),
+            dockerfile: self.dockerfile.overlaid(over.dockerfile),
+            auth_token: self.auth_token.overlaid(over.auth_token),
+            forward_host_credentials: self.forward_host_credentials.overlaid(over.forward_host_credentials),
+            settings: self.settings,
+        }
+    }
+}
+
+impl RemoteLayer {
+    fn overlaid(self, over: Self) -> Self {
+        let (push, over_push) = (self.push, over.push);
+        Self {
+            at: over.at,
+            url: self.url.overlaid(over.url),
+            host_key: self.host_key.overlaid(over.host_key),
+            key: self.key.overlaid(over.key),
+            token_ref: self.token_ref.overlaid(over.token_ref),
+            push: PushLayer {
+                branches: push.branches.overlaid(over_push.branches),
+                tags: push.tags.overlaid(over_push.tags),
+                force: push.force.overlaid(over_push.force),
+                delete: push.delete.overlaid(over_push.delete),
+                ci_files: push.ci_files.overlaid(over_push.ci_files),
+            },
+        }
+    }
+
+    fn contradictions(&self, name: &str, found: &mut Vec<Diagnostic>) {
+        let mut report = |at: &At, message: String, hint: &str| {
+            found.push(Problem::at(at.span, message).hint(hint).into_diagnostic(&at.source));
+        };
+        let Some((url, url_at)) = self.url.given() else {
+            if self.url.is_absent() {
+                let message = format!("the remote `{name}` has no `url`");
+                report(&self.at, message, "write where it leads: `url: ssh://git@github.com/me/app.git`");
+            }
+            return;
+        };
+        if url.starts_with("ssh://") {
+            if self.host_key.is_absent() {
+                let message = format!("the remote `{name}` is reached over ssh and has no `host_key`");
+                let hint = "write the server's public key, `host_key: \"ssh-ed25519 AAAA…\"`, as its operator \
+                            publishes it; no key is trusted on first use";
+                report(url_at, message, hint);
+            }
+            if let Some((_, at)) = self.token_ref.given() {
+                let message =
+                    format!("`token_ref` is for https, and the remote `{name}` is reached over ssh");
+                report(at, message, "take it out, or write an `https://` address");
+            }
+        } else {
+            let ssh_only = [
+                ("host_key", self.host_key.given().map(|(_, at)| at)),
+                ("key", self.key.given().map(|(_, at)| at)),
+            ];
+            for (key, at) in ssh_only {
+                if let Some(at) = at {
+                    let message =
+                        format!("`{key}` is for ssh, and the remote `{name}` is reached over https");
+                    report(at, message, "take it out and use `token_ref`, or write an `ssh://` address");
+                }
+            }
+        }
+    }
+
+    /// `None` if there is no usable address, which has been reported.
+    fn finished(self) -> Option<GitRemote> {
+        let defaults = PushRules::default();
+        Some(GitRemote {
+            url: self.url.value()?,
+            host_key: self.host_key.value(),
+            key: self.key.value(),
+            token_ref: self.token_ref.value(),
+            push: PushRules {
+                branches: self.push.branches.value().or(defaults.branches),
+                tags: self.push.tags.value().unwrap_or(defaults.tags),
+                force: self.push.force.value().unwrap_or(defaults.force),
+                delete: self.push.delete.value().unwrap_or(defaults.delete),
+                ci_files: self.push.ci_files.value().unwrap_or(defaults.ci_files),
+            },
+        })
+    }
+}

@@ -1,0 +1,55 @@
+//! Names of variables, headers and authentication schemes.
+
+use crate::secret::SecretRef;
+
+use super::{diagnostic::Problem, reader::Reader, yaml::Node};
+
+/// How well-known tokens begin that would pass for the name of a variable.
+const TOKEN_PREFIXES: [&str; 8] = ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "npm_", "hf_"];
+
+/// The shortest such token.
+const SHORTEST_TOKEN: usize = 30;
+
+/// Whether `name` can be the name of a variable of the environment (POSIX.1-2017, 8.1).
+pub(super) fn is_variable(name: &str) -> bool {
+    let first = |byte: u8| byte.is_ascii_alphabetic() || byte == b'_';
+    name.bytes().next().is_some_and(first) && name.bytes().all(|byte| first(byte) || byte.is_ascii_digit())
+}
+
+/// Whether `text` is a token in the sense of RFC 9110, section 5.6.2: a method, a header's name, a scheme.
+pub(super) fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// The name of a variable of the host that holds a secret. A secret that was pasted there is not shown.
+pub(super) fn secret_ref(reader: &mut Reader, node: &Node, key: &str) -> Option<SecretRef> {
+    let text = reader.text(node, key)?;
+    let is_secret =
+        text.len() >= SHORTEST_TOKEN && TOKEN_PREFIXES.iter().any(|prefix| text.starts_with(prefix));
+    if is_variable(text) && !is_secret {
+        return Some(SecretRef::new(text));
+    }
+    let message = if is_secret {
+        format!("`{key}` looks like a token itself, not like the name of a variable that holds one")
+    } else {
+        format!("`{key}` is not the name of a variable of the environment")
+    };
+    reader.report(Problem::at(node.span, message).concealed().hint(format!(
+        "put the token into a variable of the host, and write the variable's name: `{key}: MY_TOKEN`"
+    )));
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_and_tokens() {
+        assert!(is_variable("_A1") && is_variable("path"));
+        assert!(!is_variable("") && !is_variable("1A") && !is_variable("A-B") && !is_variable("Ä"));
+        assert!(is_token("X-Kind") && is_token("PATCH"));
+        assert!(!is_token("") && !is_token("a b") && !is_token("a:") && !is_token("ä"));
+    }
+}
