@@ -8,7 +8,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use serde::Serialize;
@@ -42,7 +42,7 @@ pub use yaml::{MAX_DEPTH, MAX_NODES};
 use agent_file::AgentFile;
 use bottle_file::BottleFile;
 use reader::Reader;
-use source::{Source, quoted};
+use source::{Source, quoted, shown_path};
 
 /// One file as it was read. The caller reads; this crate does no I/O.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,8 +144,8 @@ impl Manifest {
             if let Some((AgentOrigin::Home, of_home)) = agents.get(&name) {
                 warnings.push(format!(
                     "the agent `{name}` is {}; {} has the same name and is not used",
-                    of_home.path.display(),
-                    file.path.display()
+                    shown_path(&of_home.path),
+                    shown_path(&file.path)
                 ));
                 continue;
             }
@@ -286,7 +286,7 @@ fn ignored_warning(path: &Path) -> String {
     format!(
         "{} is not read: bottles and settings come from the home alone, so that a cloned repository cannot set \
          its own boundary",
-        path.display()
+        shown_path(path)
     )
 }
 
@@ -299,7 +299,7 @@ fn named<'f>(files: &'f [SourceFile], warnings: &mut Vec<String>) -> Vec<(String
             None => warnings.push(format!(
                 "{} is not read: names are lower-case letters, digits and `-`, begin with a letter, and have at \
                  most 64 characters",
-                file.path.display()
+                shown_path(&file.path)
             )),
         }
     }
@@ -369,10 +369,17 @@ fn parse_file<T: Default>(
         }
         Ok(text) => text,
     };
-    let source = Arc::new(Source { path: file.path.clone(), home: home.to_owned(), text: text.clone() });
+    let source = Arc::new(Source {
+        path: file.path.clone(),
+        home: home.to_owned(),
+        text: text.clone(),
+        shown: OnceLock::new(),
+    });
     let mut reader = Reader { source: Arc::clone(&source), problems: Vec::new() };
     let value = read(&mut reader, text).unwrap_or_default();
     let mut problems = reader.problems;
+    let concealed: Vec<_> = problems.iter().filter_map(diagnostic::Problem::concealed_span).collect();
+    source.conceal(&concealed);
     problems.sort_by_key(diagnostic::Problem::start);
     let untold = problems.len().saturating_sub(MAX_PROBLEMS);
     let mut diagnostics: Vec<Diagnostic> =

@@ -66,7 +66,8 @@ pub(super) fn read(reader: &mut Reader, root: &Node, name: &str, body: &str) -> 
         agent.git_user = GitUser { name: user.name.map(from_agent), email: user.email.map(from_agent) };
     }
     if agent.prompt.contains('\0') {
-        reader.report(Problem::at(root.span, "the prompt below the frontmatter contains a NUL character"));
+        let message = "the prompt below the frontmatter contains a NUL character";
+        reader.report(Problem::at(root.span, message).hint("take it out: no program can be given one"));
     }
     AgentFile { agent, bottles }
 }

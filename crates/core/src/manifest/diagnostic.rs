@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use serde::Serialize;
 
-use super::source::{Source, Span};
+use super::source::{Source, Span, shown_path};
 
 /// How many problems of one file are told; what comes after them is counted.
 pub const MAX_PROBLEMS: usize = 100;
@@ -123,11 +123,15 @@ impl Problem {
         self
     }
 
-    /// Leaves the offending text out of the message's source line: it may be a secret that was pasted where
+    /// Hides the offending text from every message about the file: it may be a secret that was pasted where
     /// the name of a variable belongs.
     pub(super) fn concealed(mut self) -> Self {
         self.concealed = true;
         self
+    }
+
+    pub(super) fn concealed_span(&self) -> Option<Span> {
+        self.concealed.then_some(self.span)
     }
 
     pub(super) fn start(&self) -> usize {
@@ -137,12 +141,12 @@ impl Problem {
     pub(super) fn into_diagnostic(self, source: &Source) -> Diagnostic {
         let related = self.related.into_iter().map(|(other, span, message)| {
             let source = other.as_deref().unwrap_or(source);
-            let place = source.place(span, false);
+            let place = source.place(span);
             Related { message, file: source.path.clone(), line: place.line, column: place.column }
         });
         Diagnostic {
             file: Some(source.path.clone()),
-            place: Some(source.place(self.span, self.concealed)),
+            place: Some(source.place(self.span)),
             message: self.message,
             hint: self.hint,
             accepted: self.accepted,
@@ -175,18 +179,18 @@ impl fmt::Display for Diagnostic {
         let margin = self.place.as_ref().map_or(1, |place| place.line.to_string().len());
         match (&self.file, &self.place) {
             (Some(file), Some(place)) => {
-                write!(f, "\n{:margin$}--> {}:{}:{}", "", file.display(), place.line, place.column)?;
+                write!(f, "\n{:margin$}--> {}:{}:{}", "", shown_path(file), place.line, place.column)?;
                 write!(f, "\n{:margin$} |", "")?;
                 write!(f, "\n{} | {}", place.line, place.source_line)?;
                 write!(f, "\n{:margin$} | {:indent$}", "", "", indent = place.indent)?;
                 write!(f, "{}", "^".repeat(place.length))?;
             }
-            (Some(file), None) => write!(f, "\n{:margin$}--> {}", "", file.display())?,
+            (Some(file), None) => write!(f, "\n{:margin$}--> {}", "", shown_path(file))?,
             (None, _) => {}
         }
         for related in &self.related {
             let Related { message, file, line, column } = related;
-            write!(f, "\n{:margin$} = note: {message}: {}:{line}:{column}", "", file.display())?;
+            write!(f, "\n{:margin$} = note: {message}: {}:{line}:{column}", "", shown_path(file))?;
         }
         if let Some(hint) = &self.hint {
             write!(f, "\n{:margin$} = help: {hint}", "")?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     bottle::EgressLog,
-    host::HostPattern,
+    host::{HostError, HostPattern},
     policy::{
         ContentRules, InboundDetector, OnMatch, OutboundDetector, Route, RouteAuth, RouteOwner, RouteTls,
     },
@@ -194,7 +194,16 @@ fn host(text: &str) -> Result<HostPattern, (String, Option<String>)> {
                 None => format!("write the name alone: `host: {host}`"),
             },
         );
-        (error.to_string(), hint)
+        let general = match error {
+            HostError::Address(_) | HostError::DisguisedAddress(_) => {
+                "give the address a name under `egress.resolve` in `settings.yml`, and write that name here"
+            }
+            HostError::Wildcard(_) => "write one route for each name, or `\"*.example.org\"`",
+            HostError::Empty | HostError::TooLong(_) | HostError::Malformed(_) => {
+                "write a name such as `api.example.org`"
+            }
+        };
+        (error.to_string(), Some(hint.unwrap_or_else(|| general.to_owned())))
     })
 }
 

@@ -83,6 +83,7 @@ fn read_path(reader: &mut Reader, node: &Node) -> Option<PathMatch> {
         MatchType::Exact => reader.parsed(value, "value", path).map(PathMatch::Exact),
         MatchType::Prefix => reader.parsed(value, "value", path).map(PathMatch::Prefix),
         MatchType::Regex => reader.parsed(value, "value", |text| {
+            let expression = PathMatch::Regex(text.to_owned().try_into().map_err(regex_problem)?);
             // Expressions are anchored, so this one could never match.
             if text.starts_with(|first: char| first.is_ascii_alphanumeric()) {
                 return Err((
@@ -90,7 +91,7 @@ fn read_path(reader: &mut Reader, node: &Node) -> Option<PathMatch> {
                     Some(format!("write `/{text}`, or `/.*{text}`")),
                 ));
             }
-            Ok(PathMatch::Regex(text.to_owned().try_into().map_err(regex_problem)?))
+            Ok(expression)
         }),
     }
 }
@@ -152,7 +153,10 @@ fn read_header(reader: &mut Reader, node: &Node) -> Option<HeaderMatch> {
             if names::is_token(text) {
                 return Ok(text.to_ascii_lowercase());
             }
-            Err((format!("{} is not the name of a header", quoted(text)), None))
+            Err((
+                format!("{} is not the name of a header", quoted(text)),
+                Some("write a name such as `X-Kind`, without a colon".to_owned()),
+            ))
         }),
     };
     let (kind, value) = typed(reader, &table, "an entry of `headers`")?;

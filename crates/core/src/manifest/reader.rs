@@ -221,7 +221,8 @@ impl Reader {
     pub(super) fn text<'n>(&mut self, node: &'n Node, key: &str) -> Option<&'n str> {
         let text = self.scalar(node, key)?.text.as_str();
         if text.contains('\0') {
-            self.report(Problem::at(node.span, format!("`{key}` contains a NUL character")));
+            let message = format!("`{key}` contains a NUL character");
+            self.report(Problem::at(node.span, message).hint("take it out: no program can be given one"));
             return None;
         }
         Some(text)
@@ -235,7 +236,8 @@ impl Reader {
             return None;
         }
         if text.chars().any(char::is_control) {
-            self.report(Problem::at(node.span, format!("`{key}` contains a control character")));
+            let message = format!("`{key}` contains a line break or another control character");
+            self.report(Problem::at(node.span, message).hint("write it on one line"));
             return None;
         }
         Some(text)
@@ -341,7 +343,9 @@ impl Reader {
 }
 
 pub(super) fn did_you_mean(written: &str, candidates: &[&str]) -> Option<String> {
-    closest(&short(written), candidates.iter().copied()).map(|meant| format!("did you mean `{meant}`?"))
+    // Any digit is close to any other; nobody means one by another.
+    let words = candidates.iter().copied().filter(|word| word.len() > 1);
+    closest(&short(written), words).map(|meant| format!("did you mean `{meant}`?"))
 }
 
 /// The start of a text, long enough for any word that is meant.

@@ -112,7 +112,8 @@ fn read_resolve(reader: &mut Reader, node: &Node) -> BTreeMap<HostName, FixedAdd
                     .report(Problem::at(entry.key.span, message).hint("addresses are fixed for whole names"));
             }
             Ok(name) if resolve.contains_key(&name) => {
-                reader.report(Problem::at(entry.key.span, format!("`{name}` is given twice")));
+                let message = format!("`{name}` is given twice, in two spellings");
+                reader.report(Problem::at(entry.key.span, message).hint("take one of them out"));
             }
             Ok(name) => {
                 if let Some(address) = address {

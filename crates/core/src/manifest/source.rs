@@ -1,6 +1,9 @@
 //! The text of a file, places in it, and its frontmatter.
 
-use std::path::PathBuf;
+use std::{
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 use super::diagnostic::{Place, Problem};
 
@@ -21,6 +24,8 @@ pub(super) struct Source {
     /// The operator's home, for paths in the file that begin with `~`.
     pub(super) home: PathBuf,
     pub(super) text: String,
+    /// The text as messages may show it, where that is not the same; as long as the text.
+    pub(super) shown: OnceLock<String>,
 }
 
 /// A range of bytes in a file.
@@ -40,8 +45,24 @@ pub(super) struct Split<'t> {
 }
 
 impl Source {
-    pub(super) fn place(&self, span: Span, concealed: bool) -> Place {
-        let text = self.text.as_str();
+    /// Hides what could be secrets from every message about the file.
+    pub(super) fn conceal(&self, spans: &[Span]) {
+        if spans.is_empty() {
+            return;
+        }
+        let mut shown = self.text.clone();
+        for span in spans {
+            let (start, end) = (floor_boundary(&shown, span.start), floor_boundary(&shown, span.end));
+            if start < end {
+                shown.replace_range(start..end, &"*".repeat(end - start));
+            }
+        }
+        // Set once, after the file was read and before the first message is made.
+        let _ = self.shown.set(shown);
+    }
+
+    pub(super) fn place(&self, span: Span) -> Place {
+        let text = self.shown.get().unwrap_or(&self.text).as_str();
         let start = floor_boundary(text, span.start);
         let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
         let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
@@ -51,16 +72,14 @@ impl Source {
         let after = text[start + marked.len()..line_end].trim_end();
         let column = before.chars().count() + 1;
 
-        let marked: Vec<char> = if concealed { vec!['…'] } else { marked.chars().collect() };
+        let marked: Vec<char> = marked.chars().collect();
         let before: Vec<char> = before.chars().filter(|c| *c != '\u{feff}').collect();
         let cut = before.len().saturating_sub(MAX_SHOWN_LINE / 2);
         let mut shown: String = if cut > 0 { "…".into() } else { String::new() };
         shown.extend(&before[cut..]);
         let indent = shown.chars().count();
         shown.extend(&marked);
-        if !concealed {
-            shown.push_str(after);
-        }
+        shown.push_str(after);
         let mut source_line: String = shown.chars().take(MAX_SHOWN_LINE).map(printable).collect();
         if shown.chars().count() > MAX_SHOWN_LINE {
             source_line.push('…');
@@ -100,6 +119,11 @@ pub(super) fn quoted(text: &str) -> String {
         shown.push('…');
     }
     format!("`{shown}`")
+}
+
+/// A path without control characters: a cloned repository chooses the names of its files.
+pub(super) fn shown_path(path: &Path) -> String {
+    path.to_string_lossy().chars().map(printable).collect()
 }
 
 /// The text without what would move the cursor, colour or reorder what a terminal shows (CVE-2021-42574).

@@ -86,6 +86,7 @@ pub(super) fn parse(text: &str, offset: usize) -> Document {
     let options = granit_parser::options! {
         disallow_directives: true,
         emit_unresolved_aliases: true,
+        emit_anchor_events: true,
         emit_comments: false,
         flow_nesting_limit: MAX_DEPTH,
         block_nesting_limit: MAX_DEPTH,
@@ -141,17 +142,26 @@ impl Builder {
                 }
             }
             Event::Alias(_) | Event::UnresolvedAlias(_) => self.alias(span)?,
-            Event::Scalar(text, style, anchor, tag) => {
-                self.refuse_properties(span, anchor, tag.as_deref());
-                let scalar = Scalar { text: text.into_owned(), plain: style == ScalarStyle::Plain };
+            Event::Anchor(..) => {
+                self.problems.push(Problem::at(span, "YAML anchors (`&name`) are not accepted").hint(
+                    "write the value out where it is needed, or share it between bottles with `extends`; \
+                 a text that begins with `&` has to be quoted",
+                ))
+            }
+            Event::Scalar(text, style, _, tag) => {
+                self.refuse_tag(span, tag.as_deref());
+                let plain = style == ScalarStyle::Plain;
+                // The parser's text for nothing at all is `~`.
+                let text = if plain && span.start >= span.end { String::new() } else { text.into_owned() };
+                let scalar = Scalar { text, plain };
                 self.place(Node { span, kind: Kind::Scalar(scalar) })?;
             }
-            Event::SequenceStart(_, anchor, tag) => {
-                self.refuse_properties(span, anchor, tag.as_deref());
+            Event::SequenceStart(_, _, tag) => {
+                self.refuse_tag(span, tag.as_deref());
                 self.open.push(Open::Sequence { start: span.start, items: Vec::new() });
             }
-            Event::MappingStart(_, anchor, tag) => {
-                self.refuse_properties(span, anchor, tag.as_deref());
+            Event::MappingStart(_, _, tag) => {
+                self.refuse_tag(span, tag.as_deref());
                 self.open.push(Open::Mapping {
                     start: span.start,
                     entries: Vec::new(),
@@ -180,13 +190,7 @@ impl Builder {
         self.place(Node { span, kind: Kind::Reported })
     }
 
-    fn refuse_properties(&mut self, span: Span, anchor: usize, tag: Option<&Tag>) {
-        if anchor != 0 {
-            self.problems.push(Problem::at(span, "YAML anchors (`&name`) are not accepted").hint(
-                "write the value out where it is needed, or share it between bottles with `extends`; \
-                 a text that begins with `&` has to be quoted",
-            ));
-        }
+    fn refuse_tag(&mut self, span: Span, tag: Option<&Tag>) {
         if let Some(tag) = tag {
             let message = format!("YAML tags ({}) are not accepted", quoted(&tag.original()));
             self.problems.push(
@@ -199,7 +203,8 @@ impl Builder {
     fn place(&mut self, node: Node) -> Result<(), Problem> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
-            return Err(Problem::at(node.span, format!("there are more than {MAX_NODES} values")));
+            return Err(Problem::at(node.span, format!("there are more than {MAX_NODES} values"))
+                .hint("no bottle needs so many; a wildcard route such as \"*.example.org\" may stand for many hosts"));
         }
         match self.open.last_mut() {
             None => self.root = Some(node),
@@ -224,12 +229,12 @@ impl Builder {
 fn pending_key(node: Node, seen: &mut BTreeMap<String, Span>, problems: &mut Vec<Problem>) -> Pending {
     let Kind::Scalar(scalar) = node.kind else {
         if !matches!(node.kind, Kind::Reported) {
-            problems.push(Problem::at(node.span, "a key has to be a plain text"));
+            problems.push(Problem::at(node.span, "a key has to be a text"));
         }
         return Pending::Dropped;
     };
     if scalar.is_missing() {
-        problems.push(Problem::at(node.span, "there is a value without a key"));
+        problems.push(Problem::at(node.span, "there is a value without a key").hint("write `key: value`"));
         return Pending::Dropped;
     }
     match seen.entry(scalar.text.clone()) {
@@ -278,6 +283,8 @@ fn syntax_problem(error: &ScanError, text: &str, offset: usize) -> Problem {
         }
         ErrorKind::UnclosedQuotedScalar => "close the quotation mark",
         ErrorKind::UnclosedFlowCollection { .. }
+        | ErrorKind::MismatchedFlowCollectionEnd { .. }
+        | ErrorKind::MisplacedFlowCollectionEnd
         | ErrorKind::UnexpectedEofFlowSequence
         | ErrorKind::UnexpectedEofFlowMapping
         | ErrorKind::ExpectedFlowMappingSeparator
