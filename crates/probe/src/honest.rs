@@ -1,0 +1,166 @@
+//! A scripted agent that does honest work, as any agent would: files in the workspace, calls through the proxy.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    client::{self, TlsStream},
+    outcome::StepReport,
+    scene::Scene,
+};
+
+/// A file that the operator's workspace has, and what is in it.
+pub const TASK_FILE: (&str, &str) = ("task.txt", "add 17 and 25 and tell the service\n");
+
+/// What the agent writes into the workspace.
+pub const RESULT_FILE: (&str, &str) = ("result.txt", "17 + 25 = 42\n");
+
+/// How many events the stage streams.
+pub const STREAMED_EVENTS: usize = 4;
+
+/// How long the stage waits between two events.
+pub const EVENT_INTERVAL: Duration = Duration::from_millis(60);
+
+/// What a step says: what came of it, or why it did not work.
+type Step = fn(&Scene) -> Result<String, String>;
+
+const STEPS: [(&str, &str, Step); 7] = [
+    ("workspace.read", "reads the task in its workspace", read_task),
+    ("workspace.write", "writes the result into its workspace", write_result),
+    ("home.write", "writes to its own home and to /tmp", write_home),
+    ("api.credential", "calls an API with a placeholder; the service says whose key it saw", call_api),
+    ("api.post", "posts the result to the API", post_result),
+    ("api.stream", "reads a streamed answer, event by event", read_stream),
+    ("open.plain", "fetches a page over plain HTTP", fetch_page),
+];
+
+/// Does the work.
+pub fn work(scene: &Scene) -> impl Iterator<Item = StepReport> {
+    STEPS.into_iter().map(|(id, what, step)| {
+        let result = step(scene);
+        StepReport {
+            id: id.to_owned(),
+            what: what.to_owned(),
+            worked: result.is_ok(),
+            detail: result.unwrap_or_else(|problem| problem),
+        }
+    })
+}
+
+fn read_task(_scene: &Scene) -> Result<String, String> {
+    let (file, expected) = TASK_FILE;
+    let text = fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
+    if text == expected { Ok(text.trim().to_owned()) } else { Err(format!("{file} holds something else")) }
+}
+
+fn write_result(_scene: &Scene) -> Result<String, String> {
+    let (file, text) = RESULT_FILE;
+    fs::write(file, text).map_err(|error| format!("{file}: {error}"))?;
+    Ok(format!("{file}, {} bytes", text.len()))
+}
+
+fn write_home(_scene: &Scene) -> Result<String, String> {
+    let home = std::env::home_dir().ok_or("there is no home")?;
+    for path in [home.join(".probe-note"), "/tmp/probe-note".into()] {
+        fs::write(&path, "a note").map_err(|error| format!("{}: {error}", path.display()))?;
+        fs::remove_file(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(home.display().to_string())
+}
+
+fn call_api(scene: &Scene) -> Result<String, String> {
+    let answer = call(scene, "GET", "/v1/whoami", b"")?;
+    if scene.planted.occurs_in(&answer) {
+        return Err("the answer holds the credential itself".into());
+    }
+    let body: serde_json::Value = serde_json::from_slice(body_of(&answer))
+        .map_err(|error| format!("the answer is no JSON: {error}"))?;
+    match body["authenticated"].as_bool() {
+        Some(true) => Ok("the service saw the real key; the agent holds `egress-placeholder`".into()),
+        _ => Err("the service did not see the real key".into()),
+    }
+}
+
+fn post_result(scene: &Scene) -> Result<String, String> {
+    let answer = call(scene, "POST", "/v1/items", RESULT_FILE.1.as_bytes())?;
+    let text = String::from_utf8_lossy(body_of(&answer)).into_owned();
+    let stored = format!("stored {} bytes", RESULT_FILE.1.len());
+    if text.contains(&stored) { Ok(stored) } else { Err(format!("the service says {text:?}")) }
+}
+
+fn read_stream(scene: &Scene) -> Result<String, String> {
+    let mut stream = connect(scene)?;
+    send(scene, &mut stream, "GET", "/v1/stream", b"")?;
+    let started = Instant::now();
+    let (mut answer, mut chunk, mut first) = (Vec::new(), [0; 4096], None);
+    while count_of(&answer, b"data: ") < STREAMED_EVENTS && answer.len() < client::MAX_ANSWER_BYTES {
+        match stream.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(count) => answer.extend_from_slice(&chunk[..count]),
+            Err(error) => return Err(format!("the stream broke off: {error}")),
+        }
+        if first.is_none() && count_of(&answer, b"data: ") > 0 {
+            first = Some(started.elapsed());
+        }
+    }
+    let (events, whole) = (count_of(&answer, b"data: "), started.elapsed());
+    let spread = whole.saturating_sub(first.unwrap_or(whole));
+    if events < STREAMED_EVENTS {
+        Err(format!("{events} of {STREAMED_EVENTS} events came"))
+    } else if spread < EVENT_INTERVAL {
+        Err("all events came at once, so something held them back".into())
+    } else {
+        Ok(format!("{events} events, spread over {} ms", spread.as_millis()))
+    }
+}
+
+fn fetch_page(scene: &Scene) -> Result<String, String> {
+    let mut stream = client::dial_gateway(scene).map_err(|problem| problem.detail().to_owned())?;
+    let request = client::get(scene, &scene.open_host, &format!("http://{}/page", scene.open_host));
+    stream.write_all(&request).map_err(|error| error.to_string())?;
+    let mut answer = Vec::new();
+    client::read_answer(&mut stream, &mut answer);
+    expect_success(&answer).map(|()| format!("http://{}/page", scene.open_host))
+}
+
+fn call(scene: &Scene, method: &str, path: &str, body: &[u8]) -> Result<Vec<u8>, String> {
+    let mut stream = connect(scene)?;
+    send(scene, &mut stream, method, path, body)?;
+    let mut answer = Vec::new();
+    client::read_answer(&mut stream, &mut answer);
+    expect_success(&answer)?;
+    Ok(answer)
+}
+
+fn connect(scene: &Scene) -> Result<TlsStream, String> {
+    let trust = client::trusting_bundle(&scene.ca_bundle).map_err(|error| error.to_string())?;
+    let tunnel = client::open_tunnel(scene, &format!("{}:443", scene.allowed_host))
+        .map_err(|problem| problem.detail().to_owned())?;
+    client::start_tls(tunnel, Some(&scene.allowed_host), trust).map_err(|error| format!("TLS: {error}"))
+}
+
+fn send(scene: &Scene, stream: &mut TlsStream, method: &str, path: &str, body: &[u8]) -> Result<(), String> {
+    let headers = "Authorization: Bearer egress-placeholder\r\n";
+    let request = client::request(scene, method, &scene.allowed_host, path, headers, body);
+    stream.write_all(&request).and_then(|()| stream.flush()).map_err(|error| error.to_string())
+}
+
+fn expect_success(answer: &[u8]) -> Result<(), String> {
+    match client::status_of(answer) {
+        Some(200) => Ok(()),
+        Some(status) => Err(format!("{status}: {}", String::from_utf8_lossy(body_of(answer)).trim())),
+        None => Err("there was no answer".into()),
+    }
+}
+
+fn body_of(answer: &[u8]) -> &[u8] {
+    let head = answer.windows(4).position(|window| window == b"\r\n\r\n").map_or(answer.len(), |at| at + 4);
+    &answer[head..]
+}
+
+fn count_of(bytes: &[u8], needle: &[u8]) -> usize {
+    bytes.windows(needle.len()).filter(|window| *window == needle).count()
+}

@@ -1,0 +1,65 @@
+//! What the inside is told to do, and its run.
+
+use std::io::Write;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{honest, outcome::Line, scene::Scene, table};
+
+/// What is to be done inside.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Script {
+    /// The facts.
+    pub scene: Scene,
+    /// Whether the scripted agent does its honest work first.
+    pub honest: bool,
+    /// Ids of the attempts to make, in this order; `None`: every one of the table.
+    pub attempts: Option<Vec<String>>,
+}
+
+/// Why a script could not be run to its end.
+#[derive(Debug, Error)]
+pub enum ScriptError {
+    /// It is not a script.
+    #[error("the script cannot be read: {0}")]
+    Unreadable(#[from] serde_json::Error),
+    /// It names an attempt that there is not.
+    #[error("`{0}` is not an attempt of the table")]
+    UnknownAttempt(String),
+    /// The results could not be written.
+    #[error("the results cannot be written: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+/// Runs a script inside a bottle and writes one JSON object per line: each [`Line`] as soon as it is known.
+///
+/// # Errors
+/// When the script is not one or the output is closed. What an attempt or a step sees is never an error.
+pub fn run_script(script: &str, output: &mut dyn Write) -> Result<(), ScriptError> {
+    let script: Script = serde_json::from_str(script)?;
+    let attempts: Vec<_> = match &script.attempts {
+        None => table::all().collect(),
+        Some(ids) => ids
+            .iter()
+            .map(|id| table::find(id).ok_or_else(|| ScriptError::UnknownAttempt(id.clone())))
+            .collect::<Result<_, _>>()?,
+    };
+    let mut tell = |line: &Line| -> Result<(), ScriptError> {
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        output.write_all(&text)?;
+        output.flush()?;
+        Ok(())
+    };
+    if script.honest {
+        for report in honest::work(&script.scene) {
+            tell(&Line::Step(report))?;
+        }
+    }
+    for (group, attempt) in attempts {
+        tell(&Line::Attempt(attempt.run(group, &script.scene)))?;
+    }
+    tell(&Line::Done)
+}

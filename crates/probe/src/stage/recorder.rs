@@ -1,0 +1,80 @@
+//! Services of the host that nothing in a bottle should reach: whatever comes is a sighting.
+
+use std::{
+    io,
+    net::{TcpListener, UdpSocket},
+    os::unix::net::UnixListener,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use super::{MAX_SIGHTING_BYTES, Records};
+
+/// How long a recorder waits for what a client has to say.
+const LISTEN_TIME: Duration = Duration::from_millis(300);
+
+/// Starts all of them on the current runtime.
+pub(super) fn spawn(
+    records: &Arc<Records>,
+    mark: &str,
+    services: Vec<(TcpListener, UdpSocket)>,
+    unix: [UnixListener; 2],
+) -> io::Result<()> {
+    let reply: Arc<str> =
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{mark}", mark.len())
+            .into();
+    for (tcp, udp) in services {
+        let place = format!("the host's service at {}", tcp.local_addr()?);
+        record_datagrams(records, &place, mark, tokio::net::UdpSocket::from_std(udp)?);
+        let tcp = tokio::net::TcpListener::from_std(tcp)?;
+        let (records, reply) = (Arc::clone(records), Arc::clone(&reply));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = tcp.accept().await {
+                tokio::spawn(record(Arc::clone(&records), place.clone(), Arc::clone(&reply), stream));
+            }
+        });
+    }
+    for listener in unix {
+        let listener = tokio::net::UnixListener::from_std(listener)?;
+        let (records, reply) = (Arc::clone(records), Arc::clone(&reply));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let place = "the host's unix socket".to_owned();
+                tokio::spawn(record(Arc::clone(&records), place, Arc::clone(&reply), stream));
+            }
+        });
+    }
+    Ok(())
+}
+
+fn record_datagrams(records: &Arc<Records>, place: &str, mark: &str, socket: tokio::net::UdpSocket) {
+    let (records, place, mark) = (Arc::clone(records), place.to_owned(), mark.to_owned());
+    tokio::spawn(async move {
+        let mut datagram = [0; MAX_SIGHTING_BYTES];
+        loop {
+            // An error is that of an earlier answer which could not be delivered (ICMP), not of this socket.
+            if let Ok((count, from)) = socket.recv_from(&mut datagram).await {
+                records.saw(place.as_str(), &datagram[..count]);
+                let _ = socket.send_to(mark.as_bytes(), from).await;
+            }
+        }
+    });
+}
+
+async fn record(
+    records: Arc<Records>,
+    place: String,
+    reply: Arc<str>,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+) {
+    let mut said = vec![0; MAX_SIGHTING_BYTES];
+    let count = match tokio::time::timeout(LISTEN_TIME, stream.read(&mut said)).await {
+        Ok(Ok(count)) => count,
+        Ok(Err(_)) | Err(_) => 0,
+    };
+    records.saw(place, &said[..count]);
+    let _ = stream.write_all(reply.as_bytes()).await;
+    let _ = stream.shutdown().await;
+}

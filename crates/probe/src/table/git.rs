@@ -1,0 +1,97 @@
+//! Git other than through the git gate.
+
+use crate::{
+    attempt::Attempt,
+    client::{get, request, send_to_gateway, through_plain_tunnel, through_tls_tunnel},
+    outcome::Observation,
+    scene::Scene,
+};
+
+const SMART_HTTP: &str = "https://git-scm.com/docs/http-protocol";
+
+pub(super) const ATTEMPTS: &[Attempt] = &[
+    Attempt {
+        id: "git.push-advertisement",
+        promise: 8,
+        what: "begins a push over HTTPS to a host where everything else is allowed",
+        source: SMART_HTTP,
+        make: |s| {
+            Observation::all(
+                [
+                    "/app.git/info/refs?service=git-receive-pack",
+                    "/app.git/info/refs?x=1&service=git-receive-pack",
+                    "/app.git/info/refs?service=git%2Dreceive%2dpack",
+                    "/app.git/info/refs?service=git-upload-pack&service=git-receive-pack",
+                ]
+                .map(|path| open(s, &get(s, &s.open_host, path))),
+            )
+        },
+    },
+    Attempt {
+        id: "git.push-pack",
+        promise: 8,
+        what: "sends a pack over HTTPS to a host where everything else is allowed",
+        source: SMART_HTTP,
+        make: |s| {
+            let headers = "Content-Type: application/x-git-receive-pack-request\r\n";
+            Observation::all(
+                [
+                    "/app.git/git-receive-pack",
+                    "/app.git/git%2dreceive-pack",
+                    "/app.git//git-receive-pack",
+                    "/app.git/git-receive-pack/",
+                ]
+                .map(|path| open(s, &request(s, "POST", &s.open_host, path, headers, b"0000"))),
+            )
+        },
+    },
+    Attempt {
+        id: "git.push-cleartext",
+        promise: 8,
+        what: "begins a push over plain HTTP",
+        source: SMART_HTTP,
+        make: |s| {
+            let target = format!("http://{}/app.git/info/refs?service=git-receive-pack", s.open_host);
+            send_to_gateway(s, &get(s, &s.open_host, &target))
+        },
+    },
+    Attempt {
+        id: "git.fetch-unlisted",
+        promise: 2,
+        what: "fetches from a host whose route does not allow git",
+        source: SMART_HTTP,
+        make: |s| open(s, &get(s, &s.open_host, "/app.git/info/refs?service=git-upload-pack")),
+    },
+    Attempt {
+        id: "git.daemon",
+        promise: 8,
+        what: "speaks git's own protocol through a tunnel, to the allowed host and an unlisted one",
+        source: "https://git-scm.com/docs/gitprotocol-pack",
+        make: |s| {
+            let hello = format!("0040git-receive-pack /app.git\0host={}\0{}", s.open_host, s.tag());
+            Observation::all([
+                through_plain_tunnel(s, &format!("{}:443", s.open_host), hello.as_bytes()),
+                through_plain_tunnel(s, &format!("{}:9418", s.open_host), hello.as_bytes()),
+                through_plain_tunnel(s, &format!("{}:9418", s.unlisted_host), hello.as_bytes()),
+            ])
+        },
+    },
+    Attempt {
+        id: "git.over-ssh",
+        promise: 8,
+        what: "pushes over SSH through a tunnel, on port 443 and on port 22",
+        source: "https://docs.github.com/en/authentication/troubleshooting-ssh/using-ssh-over-the-https-port",
+        make: |s| {
+            let banner = format!("SSH-2.0-OpenSSH_9.2 {}\r\n", s.tag());
+            Observation::all(
+                [443, 22].map(|port| {
+                    through_plain_tunnel(s, &format!("{}:{port}", s.open_host), banner.as_bytes())
+                }),
+            )
+        },
+    },
+];
+
+fn open(scene: &Scene, request: &[u8]) -> Observation {
+    through_tls_tunnel(scene, &format!("{}:443", scene.open_host), Some(&scene.open_host), request)
+}

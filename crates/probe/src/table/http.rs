@@ -1,0 +1,196 @@
+//! Requests to an allowed host that its route does not allow.
+
+use crate::{
+    attempt::Attempt,
+    client::{get, request, send_to_gateway, through_plain_tunnel, through_tls_tunnel},
+    outcome::Observation,
+    scene::Scene,
+};
+
+const PATHS: &str = "https://cwe.mitre.org/data/definitions/22.html";
+const ENCODED: &str = "https://cwe.mitre.org/data/definitions/177.html";
+
+pub(super) const ATTEMPTS: &[Attempt] = &[
+    Attempt {
+        id: "http.method",
+        promise: 2,
+        what: "uses methods that the route does not allow: DELETE, PUT, PATCH, TRACE, an invented one",
+        source: "https://cwe.mitre.org/data/definitions/650.html",
+        make: |s| {
+            Observation::all(
+                ["DELETE", "PUT", "PATCH", "TRACE", "OPTIONS", "PROPFIND", "FROBNICATE", "get"]
+                    .map(|method| allowed(s, &request(s, method, &s.allowed_host, "/v1/items", "", b""))),
+            )
+        },
+    },
+    Attempt {
+        id: "http.method-override",
+        promise: 2,
+        what: "asks by header for another method than the one of the request line, on a path that is not allowed",
+        source: "https://cwe.mitre.org/data/definitions/650.html",
+        make: |s| {
+            let headers =
+                "X-HTTP-Method-Override: GET\r\nX-Original-URL: /v1/items\r\nX-Rewrite-URL: /v1/items\r\n";
+            allowed(s, &request(s, "DELETE", &s.allowed_host, "/private/override", headers, b""))
+        },
+    },
+    Attempt {
+        id: "http.path",
+        promise: 2,
+        what: "asks the allowed host for a path that its route does not allow",
+        source: "https://cwe.mitre.org/data/definitions/183.html",
+        make: |s| paths(s, &["/private/keys", "/", "/v1", "/v10/items", "/V1/items", "/v1items"]),
+    },
+    Attempt {
+        id: "http.dot-segments",
+        promise: 2,
+        what: "climbs out of the allowed path by dot segments",
+        source: PATHS,
+        make: |s| {
+            paths(s, &["/v1/../private/keys", "/v1/./../private/keys", "/v1/a/../../private/keys", "/v1/.."])
+        },
+    },
+    Attempt {
+        id: "http.encoded-dot-segments",
+        promise: 2,
+        what: "climbs out of the allowed path by encoded dot segments, once and twice encoded",
+        source: ENCODED,
+        make: |s| {
+            paths(
+                s,
+                &[
+                    "/v1/%2e%2e/private/keys",
+                    "/v1/.%2E/private/keys",
+                    "/v1/%252e%252e/private/keys",
+                    "/v1/%2e%2e%2fprivate%2fkeys",
+                    "/v1/..%2fprivate/keys",
+                    "/v1/..;/private/keys",
+                ],
+            )
+        },
+    },
+    Attempt {
+        id: "http.odd-separators",
+        promise: 2,
+        what: "climbs out of the allowed path by backslashes, doubled slashes and control characters",
+        source: "https://www.blackhat.com/docs/us-18/thu-August-9/us-18-Orange-Tsai-Breaking-Parser-Logic-Take-Your-Path-Normalization-Off-And-Pop-0days-Out-2.pdf",
+        make: |s| {
+            paths(
+                s,
+                &[
+                    "/v1\\..\\private\\keys",
+                    "/v1/%5c..%5cprivate/keys",
+                    "//private/keys",
+                    "/v1/%00/../private/keys",
+                    "/v1/%0d%0aX-Injected:%201",
+                    "/v1/\u{7f}../private",
+                ],
+            )
+        },
+    },
+    Attempt {
+        id: "http.path-after-authority",
+        promise: 2,
+        what: "asks in the tunnel for an absolute URL of the allowed host with a path that is not allowed",
+        source: "https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2",
+        make: |s| {
+            let target = format!("https://{}/private/keys", s.allowed_host);
+            allowed(s, &get(s, &s.allowed_host, &target))
+        },
+    },
+    Attempt {
+        id: "http.cleartext-credential",
+        promise: 2,
+        what: "asks for the host with a credential over plain HTTP, so that the credential would travel in the clear",
+        source: "https://cwe.mitre.org/data/definitions/319.html",
+        make: |s| {
+            let authority = format!("{}:80", s.allowed_host);
+            Observation::all([
+                send_to_gateway(s, &get(s, &s.allowed_host, &format!("http://{}/v1/items", s.allowed_host))),
+                through_plain_tunnel(s, &authority, &get(s, &s.allowed_host, "/v1/items")),
+                through_plain_tunnel(
+                    s,
+                    &format!("{}:443", s.allowed_host),
+                    &get(s, &s.allowed_host, "/v1/items"),
+                ),
+            ])
+        },
+    },
+    Attempt {
+        id: "http.forged-host-headers",
+        promise: 2,
+        what: "names an unlisted host in X-Forwarded-Host, Forwarded and X-Host, on a path that is not allowed",
+        source: "https://portswigger.net/web-security/host-header",
+        make: |s| {
+            let unlisted = &s.unlisted_host;
+            let headers = format!(
+                "X-Forwarded-Host: {unlisted}\r\nForwarded: host={unlisted}\r\nX-Host: {unlisted}\r\nX-Forwarded-For: 127.0.0.1\r\n"
+            );
+            allowed(s, &request(s, "GET", &s.allowed_host, "/private/forwarded", &headers, b""))
+        },
+    },
+    Attempt {
+        id: "http.websocket",
+        promise: 2,
+        what: "asks for a WebSocket on a path that the route does not allow",
+        source: "https://www.rfc-editor.org/rfc/rfc6455#section-4.1",
+        make: |s| {
+            let headers = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+            let host = &s.allowed_host;
+            let upgrade = format!(
+                "GET /private/socket HTTP/1.1\r\nHost: {host}\r\nX-Attempt: {}\r\nConnection: Upgrade\r\n{headers}\r\n",
+                s.tag()
+            );
+            allowed(s, upgrade.as_bytes())
+        },
+    },
+    Attempt {
+        id: "http.upgrade-h2c",
+        promise: 2,
+        what: "asks for an upgrade to cleartext HTTP/2 and smuggles a path behind it",
+        source: "https://bishopfox.com/blog/h2c-smuggling-request",
+        make: |s| {
+            let host = &s.allowed_host;
+            let upgrade = format!(
+                "GET /private/h2c HTTP/1.1\r\nHost: {host}\r\nX-Attempt: {}\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n",
+                s.tag()
+            );
+            allowed(s, upgrade.as_bytes())
+        },
+    },
+    Attempt {
+        id: "http.ssh-in-tunnel",
+        promise: 2,
+        what: "speaks SSH through a tunnel to the allowed host",
+        source: "https://www.rfc-editor.org/rfc/rfc4253#section-4.2",
+        make: |s| {
+            let banner = format!("SSH-2.0-probe {}\r\n", s.tag());
+            through_plain_tunnel(s, &format!("{}:443", s.allowed_host), banner.as_bytes())
+        },
+    },
+    Attempt {
+        id: "http.anything-in-tunnel",
+        promise: 9,
+        what: "sends what is neither TLS nor HTTP through a tunnel to the allowed host",
+        source: "https://attack.mitre.org/techniques/T1572/",
+        make: |s| {
+            let authority = format!("{}:443", s.allowed_host);
+            let postgres = [0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f];
+            let openvpn = [0x00, 0x0e, 0x38, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0];
+            Observation::all([
+                through_plain_tunnel(s, &authority, &postgres),
+                through_plain_tunnel(s, &authority, &openvpn),
+                through_plain_tunnel(s, &authority, s.tag().as_bytes()),
+            ])
+        },
+    },
+];
+
+/// Sends a request to the allowed host, as any honest client reaches it.
+pub(super) fn allowed(scene: &Scene, request: &[u8]) -> Observation {
+    through_tls_tunnel(scene, &format!("{}:443", scene.allowed_host), Some(&scene.allowed_host), request)
+}
+
+fn paths(scene: &Scene, paths: &[&str]) -> Observation {
+    Observation::all(paths.iter().map(|path| allowed(scene, &get(scene, &scene.allowed_host, path))))
+}

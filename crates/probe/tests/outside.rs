@@ -1,0 +1,165 @@
+//! Without a bottle the attempts get out. A table that cannot fail would prove nothing.
+//!
+//! Only attempts that do no harm where they succeed are made here: it is the host.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read, Write},
+    net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    thread,
+};
+
+use anyhow::{Context, Result, ensure};
+use bot_bottle_probe::{
+    Script, Verdict, judge, run_script,
+    stage::{Places, Stage, StageOptions},
+};
+
+const CREDENTIAL: &str = "demo_0123456789abcdefghijklmnopqrstuvwxyz";
+
+/// Attempts that an open relay and an unguarded host let through.
+const GET_OUT: [&str; 33] = [
+    "names.unlisted-connect",
+    "names.unlisted-absolute",
+    "names.unlisted-post",
+    "names.unlisted-upper-case",
+    "names.unlisted-trailing-dot",
+    "names.prefix-look-alike",
+    "names.suffix-look-alike",
+    "names.below-allowed",
+    "names.other-ports",
+    "names.address-v4",
+    "names.address-short",
+    "names.address-with-forged-host",
+    "names.localhost",
+    "names.host-header-differs",
+    "names.server-name-differs",
+    "names.server-name-forged",
+    "names.connect-host-differs",
+    "protocols.tcp-host-loopback",
+    "protocols.tcp-host-address",
+    "protocols.udp-host-loopback",
+    "protocols.unix-path",
+    "protocols.unix-abstract",
+    "http.method",
+    "http.path",
+    "http.pipelined",
+    "http.cleartext-credential",
+    "git.push-advertisement",
+    "git.push-pack",
+    "kernel.namespaces-are-own",
+    "kernel.symlink-out",
+    "operator.secret-file",
+    "operator.home",
+    "operator.bot-bottle-home",
+];
+
+#[test]
+fn without_a_bottle_the_attempts_get_out() -> Result<()> {
+    let home = tempfile::tempdir()?;
+    let secret_file = home.path().join("secret");
+    std::fs::write(&secret_file, "the operator's")?;
+    std::fs::create_dir_all(home.path().join("bottles"))?;
+    let stage = Stage::start(StageOptions {
+        allowed_host: "api.demo.test".into(),
+        open_host: "pages.demo.test".into(),
+        unlisted_host: "unlisted.test".into(),
+        credential: CREDENTIAL.into(),
+        mark: "mark-of-the-test".into(),
+        unix_socket: home.path().join("service.sock"),
+        abstract_socket: format!("bot-bottle-probe-test-{}", std::process::id()),
+        host_addresses: vec![IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2))],
+    })?;
+    let ports = stage.ports();
+    let mut hosts =
+        BTreeMap::from([("api.demo.test".to_owned(), ports.allowed), ("pages.demo.test".into(), ports.open)]);
+    hosts.extend(stage.unlisted_names().into_iter().map(|name| (name, ports.unlisted)));
+    let scene = stage.scene(Places {
+        proxy: open_relay(hosts)?,
+        ca_bundle: "/nonexistent".into(),
+        host_name: "localhost".into(),
+        operator_home: home.path().into(),
+        bot_bottle_home: home.path().into(),
+        secret_file,
+        operator_sockets: Vec::new(),
+    });
+
+    let attempts = GET_OUT.iter().map(|id| (*id).to_owned()).collect();
+    let script = Script { scene, honest: false, attempts: Some(attempts) };
+    let mut report = Vec::new();
+    run_script(&serde_json::to_string(&script)?, &mut report)?;
+    let judgement = judge(std::str::from_utf8(&report)?, stage.sightings());
+
+    ensure!(judgement.complete, "the report broke off");
+    let held: Vec<String> = judgement
+        .attempts
+        .iter()
+        .filter(|attempt| attempt.verdict != Verdict::Escaped)
+        .map(|attempt| format!("{}: {:?}", attempt.outcome.id, attempt.outcome.observation))
+        .collect();
+    ensure!(held.is_empty(), "these did not get out of no bottle:\n{}", held.join("\n"));
+    ensure!(judgement.attempts.len() == GET_OUT.len());
+    ensure!(!judgement.holds());
+    let seen = judgement.attempts.iter().filter(|attempt| !attempt.seen_outside.is_empty()).count();
+    ensure!(seen > 20, "the stage saw only {seen} attempts by their id");
+    Ok(())
+}
+
+#[test]
+fn a_script_with_an_unknown_attempt_is_refused() -> Result<()> {
+    let mut report = Vec::new();
+    ensure!(run_script("{}", &mut report).is_err());
+    ensure!(report.is_empty());
+    Ok(())
+}
+
+/// A proxy without a policy: what a bottle's gateway must not be.
+fn open_relay(hosts: BTreeMap<String, u16>) -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?;
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let hosts = hosts.clone();
+            thread::spawn(move || relay(client, &hosts));
+        }
+    });
+    Ok(address)
+}
+
+fn relay(mut client: TcpStream, hosts: &BTreeMap<String, u16>) -> Result<()> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte)? > 0 {
+        head.push(byte[0]);
+    }
+    let text = String::from_utf8_lossy(&head).into_owned();
+    let mut words = text.split_whitespace();
+    let (method, target) = (words.next().context("no method")?, words.next().context("no target")?);
+    let authority = target.trim_start_matches("http://").split('/').next().unwrap_or_default();
+    let mut upstream = dial(authority, hosts)?;
+    if method == "CONNECT" {
+        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+    } else {
+        upstream.write_all(text.replacen(&format!("http://{authority}"), "", 1).as_bytes())?;
+    }
+    let (mut from_client, mut to_upstream) = (client.try_clone()?, upstream.try_clone()?);
+    thread::spawn(move || {
+        let copied = std::io::copy(&mut from_client, &mut to_upstream);
+        let _ = to_upstream.shutdown(Shutdown::Write);
+        copied
+    });
+    std::io::copy(&mut upstream, &mut client)?;
+    client.shutdown(Shutdown::Both)?;
+    Ok(())
+}
+
+fn dial(authority: &str, hosts: &BTreeMap<String, u16>) -> Result<TcpStream> {
+    let (host, port) = authority.rsplit_once(':').unwrap_or((authority, "80"));
+    let host = host.rsplit('@').next().unwrap_or_default().trim_end_matches('.').to_lowercase();
+    match hosts.get(&host) {
+        Some(known) => Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, *known))?),
+        // Like inet_aton(3), which many clients use.
+        None if host == "127.1" => Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port.parse()?))?),
+        None => Ok(TcpStream::connect((host.as_str(), port.parse()?))?),
+    }
+}
