@@ -204,7 +204,9 @@ pub fn judge(scene: &Scene, answer: &[u8]) -> Observation {
         return Observation::refused("only what a route allows came through");
     }
     match reason_of(&text) {
-        Some(reason) if WENT_ON.contains(&reason) => {
+        // To a host that a route names it may go on; what it may not is let through what is hidden in it, and
+        // of that a recorder would have told.
+        Some(reason) if WENT_ON.contains(&reason) && !names_a_route(scene, &text) => {
             Observation::reached(format!("the gateway went on to the host: {reason}"))
         }
         Some(reason) if status >= 400 => Observation::refused(format!("{status} {reason}")),
@@ -262,6 +264,11 @@ fn is_complete(answer: &[u8]) -> bool {
 fn reason_of(text: &str) -> Option<&str> {
     let (_, rest) = text.split_once(r#""reason""#)?;
     rest.split('"').nth(1)
+}
+
+fn names_a_route(scene: &Scene, text: &str) -> bool {
+    let host = text.split_once(r#""host""#).and_then(|(_, rest)| rest.split('"').nth(1));
+    host.is_some_and(|host| host == scene.allowed_host || host == scene.open_host)
 }
 
 fn excerpt(text: &str) -> String {

@@ -39,7 +39,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "asks the allowed host for a path that its route does not allow",
         source: "https://cwe.mitre.org/data/definitions/183.html",
-        make: |s| paths(s, &["/private/keys", "/", "/v1", "/v10/items", "/V1/items", "/v1items"]),
+        make: |s| paths(s, &["/private/keys", "/", "/v10/items", "/V1/items", "/v1items"]),
     },
     Attempt {
         id: "http.dot-segments",

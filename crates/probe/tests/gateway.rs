@@ -1,0 +1,149 @@
+//! The attempts that are about the gateway, against the real gateway, without a bottle around it: what a policy
+//! alone can keep in. The same attempts get out through an open relay (`outside.rs`).
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex, mpsc},
+    thread,
+};
+
+use anyhow::{Context, Result, ensure};
+use bot_bottle_core::{
+    gateway_config::{FixedAddress, GatewayConfig, GatewayStart, UpstreamConfig},
+    host::HostName,
+    policy::Policy,
+    secret::SecretRef,
+};
+use bot_bottle_gateway::{Gateway, Resolution, Resolve, ResolveError};
+use bot_bottle_probe::{
+    Group, Script, judge, run_script,
+    stage::{Places, Stage, StageOptions},
+    table,
+};
+use zeroize::Zeroizing;
+
+const CREDENTIAL: &str = "demo_0123456789abcdefghijklmnopqrstuvwxyz";
+
+/// A resolver that remembers what it was asked, and knows nothing.
+#[derive(Debug, Clone, Default)]
+struct Remembering(Arc<Mutex<Vec<String>>>);
+
+impl Resolve for Remembering {
+    fn resolve<'a>(&'a self, name: &'a HostName) -> Resolution<'a> {
+        self.0.lock().expect("no test panics with it").push(name.to_string());
+        Box::pin(async { Err(ResolveError::NotFound) })
+    }
+}
+
+#[test]
+fn the_gateway_holds_every_attempt_that_is_about_it() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let stage = Stage::start(StageOptions {
+        allowed_host: "api.demo.test".into(),
+        open_host: "pages.demo.test".into(),
+        unlisted_host: "unlisted.test".into(),
+        credential: CREDENTIAL.into(),
+        mark: "mark-of-the-test".into(),
+        unix_socket: folder.path().join("service.sock"),
+        abstract_socket: format!("bot-bottle-gateway-test-{}", std::process::id()),
+        host_addresses: Vec::new(),
+    })?;
+    let extra_ca = folder.path().join("embedded-ca.pem");
+    std::fs::write(&extra_ca, stage.ca_certificate())?;
+    let config = GatewayConfig {
+        name: "probe-00000".into(),
+        listen: Vec::new(),
+        policy: policy()?,
+        upstream: UpstreamConfig { resolve: resolve(&stage)?, extra_ca: vec![extra_ca] },
+        receipts: folder.path().join("receipts.jsonl"),
+        ca_certificate: None,
+    };
+    let resolver = Remembering::default();
+    let (proxy, ca_certificate) = start_gateway(config, resolver.clone())?;
+    let ca_bundle = folder.path().join("bundle.pem");
+    std::fs::write(&ca_bundle, ca_certificate)?;
+
+    let scene = stage.scene(Places {
+        proxy,
+        ca_bundle,
+        host_name: "build-host".into(),
+        operator_home: folder.path().into(),
+        bot_bottle_home: folder.path().into(),
+        secret_file: folder.path().join("secret"),
+        operator_sockets: Vec::new(),
+    });
+    let attempts = table::all()
+        .filter(|(group, _)| matches!(group, Group::Names | Group::Http | Group::Git))
+        .map(|(_, attempt)| attempt.id.to_owned())
+        .chain(["dns.over-https".to_owned()])
+        .collect();
+    let mut report = Vec::new();
+    let script = Script { scene, honest: true, attempts: Some(attempts) };
+    run_script(&serde_json::to_string(&script)?, &mut report)?;
+    let judgement = judge(std::str::from_utf8(&report)?, stage.sightings());
+
+    let problems: Vec<String> = judgement
+        .attempts
+        .iter()
+        .filter(|attempt| attempt.verdict != bot_bottle_probe::Verdict::Held)
+        .map(|attempt| format!("{attempt:#?}"))
+        .collect();
+    ensure!(problems.is_empty(), "not held:\n{}", problems.join("\n"));
+    ensure!(judgement.unattributed.is_empty(), "seen outside: {:#?}", judgement.unattributed);
+    ensure!(judgement.complete, "the report broke off");
+    for step in judgement.steps.iter().filter(|step| !step.id.starts_with("workspace.")) {
+        ensure!(step.worked, "{step:?}");
+    }
+    ensure!(stage.calls().iter().any(|call| call.authenticated), "the credential was not injected");
+    let asked = resolver.0.lock().expect("no test panics with it").clone();
+    ensure!(asked.is_empty(), "names that no route allows went to a resolver: {asked:?}");
+    let receipts = std::fs::read_to_string(folder.path().join("receipts.jsonl"))?;
+    ensure!(!receipts.contains(CREDENTIAL), "the credential is in the receipts");
+    Ok(())
+}
+
+fn policy() -> Result<Policy> {
+    let routes = serde_json::json!({"routes": [
+        {
+            "host": "api.demo.test", "ports": [80, 443], "owner": "manifest",
+            "auth": {"scheme": "Bearer", "token_ref": "DEMO_API_TOKEN"},
+            "matches": [{"paths": [{"type": "prefix", "value": "/v1/"}], "methods": ["GET", "POST"]}]
+        },
+        {"host": "pages.demo.test", "ports": [80, 443], "owner": "manifest"}
+    ]});
+    serde_json::from_value(routes).context("the policy of the test")
+}
+
+fn resolve(stage: &Stage) -> Result<BTreeMap<HostName, FixedAddress>> {
+    let ports = stage.ports();
+    let mut names =
+        vec![("api.demo.test".to_owned(), ports.allowed), ("pages.demo.test".to_owned(), ports.open)];
+    names.extend(stage.unlisted_names().into_iter().map(|name| (name, ports.unlisted)));
+    names
+        .into_iter()
+        .map(|(name, port)| {
+            let address = FixedAddress { address: Ipv4Addr::LOCALHOST.into(), port: Some(port) };
+            Ok((HostName::parse(&name)?, address))
+        })
+        .collect()
+}
+
+/// Runs until the test's process ends.
+fn start_gateway(config: GatewayConfig, resolver: Remembering) -> Result<(SocketAddr, String)> {
+    let (told, ready) = mpsc::channel();
+    thread::spawn(move || -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(async {
+            let secrets = [(SecretRef::new("DEMO_API_TOKEN"), Zeroizing::new(CREDENTIAL.to_owned()))].into();
+            let gateway = Gateway::new(&config, &GatewayStart { secrets }, Box::new(resolver))?;
+            let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+            let address = listener.local_addr()?;
+            let certificate = gateway.ready().ca_certificate;
+            bot_bottle_gateway::spawn(&gateway, vec![listener])?;
+            told.send((address, certificate))?;
+            std::future::pending().await
+        })
+    });
+    ready.recv().context("the gateway did not start")
+}
