@@ -1,0 +1,134 @@
+//! The demo's bottle is started as the operator would: by this program's own `run`, in a process of its own.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use bot_bottle_probe::Line;
+
+use crate::{
+    demo::{TOKEN_REFERENCE, setting::Setting},
+    edge,
+    exit::{CommandError, Failure},
+    ui::Ui,
+};
+
+/// How long the bottle may take for everything.
+const TIME_LIMIT: Duration = Duration::from_secs(120);
+
+/// How much of what the bottle writes is kept, in bytes, of each of its two streams.
+const MAX_OUTPUT_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What came of the bottle.
+pub(super) struct Ended {
+    /// What the agent reported, line by line.
+    pub(super) report: String,
+    /// What the launcher said.
+    pub(super) messages: String,
+    /// `None`: it took too long and was ended.
+    status: Option<ExitStatus>,
+}
+
+/// Runs the script in a bottle, and tells how far it is.
+pub(super) fn run(setting: &Setting, credential: &str, script: &str, ui: &Ui) -> Result<Ended, CommandError> {
+    let mut child = Command::new(edge::own_binary()?)
+        .args(["--json", "run", "--bottle", "demo", "--backend", "native", "--own-binary", "--cwd", "--"])
+        .args(["bot-bottle", "demo-agent", script])
+        .current_dir(setting.workspace())
+        .env("HOME", setting.operator_home())
+        .env("BOT_BOTTLE_HOME", setting.bot_bottle_home())
+        .env(TOKEN_REFERENCE, credential)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| CommandError::failed(format!("this program cannot start itself again: {error}")))?;
+    let (told, lines) = mpsc::channel();
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let messages = thread::spawn(move || read_all(stderr));
+    thread::spawn(move || {
+        let Some(stdout) = stdout else { return };
+        for line in BufReader::new(stdout.take(MAX_OUTPUT_BYTES)).lines().map_while(Result::ok) {
+            if told.send(line).is_err() {
+                return;
+            }
+        }
+    });
+
+    let deadline = Instant::now() + TIME_LIMIT;
+    let mut report = String::new();
+    while let Ok(line) = lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        match serde_json::from_str(&line) {
+            Ok(Line::Step(step)) => ui.progress_line(&step.what),
+            Ok(Line::Attempt(attempt)) => ui.progress_line(&attempt.what),
+            Ok(Line::Done) | Err(_) => {}
+        }
+        report.push_str(&line);
+        report.push('\n');
+    }
+    ui.end_progress_line();
+    let status = wait(&mut child, deadline)?;
+    // A reader that panicked has read nothing that could be told.
+    Ok(Ended { report, messages: messages.join().unwrap_or_default(), status })
+}
+
+impl Ended {
+    /// Passes on why there is no report: a bottle that never ran must not look like one that held.
+    pub(super) fn require_a_report(&self) -> Result<(), CommandError> {
+        let Some(status) = self.status else {
+            let limit = TIME_LIMIT.as_secs();
+            return Err(CommandError::failed(format!(
+                "the demo's bottle was still running after {limit} s and was ended"
+            )));
+        };
+        if status.success() {
+            return Ok(());
+        }
+        let failure = match status.code() {
+            Some(2) => Failure::Usage,
+            Some(3) => Failure::Manifest,
+            Some(4) => Failure::Backend,
+            Some(70) => Failure::Internal,
+            _ => Failure::Failed,
+        };
+        let told = self.messages.lines().rev().find_map(|line| {
+            let value: serde_json::Value = serde_json::from_str(line).ok()?;
+            let text = |key: &str| value["error"][key].as_str().map(str::to_owned);
+            Some((text("message")?, text("hint")))
+        });
+        let (message, hint) = told.unwrap_or_else(|| {
+            let last = self.messages.trim().lines().last().unwrap_or("it said nothing").to_owned();
+            (format!("the demo's bottle failed ({status}): {last}"), None)
+        });
+        Err(CommandError::new(failure, message).hint(hint.unwrap_or_default()))
+    }
+}
+
+fn wait(child: &mut Child, deadline: Instant) -> Result<Option<ExitStatus>, CommandError> {
+    const STEP: Duration = Duration::from_millis(5);
+    let lost = |error| CommandError::new(Failure::Internal, format!("the demo's bottle was lost: {error}"));
+    loop {
+        if let Some(status) = child.try_wait().map_err(lost)? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= deadline {
+            child.kill().map_err(lost)?;
+            child.wait().map_err(lost)?;
+            return Ok(None);
+        }
+        thread::sleep(STEP);
+    }
+}
+
+fn read_all(stream: Option<impl Read>) -> String {
+    let mut bytes = Vec::new();
+    if let Some(stream) = stream {
+        // What was read before an error is still worth telling.
+        let _ = stream.take(MAX_OUTPUT_BYTES).read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}

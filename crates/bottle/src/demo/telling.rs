@@ -1,0 +1,89 @@
+//! How the demo tells what happened.
+
+use anstyle::Style;
+use bot_bottle_probe::{Judgement, Observation, Verdict};
+use serde::Serialize;
+
+use super::evidence::Evidence;
+use crate::ui::{BAD, FAINT, GOOD, STRONG, Table, WARNING};
+
+/// Everything that the demo has shown.
+#[derive(Debug, Serialize)]
+pub(super) struct Telling {
+    /// Whether it showed what it should.
+    pub(super) holds: bool,
+    #[serde(flatten)]
+    judgement: Judgement,
+    evidence: Vec<Evidence>,
+}
+
+impl Telling {
+    pub(super) fn new(judgement: Judgement, evidence: Vec<Evidence>) -> Self {
+        let holds = judgement.holds()
+            && !judgement.steps.is_empty()
+            && judgement.attempts.len() == super::ATTEMPTS.len()
+            && evidence.iter().all(|one| one.holds);
+        Self { holds, judgement, evidence }
+    }
+
+    /// For a person.
+    pub(super) fn text(&self) -> String {
+        let mut table = Table::default();
+        let heading =
+            |text: &str| [(text.to_owned(), STRONG), (String::new(), Style::new()), (String::new(), STRONG)];
+        table.row(heading("work"));
+        for step in &self.judgement.steps {
+            table.row([mark(step.worked, "done", "failed"), plain(&step.what), faint(&step.detail)]);
+        }
+        table.row(heading(""));
+        table.row(heading("way out"));
+        for attempt in &self.judgement.attempts {
+            let verdict = match attempt.verdict {
+                Verdict::Held => ("  refused".to_owned(), GOOD),
+                Verdict::Escaped => ("  ESCAPED".to_owned(), BAD),
+                Verdict::NotMade => ("  not made".to_owned(), WARNING),
+            };
+            let seen = attempt.seen_outside.first().map(|sighting| format!("seen by {}", sighting.place));
+            let why = match &attempt.outcome.observation {
+                Observation::Refused(how) => seen.unwrap_or_else(|| how.clone()),
+                Observation::Reached(what) => seen.map_or(what.clone(), |seen| format!("{what}; {seen}")),
+                Observation::NotMade(why) => why.clone(),
+            };
+            table.row([verdict, plain(&attempt.outcome.what), faint(&why)]);
+        }
+        table.row(heading(""));
+        table.row(heading("outside"));
+        for one in &self.evidence {
+            table.row([mark(one.holds, "so", "NOT SO"), plain(one.what), faint(&one.detail)]);
+        }
+        format!("{}\n{}\n", table.render(), self.summary())
+    }
+
+    fn summary(&self) -> String {
+        let held = self.judgement.with(Verdict::Held).count();
+        let (made, worked) =
+            (super::ATTEMPTS.len(), self.judgement.steps.iter().filter(|step| step.worked).count());
+        let steps = self.judgement.steps.len();
+        let counts =
+            format!("{worked} of {steps} honest steps worked, {held} of {made} ways out were refused");
+        if self.holds {
+            format!("{GOOD}✓{GOOD:#} {counts}.")
+        } else if self.judgement.complete {
+            format!("{BAD}✗{BAD:#} {counts}. This bottle does not hold; do not trust it with a credential.")
+        } else {
+            format!("{BAD}✗{BAD:#} {counts}. The report broke off, so this proves nothing.")
+        }
+    }
+}
+
+fn mark(good: bool, word: &str, otherwise: &str) -> (String, Style) {
+    if good { (format!("  {word}"), GOOD) } else { (format!("  {otherwise}"), BAD) }
+}
+
+fn plain(text: &str) -> (String, Style) {
+    (text.to_owned(), Style::new())
+}
+
+fn faint(text: &str) -> (String, Style) {
+    (text.to_owned(), FAINT)
+}
