@@ -1,0 +1,113 @@
+//! The real agent programs do a turn of work in a native bottle, against upstreams that speak their APIs.
+//!
+//! What is shown: the upstream sees the real credential on every call and the placeholder on none, and no part of
+//! the credential is anywhere in the bottle, in what is kept of it, in what was printed, nor in the environment or
+//! command line of any process, the gateway's included.
+
+#[path = "real_agents/stage.rs"]
+mod stage;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bot_bottle_testkit::{
+    AnthropicApi, ChatGptApi, ClaudeLogin, CodexLogin, FakeUpstream, SeenRequest, WebSockets,
+};
+
+use stage::{Finished, Stage};
+
+const PLACEHOLDER: &str = "egress-placeholder";
+
+/// The variable of the host that the bottle of the first test names.
+const TOKEN_VARIABLE: &str = "BOT_BOTTLE_TEST_CLAUDE_TOKEN";
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs()
+}
+
+fn assert_no_placeholder(seen: &[SeenRequest]) {
+    for request in seen {
+        let headers = format!("{:?}", request.headers);
+        assert!(!headers.contains(PLACEHOLDER), "{} {}: {headers}", request.method, request.path);
+        let body = String::from_utf8_lossy(&request.body);
+        assert!(!body.contains(PLACEHOLDER), "{} {}: {body}", request.method, request.path);
+    }
+}
+
+fn assert_credential_on_every_call(seen: &[SeenRequest], credential: &str) {
+    let expected = format!("Bearer {credential}");
+    assert!(!seen.is_empty());
+    for request in seen {
+        assert_eq!(
+            request.header("authorization"),
+            Some(expected.as_str()),
+            "{} {}",
+            request.method,
+            request.path
+        );
+        assert!(!request.headers.contains_key("x-api-key"), "{} {}", request.method, request.path);
+        assert!(request.encrypted, "{} {}", request.method, request.path);
+    }
+}
+
+fn claude(frontmatter: &str, login: &ClaudeLogin, prepare: impl FnOnce(&mut Stage)) {
+    let upstream = FakeUpstream::builder()
+        .host("api.anthropic.com", AnthropicApi::new(&login.access_token))
+        .start()
+        .expect("the upstream starts");
+    let Some(mut stage) = Stage::new("claude", frontmatter, upstream) else { return };
+    prepare(&mut stage);
+    let Finished { upstream, output } = stage.run_turn(&login.needles());
+    assert_credential_on_every_call(&upstream.requests(), &login.access_token);
+    assert_no_placeholder(&upstream.requests());
+    let turns = upstream.requests().iter().filter(|seen| seen.path == "/v1/messages").count();
+    assert!(turns >= 2, "the tool's result went back: {turns}");
+    assert!(output.contains("The command answered: by the agent"), "{output}");
+}
+
+#[test]
+fn claude_with_a_token_of_the_host() {
+    let login = ClaudeLogin::new(now() + 7200);
+    let frontmatter = format!("agent_provider: {{template: claude, auth_token: {TOKEN_VARIABLE}}}");
+    claude(&frontmatter, &login, |stage| stage.set(TOKEN_VARIABLE, &login.access_token));
+}
+
+#[test]
+fn claude_with_the_login_of_the_host() {
+    let login = ClaudeLogin::new(now() + 7200);
+    claude("agent_provider: {template: claude, forward_host_credentials: true}", &login, |stage| {
+        stage.write_home(".claude/.credentials.json", &login.file());
+    });
+}
+
+fn codex(web_sockets: WebSockets) {
+    let login = CodexLogin::new(now(), now() + 7200);
+    let api = ChatGptApi::new(&login.access_token, &login.account_id).web_sockets(web_sockets);
+    let upstream = FakeUpstream::builder().host("chatgpt.com", api).start().expect("the upstream starts");
+    let frontmatter = "agent_provider: {template: codex, forward_host_credentials: true}";
+    let Some(stage) = Stage::new("codex", frontmatter, upstream) else { return };
+    stage.write_home(".codex/auth.json", &login.file());
+    let Finished { upstream, output } = stage.run_turn(&login.needles());
+    assert_credential_on_every_call(&upstream.requests(), &login.access_token);
+    assert_no_placeholder(&upstream.requests());
+    for message in upstream.messages() {
+        assert!(!message.text.contains(PLACEHOLDER), "{}", message.text);
+    }
+    let posts = upstream
+        .requests()
+        .iter()
+        .filter(|seen| seen.path.ends_with("/codex/responses") && seen.method == "POST")
+        .count();
+    let turns = upstream.messages().len() + posts;
+    assert!(turns >= 2, "the tool's result went back: {turns}");
+    assert!(output.contains("by the agent"), "{output}");
+}
+
+#[test]
+fn codex_with_the_login_of_the_host() {
+    codex(WebSockets::Offered);
+}
+
+#[test]
+fn codex_where_the_upstream_has_no_web_sockets() {
+    codex(WebSockets::Refused);
+}

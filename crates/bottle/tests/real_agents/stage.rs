@@ -1,0 +1,260 @@
+//! A home of an operator, a fake upstream, and a bottle that is looked at from all sides while an agent works in it.
+
+use std::{
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use bot_bottle_testkit::{
+    AGENTS_VARIABLE, FakeUpstream, Finding, Needle, command_prompt, find_agent, has_user_namespaces, require,
+    search_bytes, search_processes, search_tree,
+};
+use tempfile::TempDir;
+
+/// The operator's side of a bottle.
+pub(crate) struct Stage {
+    agent: &'static str,
+    folder: TempDir,
+    upstream: FakeUpstream,
+    variables: Vec<(String, String)>,
+}
+
+/// What is left when the agent has ended.
+pub(crate) struct Finished {
+    pub(crate) upstream: FakeUpstream,
+    /// What `start` printed, on both streams.
+    pub(crate) output: String,
+}
+
+/// What the agent is asked to run: it leaves a file, and then waits to be looked at.
+const WORK: &str = "echo by the agent > made.txt; touch ready; \
+                    for i in $(seq 300); do test -e release && break; sleep 0.1; done; cat made.txt";
+
+/// Until the agent works, and until it has ended.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+impl Stage {
+    /// Prepares the home of an operator with this frontmatter for their bottle; `None`, aloud, where the test cannot run.
+    pub(crate) fn new(agent: &'static str, frontmatter: &str, upstream: FakeUpstream) -> Option<Self> {
+        if !require(agent, find_agent(agent).is_some()) || !require("userns", has_user_namespaces()) {
+            return None;
+        }
+        let stage =
+            Self { agent, folder: tempfile::tempdir().expect("a folder"), upstream, variables: Vec::new() };
+        let agents = PathBuf::from(std::env::var_os(AGENTS_VARIABLE).expect("an agent was found there"));
+        let authority = stage.folder.path().join("upstream-ca.pem");
+        fs::write(&authority, stage.upstream.certificate()).expect("a file");
+        let port = stage.upstream.address().port();
+        let resolve: Vec<String> =
+            stage.upstream.hosts().map(|host| format!("{host}: \"127.0.0.1:{port}\"")).collect();
+        stage.write_home(
+            ".bot-bottle/settings.yml",
+            &format!(
+                "egress:\n  extra_ca: [{}]\n  resolve: {{{}}}\n",
+                authority.display(),
+                resolve.join(", ")
+            ),
+        );
+        stage.write_home(".bot-bottle/bottles/boundary.md", &format!("---\n{frontmatter}\n---\n"));
+        stage
+            .write_home(".bot-bottle/agents/worker.md", "---\nbottle: boundary\n---\nDo as you are asked.\n");
+        let providers = agents.join("providers").canonicalize().expect("a folder");
+        std::os::unix::fs::symlink(providers, stage.state().with_file_name("providers")).expect("a link");
+        fs::create_dir(stage.project()).expect("a folder");
+        fs::write(stage.project().join("README"), "a project").expect("a file");
+        Some(stage)
+    }
+
+    /// Sets a variable of the operator's environment.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Writes a file of the operator's home.
+    pub(crate) fn write_home(&self, path: &str, content: &str) {
+        let path = self.folder.path().join("home").join(path);
+        fs::create_dir_all(path.parent().expect("below the home")).expect("a folder");
+        fs::write(path, content).expect("a file");
+    }
+
+    /// Has the agent do its work, looks everywhere for the credentials meanwhile and afterwards, and sees
+    /// that the work was done.
+    pub(crate) fn run_turn(self, needles: &[Needle]) -> Finished {
+        let mut start = self.command(&[
+            "start",
+            "worker",
+            "--headless",
+            "--yes",
+            "--cwd",
+            "--prompt",
+            &command_prompt(WORK),
+        ]);
+        start.envs(self.variables.iter().map(|(name, value)| (name, value))).current_dir(self.project());
+        let mut launcher = start.spawn().expect("bot-bottle starts");
+        let reader = Reader::of(&mut launcher);
+
+        let Some(identity) = self.wait_until_it_works(&mut launcher) else {
+            let _ = launcher.kill();
+            let code = launcher.wait();
+            panic!("the agent did not begin ({code:?}):\n{}\n{}", reader.finish(), self.describe());
+        };
+        // The operator may well have the credential in the environment of the shell that the launcher is started
+        // from; what the launcher starts must not.
+        let mut found = search_processes(&[std::process::id(), launcher.id()], needles);
+        found.extend(self.search_from_inside(&identity, needles));
+        found.extend(search_tree(&self.state(), &[], needles));
+        let released = self.exec(&identity, "touch /home/agent/workspace/release");
+        assert!(released.status.success(), "{released:#?}");
+
+        let code = wait(&mut launcher);
+        let output = reader.finish();
+        assert_eq!(code, Some(0), "{} failed:\n{output}\n{}", self.agent, self.describe());
+        found.extend(search_bytes(output.as_bytes(), "the terminal", needles));
+        found.extend(search_tree(&self.state(), &[], needles));
+        found.extend(search_tree(&self.project(), &[], needles));
+        assert!(found.is_empty(), "{}", found.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n"));
+
+        let made = self.state().join(&identity).join("workspace/made.txt");
+        assert_eq!(fs::read_to_string(&made).ok().as_deref(), Some("by the agent\n"), "{}", made.display());
+        assert!(!self.project().join("made.txt").exists(), "the operator's folder is not written to");
+        self.assert_receipts(&identity);
+        Finished { upstream: self.upstream, output }
+    }
+
+    /// The name of the run, once the agent's command has begun; `None` if the launcher ended before, or never will.
+    fn wait_until_it_works(&self, launcher: &mut Child) -> Option<String> {
+        let deadline = Instant::now() + PATIENCE;
+        while launcher.try_wait().expect("a child of ours").is_none() && Instant::now() < deadline {
+            if let Some(identity) = self.identity()
+                && self.exec(&identity, "test -e /home/agent/workspace/ready").status.success()
+            {
+                return Some(identity);
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
+        None
+    }
+
+    /// Everything in the bottle that is not the host's own, brought out and searched here: the pattern itself must
+    /// not go in.
+    fn search_from_inside(&self, identity: &str, needles: &[Needle]) -> Vec<Finding> {
+        let mut found = Vec::new();
+        for (what, script) in [
+            (
+                "the bottle's files",
+                "tar -cf - --ignore-failed-read /home /tmp /var /run /etc /dev/shm /root /opt 2>/dev/null; true",
+            ),
+            ("the bottle's processes", "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null; true"),
+            ("the bottle's environment", "env; mount; ls -laR /home /tmp"),
+        ] {
+            let output = self.exec(identity, script);
+            assert!(!output.stdout.is_empty(), "{what}: {output:?}");
+            found.extend(search_bytes(&output.stdout, what, needles));
+            found.extend(search_bytes(&output.stderr, what, needles));
+        }
+        found
+    }
+
+    fn assert_receipts(&self, identity: &str) {
+        let path = self.state().join(identity).join("receipts.jsonl");
+        let text = fs::read_to_string(&path).expect("receipts are kept");
+        let allowed = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a receipt is a line of JSON"))
+            .filter(|receipt| receipt["verdict"] == "allow")
+            .count();
+        assert!(allowed >= 2, "{text}");
+    }
+
+    fn identity(&self) -> Option<String> {
+        let entries = fs::read_dir(self.state()).ok()?.flatten();
+        entries
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .find(|name| name.starts_with("worker-"))
+    }
+
+    fn exec(&self, identity: &str, script: &str) -> Output {
+        self.command(&["exec", identity, "--", "sh", "-c", script]).output().expect("bot-bottle starts")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let home = self.folder.path().join("home");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bot-bottle"));
+        command
+            .args(arguments)
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", &home)
+            .env("BOT_BOTTLE_HOME", home.join(".bot-bottle"))
+            .env("USER", "operator")
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.path().join("home/.bot-bottle/state")
+    }
+
+    fn project(&self) -> PathBuf {
+        self.folder.path().join("project")
+    }
+
+    /// What happened, for whoever has to find out why a test failed. Not the headers.
+    fn describe(&self) -> String {
+        let seen: Vec<String> = self
+            .upstream
+            .requests()
+            .iter()
+            .map(|request| format!("{} {}{}", request.method, request.host, request.path))
+            .collect();
+        let log = self.identity().and_then(|identity| read(&self.state().join(identity).join("gateway.log")));
+        format!("the upstream saw:\n{}\ngateway.log:\n{}", seen.join("\n"), log.unwrap_or_default())
+    }
+}
+
+/// Reads both streams of a child, so that it never waits for somebody to.
+struct Reader(Vec<thread::JoinHandle<String>>);
+
+impl Reader {
+    fn of(child: &mut Child) -> Self {
+        fn read(stream: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String> {
+            thread::spawn(move || {
+                let mut bytes = Vec::new();
+                if let Some(mut stream) = stream {
+                    let _ = stream.read_to_end(&mut bytes);
+                }
+                String::from_utf8_lossy(&bytes).into_owned()
+            })
+        }
+        Self(vec![read(child.stdout.take()), read(child.stderr.take())])
+    }
+
+    fn finish(self) -> String {
+        self.0.into_iter().filter_map(|thread| thread.join().ok()).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// The exit code; a child that takes too long is killed and has none.
+fn wait(child: &mut Child) -> Option<i32> {
+    let deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait().expect("a child of ours") {
+            return status.code();
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    None
+}
+
+fn read(path: &Path) -> Option<String> {
+    fs::read_to_string(path).ok()
+}
