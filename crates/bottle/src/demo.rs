@@ -7,6 +7,7 @@ use std::{io::Write, process::ExitCode};
 use bot_bottle_core::{plan::PROXY_ADDRESS, provider::GuestPaths};
 use bot_bottle_probe::{
     Script, ScriptError, judge, run_script,
+    setting::Setting,
     stage::{Places, Stage, StageOptions},
 };
 
@@ -22,7 +23,6 @@ mod setting;
 mod telling;
 
 use evidence::Evidence;
-use setting::Setting;
 
 /// The host that the agent works with, and that a credential is injected for.
 const ALLOWED_HOST: &str = "api.demo.test";
@@ -32,9 +32,6 @@ const OPEN_HOST: &str = "pages.demo.test";
 
 /// A host that no route names.
 const UNLISTED_HOST: &str = "attacker.test";
-
-/// The variable of the operator that holds the credential.
-const TOKEN_REFERENCE: &str = "DEMO_API_TOKEN";
 
 /// The most telling attempts of the table.
 const ATTEMPTS: [&str; 16] = [
@@ -61,20 +58,20 @@ pub(crate) fn run(ui: &Ui) -> Result<ExitCode, CommandError> {
     let credential = format!("demo_{}", letters(edge::random::<40>()?));
     let mark = format!("mark-{}", letters(edge::random::<20>()?));
     let name = letters(edge::random::<5>()?);
-    let setting = Setting::make(&edge::bot_bottle_home()?, &name).map_err(CommandError::failed)?;
+    let setting = setting::make(&edge::bot_bottle_home()?, &name).map_err(CommandError::failed)?;
 
     let stage = Stage::start(StageOptions {
         allowed_host: ALLOWED_HOST.to_owned(),
         open_host: OPEN_HOST.to_owned(),
         unlisted_host: UNLISTED_HOST.to_owned(),
         credential: credential.clone(),
-        mark: mark.clone(),
+        mark,
         unix_socket: setting.unix_socket(),
         abstract_socket: format!("bot-bottle-demo-{name}"),
         host_addresses: Vec::new(),
     })
     .map_err(|error| CommandError::failed(format!("the demo cannot be set up: {error}")))?;
-    setting.write(&stage, &mark).map_err(CommandError::failed)?;
+    setting.write(&stage).map_err(CommandError::failed)?;
 
     let script = Script {
         scene: stage.scene(places(&setting)?),

@@ -15,6 +15,7 @@ pub mod honest;
 pub mod outcome;
 pub mod scene;
 pub mod script;
+pub mod setting;
 pub mod stage;
 pub mod table;
 pub mod verdict;

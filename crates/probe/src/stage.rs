@@ -261,6 +261,24 @@ impl Stage {
         &self.ca_certificate
     }
 
+    /// The host with a credential.
+    #[must_use]
+    pub fn allowed_host(&self) -> &str {
+        &self.facts.allowed_host
+    }
+
+    /// The host without one.
+    #[must_use]
+    pub fn open_host(&self) -> &str {
+        &self.facts.open_host
+    }
+
+    /// What is said to whoever should not be there.
+    #[must_use]
+    pub fn mark(&self) -> &str {
+        &self.facts.mark
+    }
+
     /// Every name that no route is for and that `egress.resolve` should lead to [`HostPorts::unlisted`], so
     /// that nothing but policy keeps it out.
     #[must_use]

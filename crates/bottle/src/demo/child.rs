@@ -8,10 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bot_bottle_probe::Line;
+use bot_bottle_probe::{
+    Line,
+    setting::{BOTTLE, Setting, TOKEN_REFERENCE},
+};
 
 use crate::{
-    demo::{TOKEN_REFERENCE, setting::Setting},
     edge,
     exit::{CommandError, Failure},
     ui::Ui,
@@ -36,7 +38,7 @@ pub(super) struct Ended {
 /// Runs the script in a bottle, and tells how far it is.
 pub(super) fn run(setting: &Setting, credential: &str, script: &str, ui: &Ui) -> Result<Ended, CommandError> {
     let mut child = Command::new(edge::own_binary()?)
-        .args(["--json", "run", "--bottle", "demo", "--backend", "native", "--own-binary", "--cwd", "--"])
+        .args(["--json", "run", "--bottle", BOTTLE, "--backend", "native", "--own-binary", "--cwd", "--"])
         .args(["bot-bottle", "demo-agent", script])
         .current_dir(setting.workspace())
         .env("HOME", setting.operator_home())

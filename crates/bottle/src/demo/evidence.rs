@@ -2,10 +2,10 @@
 
 use std::{fs, path::Path};
 
-use bot_bottle_probe::{Judgement, stage::Stage};
+use bot_bottle_probe::{Judgement, setting::Setting, stage::Stage};
 use serde::Serialize;
 
-use super::{child::Ended, setting::Setting};
+use super::child::Ended;
 
 /// The largest file that is searched for the credential, in bytes.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;

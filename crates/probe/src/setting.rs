@@ -1,0 +1,150 @@
+//! What the operator of a run has on the host: a home with a secret, a bottle, settings, a workspace.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+use crate::{honest::TASK_FILE, stage::Stage};
+
+/// The variable of the operator that holds the credential.
+pub const TOKEN_REFERENCE: &str = "DEMO_API_TOKEN";
+
+/// The name of the bottle.
+pub const BOTTLE: &str = "demo";
+
+/// The files of one run, in a folder of their own. Dropped, they are gone.
+#[derive(Debug)]
+pub struct Setting {
+    folder: PathBuf,
+}
+
+/// Why the files could not be written.
+#[derive(Debug, Error)]
+#[error("{} cannot be written: {source}", path.display())]
+pub struct SettingError {
+    /// Which.
+    pub path: PathBuf,
+    /// Why.
+    #[source]
+    pub source: io::Error,
+}
+
+impl Setting {
+    /// Makes the folders.
+    ///
+    /// # Errors
+    /// When one cannot be made.
+    pub fn make(folder: PathBuf) -> Result<Self, SettingError> {
+        let setting = Self { folder };
+        for folder in [
+            setting.operator_home().join(".ssh"),
+            setting.bot_bottle_home().join("bottles"),
+            setting.workspace(),
+        ] {
+            at(&folder, fs::create_dir_all(&folder))?;
+        }
+        Ok(setting)
+    }
+
+    /// Writes what the operator would have written.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn write(&self, stage: &Stage) -> Result<(), SettingError> {
+        let (allowed, open) = (stage.allowed_host(), stage.open_host());
+        let authority = self.folder.join("embedded-ca.pem");
+        let bottle = format!(
+            "---\n\
+             egress:\n\
+             \x20 routes:\n\
+             \x20   - host: {allowed}\n\
+             \x20     auth: {{scheme: Bearer, token_ref: {TOKEN_REFERENCE}}}\n\
+             \x20     matches:\n\
+             \x20       - paths: [{{type: prefix, value: /v1/}}]\n\
+             \x20         methods: [GET, POST]\n\
+             \x20   - host: {open}\n\
+             ---\n\
+             The bottle of the demo.\n"
+        );
+        let ports = stage.ports();
+        let mut settings = format!(
+            "egress:\n\
+             \x20 extra_ca: [{}]\n\
+             \x20 resolve:\n\
+             \x20   {allowed}: \"127.0.0.1:{}\"\n\
+             \x20   {open}: \"127.0.0.1:{}\"\n",
+            serde_json::Value::from(authority.display().to_string()),
+            ports.allowed,
+            ports.open
+        );
+        // Reachable, so that nothing but the policy keeps the agent from them.
+        for name in stage.unlisted_names() {
+            settings.push_str(&format!("    {name}: \"127.0.0.1:{}\"\n", ports.unlisted));
+        }
+        let files = [
+            (authority, stage.ca_certificate().to_owned()),
+            (self.bot_bottle_home().join(format!("bottles/{BOTTLE}.md")), bottle),
+            (self.bot_bottle_home().join("settings.yml"), settings),
+            (self.secret_file(), format!("a key of the operator: {}\n", stage.mark())),
+            (self.workspace().join(TASK_FILE.0), TASK_FILE.1.to_owned()),
+            (
+                self.workspace().join("README.md"),
+                "# A workspace\n\nThe agent works on a copy of it.\n".to_owned(),
+            ),
+        ];
+        for (path, text) in files {
+            at(&path, fs::write(&path, text))?;
+        }
+        Ok(())
+    }
+
+    /// Everything of the demo.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The operator's home.
+    #[must_use]
+    pub fn operator_home(&self) -> PathBuf {
+        self.folder.join("home")
+    }
+
+    /// Where the demo's bottle keeps its files.
+    #[must_use]
+    pub fn bot_bottle_home(&self) -> PathBuf {
+        self.folder.join("home/.bot-bottle")
+    }
+
+    /// What the operator would not show to anyone.
+    #[must_use]
+    pub fn secret_file(&self) -> PathBuf {
+        self.operator_home().join(".ssh/id_demo")
+    }
+
+    /// The operator's project.
+    #[must_use]
+    pub fn workspace(&self) -> PathBuf {
+        self.folder.join("workspace")
+    }
+
+    /// A service of the operator. The name is short because a socket's path may have 107 bytes (unix(7)).
+    #[must_use]
+    pub fn unix_socket(&self) -> PathBuf {
+        self.folder.join("s")
+    }
+}
+
+impl Drop for Setting {
+    fn drop(&mut self) {
+        // Whoever made it in a folder of its own removes that.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn at<T>(path: &Path, result: io::Result<T>) -> Result<T, SettingError> {
+    result.map_err(|source| SettingError { path: path.to_owned(), source })
+}
