@@ -24,4 +24,4 @@ pub use attempt::{Attempt, Group};
 pub use outcome::{Line, Observation, Outcome, StepReport};
 pub use scene::{PlantedSecret, Scene};
 pub use script::{Script, ScriptError, run_script};
-pub use verdict::{Verdict, judge};
+pub use verdict::{JudgedAttempt, Judgement, Verdict, judge};

@@ -3,7 +3,6 @@
 use std::{
     fs,
     os::fd::{AsFd, OwnedFd},
-    path::Path,
 };
 
 use rustix::{
@@ -13,7 +12,7 @@ use rustix::{
     thread::LinkNameSpaceType,
 };
 
-use crate::{attempt::Attempt, errno, outcome::Observation, scene::Scene};
+use crate::{attempt::Attempt, direct, errno, outcome::Observation, scene::Scene};
 
 const NAMESPACES: &str = "https://man7.org/linux/man-pages/man7/namespaces.7.html";
 const PROC: &str = "https://man7.org/linux/man-pages/man5/proc.5.html";
@@ -160,15 +159,9 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     Attempt {
         id: "kernel.signal-first-process",
         promise: 12,
-        what: "sends a signal to the bottle's first process",
-        source: "https://man7.org/linux/man-pages/man2/kill.2.html",
-        make: |_| match Pid::from_raw(1) {
-            // The null signal asks for permission and does nothing.
-            Some(first) => {
-                errno::by_permission(rustix::process::test_kill_process(first), "pid 1 takes signals")
-            }
-            None => Observation::not_made("no pid 1"),
-        },
+        what: "kills and stops the bottle's first process",
+        source: "https://man7.org/linux/man-pages/man7/pid_namespaces.7.html",
+        make: |_| Observation::all([Signal::KILL, Signal::STOP].map(signal_first)),
     },
     Attempt {
         id: "kernel.signal-everyone",
@@ -245,26 +238,6 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
             Err(error) => Observation::refused(errno::name(&error)),
         },
     },
-    Attempt {
-        id: "kernel.parent-death",
-        promise: 12,
-        what: "looks whether its parent is a process outside",
-        source: "https://man7.org/linux/man-pages/man2/getppid.2.html",
-        make: |_| match rustix::process::getppid() {
-            // A parent in another pid namespace has no number here, which the kernel tells as zero.
-            None => Observation::refused("the parent is not visible"),
-            Some(parent) if Path::new(&format!("/proc/{}", parent.as_raw_nonzero())).exists() => {
-                match rustix::process::kill_process(parent, Signal::CONT) {
-                    Ok(()) if parent.as_raw_nonzero().get() == 1 => {
-                        Observation::reached("pid 1 takes signals")
-                    }
-                    Ok(()) => Observation::refused("the parent is of the bottle"),
-                    Err(error) => Observation::refused(errno::name(&error.into())),
-                }
-            }
-            Some(_) => Observation::refused("the parent is not in /proc"),
-        },
-    },
 ];
 
 fn join(namespace: OwnedFd) -> Observation {
@@ -277,6 +250,20 @@ fn join(namespace: OwnedFd) -> Observation {
         rustix::thread::move_into_link_name_space(namespace.as_fd(), None),
         "the namespace was joined",
     )
+}
+
+/// A signal to the first process of a pid namespace from inside it may be sent, but has no effect unless that
+/// process asked for it.
+fn signal_first(signal: Signal) -> Observation {
+    let Some(first) = Pid::from_raw(1) else { return Observation::not_made("no pid 1") };
+    match rustix::process::kill_process(first, signal) {
+        Err(error) => Observation::refused(errno::name(&error.into())),
+        Ok(()) => match fs::read_to_string("/proc/1/stat") {
+            Ok(stat) if stat.contains(") T ") => Observation::reached("pid 1 is stopped"),
+            Ok(_) => Observation::refused("the kernel drops it"),
+            Err(error) => Observation::not_made(errno::name(&error)),
+        },
+    }
 }
 
 fn status(field: &str, as_it_must_be: impl Fn(&str) -> bool) -> Observation {
@@ -304,8 +291,8 @@ fn own_namespaces(scene: &Scene) -> Observation {
     }))
 }
 
-/// The stage's own process has a marker in its command line or environment that no process of a bottle has:
-/// the path of the operator's bot-bottle folder.
+/// Processes of the launcher and the gateway have the path of the operator's bot-bottle folder in their command
+/// line or environment; of the bottle's own only those have it that run this script.
 fn other_processes(scene: &Scene) -> Observation {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Observation::not_made("/proc cannot be read");
@@ -321,9 +308,8 @@ fn other_processes(scene: &Scene) -> Observation {
         count += 1;
         for file in ["cmdline", "environ"] {
             let text = fs::read(entry.path().join(file)).unwrap_or_default();
-            let script =
-                text.starts_with(b"bot-bottle") && crate::direct::contains(&text, scene.mark.as_bytes());
-            if !script && crate::direct::contains(&text, marker.as_bytes()) {
+            let script = text.starts_with(b"bot-bottle") && direct::contains(&text, scene.mark.as_bytes());
+            if !script && direct::contains(&text, marker.as_bytes()) {
                 return Observation::reached(format!("{file} of process {name}"));
             }
             if scene.planted.occurs_in(&text) {
