@@ -3,9 +3,13 @@
 use std::{io, path::PathBuf};
 
 use bot_bottle_core::identity::Identity;
+use rustix::process::{Pid, Signal, pidfd_open, pidfd_send_signal};
 use serde::Serialize;
 
-use crate::home::BotBottleHome;
+use crate::{
+    home::BotBottleHome,
+    state::{self, RecordedProcess},
+};
 
 /// What one run left behind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -24,14 +28,99 @@ pub struct Leftover {
 ///
 /// # Errors
 /// When the state directory cannot be read.
-pub fn plan(_home: &BotBottleHome) -> io::Result<Vec<Leftover>> {
-    unimplemented!()
+pub fn plan(home: &BotBottleHome) -> io::Result<Vec<Leftover>> {
+    let mut leftovers = Vec::new();
+    for folder in state::folders(home)? {
+        if state::is_alive(&folder)? {
+            continue;
+        }
+        let workspace = folder.join("workspace");
+        let has_work = std::fs::read_dir(&workspace).is_ok_and(|mut entries| entries.next().is_some());
+        leftovers.push(Leftover {
+            identity: state::identity_of(&folder),
+            processes: running(&folder).map(|process| process.pid.unsigned_abs()).collect(),
+            workspace: has_work.then_some(workspace),
+            folder,
+        });
+    }
+    Ok(leftovers)
 }
 
 /// Removes what was planned, after looking again whether each run is dead.
 ///
 /// # Errors
 /// The first thing that could not be removed; the others are removed all the same.
-pub fn apply(_home: &BotBottleHome, _leftovers: &[Leftover]) -> io::Result<()> {
-    unimplemented!()
+pub fn apply(home: &BotBottleHome, leftovers: &[Leftover]) -> io::Result<()> {
+    if leftovers.is_empty() {
+        return Ok(());
+    }
+    // Nobody makes a run meanwhile, so that what is dead now stays dead.
+    let _registry = state::lock_registry(home)?;
+    let mut first = Ok(());
+    for leftover in leftovers {
+        let removed = remove(home, leftover);
+        if first.is_ok() {
+            first = removed;
+        }
+    }
+    first
+}
+
+fn remove(home: &BotBottleHome, leftover: &Leftover) -> io::Result<()> {
+    if leftover.folder.parent() != Some(home.state().as_path()) || state::is_alive(&leftover.folder)? {
+        return Ok(());
+    }
+    for process in running(&leftover.folder) {
+        end(process)?;
+    }
+    state::remove_tree(&leftover.folder)
+}
+
+fn running(folder: &std::path::Path) -> impl Iterator<Item = RecordedProcess> + use<> {
+    state::recorded(folder).0.into_iter().filter(|process| process.runs())
+}
+
+fn end(process: RecordedProcess) -> io::Result<()> {
+    let Some(pid) = Pid::from_raw(process.pid) else { return Ok(()) };
+    let Ok(descriptor) = pidfd_open(pid, rustix::process::PidfdFlags::empty()) else { return Ok(()) };
+    // The descriptor holds on to the process: if it is the recorded one now, it is the one that gets the signal.
+    if process.runs() {
+        pidfd_send_signal(descriptor, Signal::KILL)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, process::Command};
+
+    use super::*;
+    use crate::state::{RecordedProcesses, RunDirectory};
+
+    #[test]
+    fn the_dead_go_and_the_living_stay() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = BotBottleHome::new(folder.path());
+        let identity = |text: &str| text.parse::<Identity>().expect("an identity");
+        let living = RunDirectory::create(&home, &identity("agent-aaaaa")).expect("made");
+        let dead = RunDirectory::create(&home, &identity("agent-bbbbb")).expect("made");
+        fs::create_dir(dead.path().join("workspace")).expect("a folder");
+        fs::write(dead.path().join("workspace/work"), b"x").expect("a file");
+        let mut child = Command::new("sleep").arg("100").spawn().expect("a process");
+        let recorded = RecordedProcess::of(child.id().cast_signed()).expect("recorded");
+        // The second is another process that got the number of one that is gone.
+        let reused = RecordedProcess { pid: std::process::id().cast_signed(), started: 1 };
+        dead.record(&RecordedProcesses(vec![recorded, reused])).expect("recorded");
+        drop(dead);
+
+        let leftovers = plan(&home).expect("planned");
+        assert_eq!(leftovers.len(), 1);
+        assert_eq!(leftovers[0].identity, Some(identity("agent-bbbbb")));
+        assert_eq!(leftovers[0].processes, [child.id()]);
+        assert!(leftovers[0].workspace.is_some());
+        apply(&home, &leftovers).expect("removed");
+        assert!(child.wait().expect("waited").code().is_none(), "it was killed");
+        assert!(plan(&home).expect("planned").is_empty());
+        assert!(living.path().exists());
+    }
 }

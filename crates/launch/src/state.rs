@@ -1,15 +1,215 @@
 //! The state directory of a run, and which runs are alive.
+//!
+//! A run is alive as long as its launcher holds the lock of its directory. The kernel releases the lock
+//! however the launcher ends, so that no process id has to be believed.
 
-use std::io;
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
 
 use bot_bottle_core::identity::Identity;
+use serde::{Deserialize, Serialize};
 
 use crate::home::BotBottleHome;
+
+mod removing;
+
+pub(crate) use removing::{measure_tree, remove_tree};
+
+/// Held while a run is being made or removed, so that `cleanup` does not take one for dead between its
+/// directory and its lock.
+const REGISTRY_LOCK: &str = ".lock";
+const LOCK: &str = "lock";
+const PROCESSES: &str = "processes.json";
+
+/// A state directory that is locked by this process.
+#[derive(Debug)]
+pub(crate) struct RunDirectory {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Processes of a run, so that `cleanup` can end one that outlived its launcher.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RecordedProcesses(pub(crate) Vec<RecordedProcess>);
+
+/// One process, by what stays true of it alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RecordedProcess {
+    pub(crate) pid: i32,
+    /// Clock ticks from the start of the machine to that of the process; together with `pid` it is unique.
+    pub(crate) started: u64,
+}
+
+impl RecordedProcess {
+    /// Records a process that runs.
+    pub(crate) fn of(pid: i32) -> Option<Self> {
+        Some(Self { pid, started: start_time(pid)? })
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn runs(self) -> bool {
+        start_time(self.pid) == Some(self.started)
+    }
+}
+
+/// The twenty-second field of `/proc/PID/stat`, proc_pid_stat(5). A process that is dead but not reaped has none.
+fn start_time(pid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name of the program is in parentheses and may hold anything.
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+impl RunDirectory {
+    /// Makes the directory, which must not be there, and locks it.
+    pub(crate) fn create(home: &BotBottleHome, identity: &Identity) -> io::Result<Self> {
+        let path = home.run(identity);
+        DirBuilder::new().recursive(true).mode(0o700).create(home.state())?;
+        let _registry = lock_registry(home)?;
+        DirBuilder::new().mode(0o700).create(&path)?;
+        let lock = open_lock(&path)?;
+        lock.lock()?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes down which processes belong to the run.
+    pub(crate) fn record(&self, processes: &RecordedProcesses) -> io::Result<()> {
+        fs::write(self.path.join(PROCESSES), serde_json::to_vec(processes)?)
+    }
+}
+
+pub(crate) fn recorded(run: &Path) -> RecordedProcesses {
+    fs::read(run.join(PROCESSES))
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default()
+}
+
+pub(crate) fn lock_registry(home: &BotBottleHome) -> io::Result<File> {
+    let lock = open_lock_file(&home.state().join(REGISTRY_LOCK))?;
+    lock.lock()?;
+    Ok(lock)
+}
+
+fn open_lock(run: &Path) -> io::Result<File> {
+    open_lock_file(&run.join(LOCK))
+}
+
+fn open_lock_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
+}
+
+/// Whether the launcher of a run lives.
+pub(crate) fn is_alive(run: &Path) -> io::Result<bool> {
+    let lock = match OpenOptions::new().write(true).open(run.join(LOCK)) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    match lock.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Every folder of the state directory.
+pub(crate) fn folders(home: &BotBottleHome) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(home.state()) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut folders = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            folders.push(entry.path());
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}
 
 /// The runs whose launcher holds their lock.
 ///
 /// # Errors
 /// When the state directory cannot be read; one that does not exist holds no run.
-pub fn list_active(_home: &BotBottleHome) -> io::Result<Vec<Identity>> {
-    unimplemented!()
+pub fn list_active(home: &BotBottleHome) -> io::Result<Vec<Identity>> {
+    let mut active = Vec::new();
+    for folder in folders(home)? {
+        if let Some(identity) = identity_of(&folder)
+            && is_alive(&folder)?
+        {
+            active.push(identity);
+        }
+    }
+    Ok(active)
+}
+
+pub(crate) fn identity_of(folder: &Path) -> Option<Identity> {
+    folder.file_name()?.to_str()?.parse().ok()
+}
+
+/// What is kept of a run that ended: the one place that says so.
+///
+/// A workspace that is a copy of the operator's folder holds the agent's work, which is nowhere else, and the
+/// receipts say how it came about. Of a run without one nothing is kept.
+pub(crate) fn settle(run: &Path, has_copied_workspace: bool) -> io::Result<Option<PathBuf>> {
+    if !has_copied_workspace {
+        remove_tree(run)?;
+        return Ok(None);
+    }
+    for entry in fs::read_dir(run)? {
+        let entry = entry?;
+        if ["workspace", "receipts.jsonl"].iter().any(|kept| entry.file_name() == *kept) {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(Some(run.join("workspace")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(text: &str) -> Identity {
+        text.parse().expect("an identity")
+    }
+
+    #[test]
+    fn a_run_lives_as_long_as_its_lock_and_is_made_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = BotBottleHome::new(folder.path());
+        assert!(list_active(&home).expect("listed").is_empty());
+        let run = RunDirectory::create(&home, &identity("agent-aaaaa")).expect("made");
+        let again = RunDirectory::create(&home, &identity("agent-aaaaa")).expect_err("occupied");
+        assert_eq!(again.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(list_active(&home).expect("listed"), [identity("agent-aaaaa")]);
+        drop(run);
+        assert!(list_active(&home).expect("listed").is_empty());
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_number_and_its_start() {
+        let own = RecordedProcess::of(std::process::id().cast_signed()).expect("recorded");
+        assert!(own.runs());
+        assert!(!RecordedProcess { started: own.started + 1, ..own }.runs());
+    }
 }

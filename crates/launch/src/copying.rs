@@ -1,0 +1,309 @@
+//! Copying a folder of the operator's into a bottle, copy-on-write where the file system can.
+
+use std::{
+    ffi::CString,
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{
+        AtFlags, Dir, FileType, Mode, OFlags, chownat, copy_file_range, fchmod, fstat, ioctl_ficlone, open,
+        openat, readlinkat, symlinkat,
+    },
+    io::Errno,
+};
+use thiserror::Error;
+
+use crate::place::{Owner, give, make_directory};
+
+/// Deepest nesting of folders that is copied. Each takes two descriptors.
+const MAX_DEPTH: usize = 128;
+
+/// Most entries that are copied.
+const MAX_ENTRIES: u64 = 5_000_000;
+
+/// Longest piece that is copied in one call, in bytes.
+const PIECE: usize = 1 << 30;
+
+/// What a copy may come to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CopyLimit {
+    /// In all files together, in bytes.
+    pub(crate) bytes: u64,
+}
+
+/// What was copied, and what was not.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Copied {
+    /// Files, folders and links.
+    pub(crate) entries: u64,
+    /// In all files together.
+    pub(crate) bytes: u64,
+    /// Sockets, FIFOs and devices, which are left out.
+    pub(crate) skipped: u64,
+}
+
+/// Why a folder could not be copied.
+#[derive(Debug, Error)]
+pub enum CopyError {
+    /// The system said no.
+    #[error("{} cannot be copied: {source}", .path.display())]
+    Io {
+        /// Relative to the folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Nested too deep.
+    #[error("{} is nested deeper than {MAX_DEPTH} folders", .0.display())]
+    TooDeep(PathBuf),
+    /// Too many entries.
+    #[error("the folder has more than {MAX_ENTRIES} entries")]
+    TooMany,
+    /// More bytes than the bottle's disk may hold.
+    #[error("the folder has more than {0} bytes, which is what the bottle's disk may hold")]
+    TooLarge(u64),
+}
+
+/// Copies what lies in `source` into the open folder `target`. Links stay links and are never followed.
+/// Modes are kept but for set-user-id and set-group-id; owners and hard links are not.
+pub(crate) fn copy_tree(
+    source: &Path,
+    target: OwnedFd,
+    owner: Owner,
+    limit: CopyLimit,
+) -> Result<Copied, CopyError> {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let from = open(source, flags, Mode::empty())
+        .map_err(|error| CopyError::Io { path: source.to_owned(), source: error.into() })?;
+    let mut copy = Copy { owner, limit, copied: Copied::default(), clone: true, target: identity(&target) };
+    copy.folder(&from, &target, Path::new(""), 0)?;
+    Ok(copy.copied)
+}
+
+struct Copy {
+    owner: Owner,
+    limit: CopyLimit,
+    copied: Copied,
+    /// Whether cloning is still tried.
+    clone: bool,
+    /// Where the copy goes, which may lie in what is copied.
+    target: Option<(u64, u64)>,
+}
+
+fn identity(folder: &OwnedFd) -> Option<(u64, u64)> {
+    fstat(folder).ok().map(|stat| (stat.st_dev, stat.st_ino))
+}
+
+impl Copy {
+    fn folder(&mut self, from: &OwnedFd, to: &OwnedFd, path: &Path, depth: usize) -> Result<(), CopyError> {
+        if depth > MAX_DEPTH {
+            return Err(CopyError::TooDeep(path.to_owned()));
+        }
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |error: Errno| CopyError::Io { path, source: error.into() }
+        };
+        for entry in Dir::read_from(from).map_err(failed(path))? {
+            let entry = entry.map_err(failed(path))?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            let at = path.join(name.to_string_lossy().as_ref());
+            self.copied.entries += 1;
+            if self.copied.entries > MAX_ENTRIES {
+                return Err(CopyError::TooMany);
+            }
+            let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed(&at))?;
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory if self.target == Some((stat.st_dev, stat.st_ino)) => {}
+                FileType::Directory => {
+                    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    let inner = openat(from, name, flags, Mode::empty()).map_err(failed(&at))?;
+                    let made =
+                        make_directory(to.as_fd(), Path::new(&*name.to_string_lossy()), 0o700, self.owner);
+                    let made = match made {
+                        // A name that is not UTF-8.
+                        Err(_) | Ok(_) if name.to_str().is_err() => self.raw_folder(to, name.into(), &at)?,
+                        Err(source) => return Err(CopyError::Io { path: at, source }),
+                        Ok(made) => made,
+                    };
+                    self.folder(&inner, &made, &at, depth + 1)?;
+                    // At the end, because it may take away the right to write.
+                    fchmod(&made, Mode::from_raw_mode(stat.st_mode & 0o777)).map_err(failed(&at))?;
+                }
+                FileType::RegularFile => self.file(from, to, name.into(), &at)?,
+                FileType::Symlink => {
+                    let link = readlinkat(from, name, Vec::new()).map_err(failed(&at))?;
+                    symlinkat(link, to, name).map_err(failed(&at))?;
+                    if let Some((user, group)) = self.owner {
+                        chownat(to, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)
+                            .map_err(failed(&at))?;
+                    }
+                }
+                _ => self.copied.skipped += 1,
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, from: &OwnedFd, to: &OwnedFd, name: CString, at: &Path) -> Result<(), CopyError> {
+        let failed = |source: io::Error| CopyError::Io { path: at.to_owned(), source };
+        // Between the look and the opening it may have become a FIFO, which would wait for a writer.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let input = openat(from, &name, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
+        let stat = fstat(&input).map_err(|error| failed(error.into()))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            self.copied.skipped += 1;
+            return Ok(());
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let output =
+            openat(to, &name, flags, Mode::from_raw_mode(0o600)).map_err(|error| failed(error.into()))?;
+        let expected = u64::try_from(stat.st_size).unwrap_or(0);
+        if self.copied.bytes.saturating_add(expected) > self.limit.bytes {
+            return Err(CopyError::TooLarge(self.limit.bytes));
+        }
+        self.copied.bytes += if self.cloned(&output, &input) {
+            expected
+        } else {
+            let allowed = self.limit.bytes - self.copied.bytes;
+            let copied = copy_bytes(input.as_fd(), output.as_fd(), allowed).map_err(failed)?;
+            copied.ok_or(CopyError::TooLarge(self.limit.bytes))?
+        };
+        give(output.as_fd(), self.owner).map_err(failed)?;
+        fchmod(&output, Mode::from_raw_mode(stat.st_mode & 0o777)).map_err(|error| failed(error.into()))
+    }
+
+    fn raw_folder(&self, to: &OwnedFd, name: CString, at: &Path) -> Result<OwnedFd, CopyError> {
+        use std::os::unix::ffi::OsStrExt;
+        let name = Path::new(std::ffi::OsStr::from_bytes(name.as_bytes()));
+        make_directory(to.as_fd(), name, 0o700, self.owner)
+            .map_err(|source| CopyError::Io { path: at.to_owned(), source })
+    }
+
+    fn cloned(&mut self, output: &OwnedFd, input: &OwnedFd) -> bool {
+        if !self.clone {
+            return false;
+        }
+        let cloned = ioctl_ficlone(output, input);
+        // Not between these file systems, so not for the next file either.
+        if matches!(cloned, Err(Errno::XDEV | Errno::OPNOTSUPP | Errno::NOTTY | Errno::INVAL)) {
+            self.clone = false;
+        }
+        cloned.is_ok()
+    }
+}
+
+/// Copies to the end; `None` if there is more than allowed.
+fn copy_bytes(input: BorrowedFd<'_>, output: BorrowedFd<'_>, allowed: u64) -> io::Result<Option<u64>> {
+    let mut copied = 0_u64;
+    let mut by_kernel = true;
+    let mut buffer = Vec::new();
+    loop {
+        let count = if by_kernel {
+            match copy_file_range(input, None, output, None, PIECE) {
+                Ok(count) => count,
+                Err(Errno::INTR) => continue,
+                Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) if copied == 0 => {
+                    by_kernel = false;
+                    buffer.resize(1 << 17, 0);
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        } else {
+            let count = rustix::io::read(input, &mut buffer)?;
+            let mut written = 0;
+            while written < count {
+                written += rustix::io::write(output, &buffer[written..count])?;
+            }
+            count
+        };
+        if count == 0 {
+            return Ok(Some(copied));
+        }
+        copied += count as u64;
+        if copied > allowed {
+            return Ok(None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::{
+            fs::{PermissionsExt, symlink},
+            net::UnixListener,
+        },
+    };
+
+    use super::*;
+
+    const ANY: CopyLimit = CopyLimit { bytes: u64::MAX };
+
+    fn copy(source: &Path, target: &Path, limit: CopyLimit) -> Result<Copied, CopyError> {
+        fs::create_dir_all(target).expect("a folder");
+        let target = open(target, OFlags::DIRECTORY, Mode::empty()).expect("opened");
+        copy_tree(source, target, None, limit)
+    }
+
+    #[test]
+    fn a_hostile_folder_is_copied_without_leaving_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let source = folder.path().join("source");
+        fs::create_dir_all(source.join("deep/er")).expect("folders");
+        fs::write(source.join("deep/er/file"), b"content").expect("a file");
+        fs::set_permissions(source.join("deep/er/file"), fs::Permissions::from_mode(0o4755)).expect("a mode");
+        symlink("/etc/shadow", source.join("shadow")).expect("a link");
+        symlink("/etc", source.join("etc")).expect("a link");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            source.join("fifo"),
+            FileType::Fifo,
+            Mode::from_raw_mode(0o600),
+            0,
+        )
+        .expect("a FIFO");
+        let _listener = UnixListener::bind(source.join("socket")).expect("a socket");
+        let target = folder.path().join("target");
+        let copied = copy(&source, &target, ANY).expect("copied");
+        assert_eq!(copied, Copied { entries: 7, bytes: 7, skipped: 2 });
+        assert_eq!(fs::read_link(target.join("shadow")).expect("a link"), Path::new("/etc/shadow"));
+        assert_eq!(fs::read_link(target.join("etc")).expect("a link"), Path::new("/etc"));
+        assert!(!target.join("fifo").exists() && !target.join("socket").exists());
+        let mode = fs::metadata(target.join("deep/er/file")).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o7777, 0o755, "set-user-id is not kept");
+    }
+
+    #[test]
+    fn a_copy_into_itself_ends() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::write(folder.path().join("file"), b"x").expect("a file");
+        let copied = copy(folder.path(), &folder.path().join("state/copy"), ANY).expect("copied");
+        assert_eq!(copied.bytes, 1);
+    }
+
+    #[test]
+    fn depth_and_bytes_are_limited() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let source = folder.path().join("source");
+        fs::create_dir_all(source.join("a/".repeat(MAX_DEPTH + 2))).expect("folders");
+        let error = copy(&source, &folder.path().join("one"), ANY).expect_err("too deep");
+        assert!(matches!(error, CopyError::TooDeep(_)), "{error}");
+        let source = folder.path().join("other");
+        fs::create_dir(&source).expect("a folder");
+        fs::write(source.join("file"), [0; 100]).expect("a file");
+        let error =
+            copy(&source, &folder.path().join("two"), CopyLimit { bytes: 99 }).expect_err("too large");
+        assert_eq!(
+            error.to_string(),
+            "the folder has more than 99 bytes, which is what the bottle's disk may hold"
+        );
+    }
+}

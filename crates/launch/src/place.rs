@@ -1,0 +1,116 @@
+//! Writing below a folder without ever leaving it, whatever lies in there: openat2(2) with `RESOLVE_BENEATH`.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::{Component, Path},
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fchown, mkdirat, open, openat2},
+    io::Errno,
+};
+
+/// To whom what is written belongs, if not to the user who writes.
+pub(crate) type Owner = Option<(Uid, Gid)>;
+
+/// A folder that is written below.
+#[derive(Debug)]
+pub(crate) struct Place {
+    folder: OwnedFd,
+    owner: Owner,
+}
+
+const BENEATH: ResolveFlags =
+    ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
+
+impl Place {
+    /// Opens the folder, which is ours.
+    pub(crate) fn open(path: &Path, owner: Owner) -> io::Result<Self> {
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        Ok(Self { folder: open(path, flags, Mode::empty())?, owner })
+    }
+
+    /// Makes a folder and those above it, and opens it. One that is there already is opened.
+    pub(crate) fn directory(&self, relative: &Path) -> io::Result<OwnedFd> {
+        let mut at = rustix::io::fcntl_dupfd_cloexec(&self.folder, 0)?;
+        for component in relative.components() {
+            let Component::Normal(name) = component else {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path leaves its folder"));
+            };
+            at = make_directory(at.as_fd(), Path::new(name), 0o755, self.owner)?;
+        }
+        Ok(at)
+    }
+
+    /// Writes a file that is not there yet, and the folders above it.
+    pub(crate) fn file(&self, relative: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+        let name = relative.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let parent = self.directory(relative.parent().unwrap_or(Path::new("")))?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = openat2(&parent, name, flags, Mode::from_raw_mode(mode & 0o777), BENEATH)?;
+        give(file.as_fd(), self.owner)?;
+        File::from(file).write_all(content)
+    }
+}
+
+/// Makes one folder in another, or opens the one that is there.
+pub(crate) fn make_directory(
+    parent: BorrowedFd<'_>,
+    name: &Path,
+    mode: u32,
+    owner: Owner,
+) -> io::Result<OwnedFd> {
+    match mkdirat(parent, name, Mode::from_raw_mode(mode)) {
+        Ok(()) => {
+            if let Some((user, group)) = owner {
+                chownat(parent, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+            }
+        }
+        Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(openat2(parent, name, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), BENEATH)?)
+}
+
+/// Gives an open file to its owner.
+pub(crate) fn give(file: BorrowedFd<'_>, owner: Owner) -> io::Result<()> {
+    if let Some((user, group)) = owner {
+        fchown(file, Some(user), Some(group))?;
+    }
+    Ok(())
+}
+
+/// Makes a folder that is not there yet, for its owner alone.
+pub(crate) fn new_folder(path: &Path, mode: u32, owner: Owner) -> io::Result<()> {
+    rustix::fs::mkdir(path, Mode::from_raw_mode(mode))?;
+    if let Some((user, group)) = owner {
+        chownat(CWD, path, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    #[test]
+    fn nothing_is_written_through_a_link_or_outside() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let inside = folder.path().join("inside");
+        fs::create_dir(&inside).expect("a folder");
+        fs::create_dir(folder.path().join("outside")).expect("a folder");
+        symlink("../outside", inside.join("link")).expect("a link");
+        symlink("../outside/new", inside.join("file")).expect("a link");
+        let place = Place::open(&inside, None).expect("a place");
+        place.file(Path::new("a/b/c"), b"text", 0o600).expect("written");
+        assert_eq!(fs::read(inside.join("a/b/c")).expect("read"), b"text");
+        for bad in ["link/x", "../outside/x", "file", "a/../../outside/x", "/etc/x"] {
+            assert!(place.file(Path::new(bad), b"", 0o600).is_err(), "{bad}");
+        }
+        assert_eq!(fs::read_dir(folder.path().join("outside")).expect("read").count(), 0);
+    }
+}
