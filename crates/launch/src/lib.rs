@@ -10,3 +10,12 @@ pub mod native;
 pub mod programs;
 pub mod request;
 pub mod state;
+
+mod channel;
+mod copying;
+mod place;
+mod relay;
+mod sys;
+mod trust;
+
+pub use copying::CopyError;

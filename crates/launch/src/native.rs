@@ -1,65 +1,71 @@
 //! The native backend: a bottle in Linux namespaces, without a daemon, an image or root.
+//!
+//! A plan is [`render`]ed into [`steps`], which is pure. Then there are three processes: the launcher
+//! (`launch`, and `attending` while the agent runs), the gateway, and the bottle's first process
+//! (`init`), which makes the file system (`mounting`) and starts programs (`program`, `confine`,
+//! `filter`). They talk in the words of `protocol`. How it holds together is told in
+//! `docs/backends/native.md`.
 
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 
 use bot_bottle_core::{identity::Identity, limits::Limits};
-use serde::Serialize;
-use thiserror::Error;
 
 use crate::{
     home::BotBottleHome,
     request::{AgentExit, ExecRequest, LaunchEvent, LaunchRequest, Terminal},
 };
 
-/// What the host gives a native bottle.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct HostReport {
-    /// What has to be mended before any bottle starts here; empty where all is well.
-    pub missing: Vec<Prerequisite>,
-    /// What the host could not give and that a bottle does without, one sentence each.
-    pub notes: Vec<String>,
-}
+mod attending;
+mod client;
+mod confine;
+mod error;
+mod facts;
+mod filter;
+mod init;
+mod launch;
+mod limits;
+mod mounting;
+mod network;
+mod parts;
+mod probe;
+mod program;
+mod protocol;
+mod render;
+mod steps;
+mod undo;
+mod usage;
 
-/// Something that the host has to give and does not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Error)]
-#[error("{problem}")]
-pub struct Prerequisite {
-    /// One sentence.
-    pub problem: String,
-    /// The command that mends it.
-    pub remedy: String,
-}
-
-/// Why a launch failed.
-#[derive(Debug, Error)]
-pub enum LaunchError {
-    /// A limit of the manifest cannot be enforced here.
-    #[error("{0}")]
-    Limit(String),
-}
-
-/// Why a command could not be run in a bottle, or a bottle not be stopped.
-#[derive(Debug, Error)]
-pub enum ExecError {
-    /// No run of that name is alive.
-    #[error("no bottle `{0}` is running")]
-    NotRunning(Identity),
-}
+pub use error::{ExecError, LaunchError, Prerequisite};
+pub use facts::{EntryKind, HostFacts};
+pub use limits::LimitMeans;
+pub use probe::HostReport;
+pub use render::{MountedProgram, RunFolders, render};
+pub use steps::{Access, Confinement, NativeSteps, Operation, Tree};
 
 /// Runs a bottle from nothing to the end of its agent, and undoes all of it.
+///
+/// The calling thread has to live as long as the bottle: the kernel ends the bottle's processes with it. No
+/// other thread is needed, and none should have been started.
 ///
 /// # Errors
 /// See [`LaunchError`]; nothing is left running then.
 pub fn launch(
-    _request: LaunchRequest,
-    _on_event: &mut dyn FnMut(LaunchEvent),
+    request: LaunchRequest,
+    on_event: &mut dyn FnMut(LaunchEvent),
 ) -> Result<AgentExit, LaunchError> {
-    unimplemented!()
+    launch::launch(request, on_event)
 }
 
-/// The bottle's first process: what `bot-bottle sandbox-init` is. To be called before anything else.
-pub fn sandbox_init(_control: RawFd) -> ! {
-    unimplemented!()
+/// The bottle's first process: what `bot-bottle sandbox-init FD` is. To be called before anything else, while
+/// the process has one thread and has opened nothing.
+pub fn sandbox_init(control: RawFd) -> ! {
+    std::process::exit(init::run(control))
+}
+
+/// Takes the control socket that the launcher left open for its gateway (`--control-fd`). Once, at the start.
+#[must_use]
+pub fn take_control(descriptor: RawFd) -> OwnedFd {
+    crate::sys::take_control(descriptor)
 }
 
 /// Runs a command in a running bottle, as confined as its agent.
@@ -67,32 +73,33 @@ pub fn sandbox_init(_control: RawFd) -> ! {
 /// # Errors
 /// See [`ExecError`].
 pub fn exec(
-    _home: &BotBottleHome,
-    _identity: &Identity,
-    _request: &ExecRequest,
-    _terminal: Terminal,
+    home: &BotBottleHome,
+    identity: &Identity,
+    request: &ExecRequest,
+    terminal: Terminal,
 ) -> Result<AgentExit, ExecError> {
-    unimplemented!()
+    client::exec(home, identity, request, terminal)
 }
 
 /// Ends a running bottle, and waits until it is gone.
 ///
 /// # Errors
 /// See [`ExecError`].
-pub fn stop(_home: &BotBottleHome, _identity: &Identity) -> Result<(), ExecError> {
-    unimplemented!()
+pub fn stop(home: &BotBottleHome, identity: &Identity) -> Result<(), ExecError> {
+    client::stop(home, identity)
 }
 
 /// Which means enforces each limit here, one sentence each.
 ///
 /// # Errors
-/// The limits that the host cannot enforce.
-pub fn enforceable(_limits: &Limits) -> Result<Vec<String>, Vec<String>> {
-    unimplemented!()
+/// The limits that the host cannot enforce, one sentence each.
+pub fn enforceable(limits: &Limits) -> Result<Vec<String>, Vec<String>> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    LimitMeans::choose(limits, processors).map(|means| means.describe())
 }
 
-/// Finds out what the host gives, by doing it.
+/// Finds out what the host gives, by doing it. To be called while the process has one thread.
 #[must_use]
 pub fn probe() -> HostReport {
-    unimplemented!()
+    probe::probe()
 }

@@ -1,0 +1,170 @@
+//! Why a bottle does not start, or a command in it.
+
+use std::{io, path::PathBuf};
+
+use bot_bottle_core::identity::Identity;
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::copying::CopyError;
+
+/// Something that the host has to give and does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Error)]
+#[error("{problem}")]
+pub struct Prerequisite {
+    /// One sentence.
+    pub problem: String,
+    /// The command that mends it.
+    pub remedy: String,
+}
+
+/// Why a launch failed.
+#[derive(Debug, Error)]
+pub enum LaunchError {
+    /// The host lacks something.
+    #[error(transparent)]
+    Missing(#[from] Prerequisite),
+    /// Limits of the manifest that cannot be enforced here.
+    #[error("{}", .0.join("\n"))]
+    Limits(Vec<String>),
+    /// There is a state directory of that name already.
+    #[error("the state directory {} exists already", .0.display())]
+    Occupied(PathBuf),
+    /// The plan names an agent program, and none was found.
+    #[error("the agent program `{0}` is not installed")]
+    NoProgram(String),
+    /// The operator's folder, or one of the skills.
+    #[error("{} cannot be copied into the bottle: {source}", .folder.display())]
+    Copy {
+        /// Which.
+        folder: PathBuf,
+        /// Why.
+        source: CopyError,
+    },
+    /// A file of the bottle that is not below its home.
+    #[error("{} cannot be made in the bottle: it is not below {}", .path.display(), .home.display())]
+    OutsideHome {
+        /// Which.
+        path: PathBuf,
+        /// The bottle's home.
+        home: PathBuf,
+    },
+    /// The gateway did not start.
+    #[error("the gateway did not start: {why}")]
+    Gateway {
+        /// Its own words, or what was waited for.
+        why: String,
+        /// Its log.
+        log: PathBuf,
+    },
+    /// The bottle's first process failed.
+    #[error("the sandbox could not be made: {doing}: {source}")]
+    Sandbox {
+        /// What it was doing.
+        doing: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The agent could not be started in the bottle.
+    #[error("`{program}` could not be run in the bottle: {doing}: {source}")]
+    NotStarted {
+        /// Name of the program.
+        program: String,
+        /// What was being done.
+        doing: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something else that the system refused.
+    #[error("{doing}: {source}")]
+    System {
+        /// What was being done, with the path.
+        doing: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl LaunchError {
+    /// What to do, where something can be said.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Missing(missing) => Some(missing.remedy.clone()),
+            Self::Limits(_) => Some("remove the limit, or use a backend that has it".to_owned()),
+            Self::Occupied(_) => Some("run `bot-bottle cleanup`, or choose another identity".to_owned()),
+            Self::NoProgram(name) => Some(format!("run `bot-bottle provider install {name}`")),
+            Self::Copy { source: CopyError::TooLarge(_), .. } => {
+                Some("raise `limits.disk`, or start in a smaller folder".to_owned())
+            }
+            Self::Gateway { log, .. } => Some(format!("its log is {}", log.display())),
+            Self::System { source, .. } | Self::Sandbox { source, .. }
+                if source.kind() == io::ErrorKind::StorageFull =>
+            {
+                Some("make room on the disk; `bot-bottle cleanup` removes what ended runs left".to_owned())
+            }
+            Self::NotStarted { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("the bottle has the host's /usr and /opt; is the program installed there?".to_owned())
+            }
+            Self::Sandbox { .. } => Some("`bot-bottle doctor` says what this host lacks".to_owned()),
+            _ => None,
+        }
+    }
+
+    /// Whether the host, and not the request, is the reason.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Missing(_) | Self::Sandbox { .. } | Self::Limits(_))
+    }
+}
+
+/// Attaches what was being done to an error of the system.
+pub(super) trait Doing<T> {
+    fn doing(self, text: impl FnOnce() -> String) -> Result<T, LaunchError>;
+}
+
+impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
+    fn doing(self, text: impl FnOnce() -> String) -> Result<T, LaunchError> {
+        self.map_err(|error| LaunchError::System { doing: text(), source: error.into() })
+    }
+}
+
+/// Why a command could not be run in a bottle, or a bottle not be stopped.
+#[derive(Debug, Error)]
+pub enum ExecError {
+    /// No run of that name is alive.
+    #[error("no bottle `{0}` is running")]
+    NotRunning(Identity),
+    /// The command could not be started.
+    #[error("`{program}` could not be run in the bottle: {doing}: {source}")]
+    NotStarted {
+        /// Name of the program.
+        program: String,
+        /// What was being done.
+        doing: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The launcher of the bottle does not answer as agreed.
+    #[error("the launcher of `{identity}` does not answer: {source}")]
+    Launcher {
+        /// Whose.
+        identity: Identity,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// This side's own streams.
+    #[error("the terminal cannot be used: {0}")]
+    Terminal(io::Error),
+}
+
+impl ExecError {
+    /// What to do, where something can be said.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::NotRunning(_) => Some("`bot-bottle list active` shows those that are"),
+            Self::NotStarted { .. } | Self::Launcher { .. } | Self::Terminal(_) => None,
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The bottle's first process: makes the bottle, then starts and reaps programs until the launcher is gone.
+//!
+//! It has no thread, an empty environment and no secret. What it does in the beginning needs the
+//! capabilities of its user namespace; it gives them up before the first program starts.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read},
+    net::TcpListener,
+    os::fd::{AsFd, OwnedFd, RawFd},
+    time::{Duration, Instant},
+};
+
+use libc::sock_filter;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{
+        DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitOptions, kill_process, kill_process_group,
+        set_dumpable_behavior, set_parent_process_death_signal, setrlimit, wait,
+    },
+};
+
+use crate::{channel::Channel, request::ProgramStatus, sys};
+
+use super::{
+    confine, filter, mounting, network, program,
+    protocol::{FromInit, ToInit},
+    steps::{Confinement, NativeSteps},
+    usage,
+};
+
+/// How often memory is looked at, where no cgroup counts it.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// A step that failed.
+struct Failure {
+    doing: String,
+    error: io::Error,
+}
+
+fn doing<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Failure {
+    move |error| Failure { doing: what.to_owned(), error: error.into() }
+}
+
+/// Runs as the bottle's first process; `control` is the descriptor of the launcher's socket.
+pub(super) fn run(control: RawFd) -> i32 {
+    let channel = Channel::new(sys::take_control(control));
+    match prepare(&channel) {
+        Ok(init) => init.serve(),
+        Err(failure) => {
+            let errno = failure.error.raw_os_error().unwrap_or(0);
+            let doing = match errno {
+                0 => format!("{}: {}", failure.doing, failure.error),
+                _ => failure.doing,
+            };
+            // If the launcher is gone there is nobody to tell.
+            let _ = channel.send(&FromInit::Failed { doing, errno }, &[]);
+            1
+        }
+    }
+}
+
+fn prepare(channel: &Channel) -> Result<Init<'_>, Failure> {
+    sys::reset_signals();
+    // Before anything else: credentials do not change from here on but by losing capabilities.
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(doing("asking to end with the launcher"))?;
+    let (message, trees) = channel
+        .receive::<ToInit>()
+        .map_err(doing("reading the steps"))?
+        .ok_or_else(|| doing("reading the steps")(io::Error::from(io::ErrorKind::UnexpectedEof)))?;
+    let ToInit::Setup(steps) = message else {
+        return Err(doing("reading the steps")(io::Error::from(io::ErrorKind::InvalidData)));
+    };
+    network::bring_up(&steps.addresses).map_err(doing("bringing the loopback device up"))?;
+    hand_over_listeners(channel, &steps)?;
+    let trees = take_trees(&steps, trees)?;
+    let notes = mounting::build(&steps, &trees)
+        .map_err(|failure| Failure { doing: failure.doing, error: failure.error })?;
+    drop(trees);
+    rustix::system::sethostname(steps.hostname.as_bytes()).map_err(doing("naming the host"))?;
+    limit(&steps.confinement)?;
+    let user_namespace = confine::agent_namespace(steps.confinement.user)
+        .map_err(doing("making the agent's user namespace"))?;
+    let filter = filter::assemble(&steps.confinement);
+    let signals = sys::signal_descriptor(&[Signal::CHILD]).map_err(doing("waiting for signals"))?;
+    confine::drop_capabilities().map_err(doing("giving up capabilities"))?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(doing("closing its memory"))?;
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(doing("asking to end with the launcher"))?;
+    channel.send(&FromInit::Ready { notes }, &[]).map_err(doing("reporting"))?;
+    Ok(Init { channel, steps: *steps, user_namespace, filter, signals, sessions: BTreeMap::new() })
+}
+
+fn hand_over_listeners(channel: &Channel, steps: &NativeSteps) -> Result<(), Failure> {
+    let listeners = steps
+        .listeners
+        .iter()
+        .map(TcpListener::bind)
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(doing("listening"))?;
+    let descriptors: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+    channel.send(&FromInit::Listening, &descriptors).map_err(doing("handing the listeners over"))
+}
+
+/// The launcher takes the trees where the bottle's user cannot walk to them, that is, if it is root.
+fn take_trees(steps: &NativeSteps, taken: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, Failure> {
+    if !taken.is_empty() {
+        return Ok(taken);
+    }
+    let taken: Result<Vec<_>, _> = steps.trees.iter().map(mounting::take_tree).collect();
+    taken.map_err(|failure| Failure { doing: failure.doing, error: failure.error })
+}
+
+/// Limits that this process shares with the programs. Before the agent's user namespace is made: the kernel
+/// remembers the limit of the one who makes it for all processes in it together (`set_userns_rlimit_max`).
+fn limit(confinement: &Confinement) -> Result<(), Failure> {
+    let fixed = |value: u64| Rlimit { current: Some(value), maximum: Some(value) };
+    setrlimit(Resource::Core, fixed(0)).map_err(doing("limiting core dumps"))?;
+    if let Some(processes) = confinement.processes {
+        // This process is one more.
+        lower(Resource::Nproc, processes.saturating_add(1)).map_err(doing("limiting processes"))?;
+    }
+    if let Some(count) = confinement.processors {
+        let allowed = rustix::thread::sched_getaffinity(None).map_err(doing("reading the processors"))?;
+        let mut chosen = rustix::thread::CpuSet::new();
+        let usable = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
+        usable.take(count).for_each(|cpu| chosen.set(cpu));
+        rustix::thread::sched_setaffinity(None, &chosen).map_err(doing("choosing processors"))?;
+    }
+    Ok(())
+}
+
+fn lower(resource: Resource, value: u64) -> rustix::io::Result<()> {
+    let maximum = rustix::process::getrlimit(resource).maximum.map_or(value, |maximum| maximum.min(value));
+    setrlimit(resource, Rlimit { current: Some(maximum), maximum: Some(maximum) })
+}
+
+struct Init<'a> {
+    channel: &'a Channel,
+    steps: NativeSteps,
+    user_namespace: OwnedFd,
+    filter: Vec<sock_filter>,
+    signals: OwnedFd,
+    /// By the process id of what was started.
+    sessions: BTreeMap<i32, u64>,
+}
+
+impl Init<'_> {
+    /// Until the launcher closes the socket. The kernel then ends whatever still runs in the bottle.
+    fn serve(mut self) -> i32 {
+        let mut next_look = Instant::now() + MEMORY_INTERVAL;
+        loop {
+            let wait = self.steps.memory_watch.map(|_| next_look.saturating_duration_since(Instant::now()));
+            let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
+            let (from_launcher, from_children) = {
+                let mut sources =
+                    [PollFd::new(self.channel, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
+                match poll(&mut sources, wait.as_ref()) {
+                    Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                    Err(_) => return 1,
+                }
+                (!sources[0].revents().is_empty(), !sources[1].revents().is_empty())
+            };
+            if from_children && self.reap().is_err() {
+                return 1;
+            }
+            if from_launcher {
+                match self.channel.receive::<ToInit>() {
+                    Ok(Some((message, _))) => {
+                        if self.answer(message).is_err() {
+                            return 1;
+                        }
+                    }
+                    Ok(None) => return 0,
+                    Err(_) => return 1,
+                }
+            }
+            if let Some(limit) = self.steps.memory_watch
+                && Instant::now() >= next_look
+            {
+                let used = usage::memory();
+                if used > limit && self.channel.send(&FromInit::MemoryExceeded { used }, &[]).is_err() {
+                    return 1;
+                }
+                next_look = Instant::now() + MEMORY_INTERVAL;
+            }
+        }
+    }
+
+    fn answer(&mut self, message: ToInit) -> io::Result<()> {
+        match message {
+            ToInit::Setup(_) => Err(io::ErrorKind::InvalidData.into()),
+            ToInit::Start { session, program } => {
+                let confined = program::Confined {
+                    confinement: &self.steps.confinement,
+                    user_namespace: &self.user_namespace,
+                    filter: &self.filter,
+                };
+                match program::start(&program, &confined) {
+                    Ok(started) => {
+                        self.sessions.insert(started.pid.as_raw_pid(), session);
+                        let streams: Vec<_> = started.streams.iter().map(AsFd::as_fd).collect();
+                        self.channel.send(&FromInit::Started { session }, &streams)
+                    }
+                    Err(failure) => {
+                        let errno = failure.error.raw_os_error().unwrap_or(libc::EIO);
+                        let answer = FromInit::NotStarted { session, doing: failure.doing, errno };
+                        self.channel.send(&answer, &[])
+                    }
+                }
+            }
+            ToInit::Signal { session, signal } => {
+                let pid = self.sessions.iter().find(|(_, known)| **known == session).map(|(pid, _)| *pid);
+                if let (Some(pid), Some(signal)) =
+                    (pid.and_then(Pid::from_raw), Signal::from_named_raw(signal))
+                {
+                    // It may have ended at this moment.
+                    let _ = match signal {
+                        Signal::KILL | Signal::HUP => kill_process_group(pid, signal),
+                        _ => kill_process(pid, signal),
+                    };
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn reap(&mut self) -> io::Result<()> {
+        // Records of 128 bytes; what they say is asked of wait(2) instead.
+        let mut records = [0; 128 * 8];
+        while matches!((&File::from(self.signals.try_clone()?)).read(&mut records), Ok(1..)) {}
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            let Some(session) = self.sessions.get(&pid.as_raw_pid()).copied() else { continue };
+            let narrow = |value: i32| u8::try_from(value & 0xFF).unwrap_or(u8::MAX);
+            let status = match (status.exit_status(), status.terminating_signal()) {
+                (Some(code), _) => ProgramStatus::Exited(narrow(code)),
+                (None, Some(signal)) => ProgramStatus::Signalled(narrow(signal)),
+                (None, None) => continue,
+            };
+            self.sessions.remove(&pid.as_raw_pid());
+            self.channel.send(&FromInit::Ended { session, status }, &[])?;
+        }
+        Ok(())
+    }
+}

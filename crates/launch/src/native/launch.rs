@@ -1,0 +1,343 @@
+//! The steps of a launch. Each registers what undoes it before it does anything.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
+
+use bot_bottle_core::{
+    gateway_config::GatewayConfig,
+    plan::{AGENT_PROGRAM_FOLDER, BottlePlan, ProgramSource},
+};
+use rustix::process::{Signal, getpid, kill_process};
+
+use crate::{
+    copying::{CopyLimit, copy_tree},
+    place::{Place, new_folder},
+    relay::{self, Relay},
+    request::{AgentExit, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest, Step, Terminal},
+    state::{RecordedProcess, RecordedProcesses, RunDirectory},
+    trust,
+};
+
+use super::{
+    attending::{Attendance, Signals},
+    error::{Doing, LaunchError},
+    facts::HostFacts,
+    limits::LimitMeans,
+    mounting,
+    parts::{GatewayProcess, HostUser, Sandbox, start_gateway, start_sandbox},
+    probe,
+    protocol::{FromInit, StartProgram, ToInit},
+    render::{self, BUNDLE_NAME, MountedProgram, RunFolders, trust_folder},
+    steps::NativeSteps,
+    undo::{Undo, UndoStack},
+};
+
+/// Session of the agent; commands that are run beside it have higher numbers.
+pub(super) const AGENT_SESSION: u64 = 0;
+
+/// Tells about steps, and kills the launcher where a test wants it.
+struct Progress<'a> {
+    on_event: &'a mut dyn FnMut(LaunchEvent),
+    fault: Option<FaultPoint>,
+}
+
+impl Progress<'_> {
+    fn step<T>(
+        &mut self,
+        step: Step,
+        work: impl FnOnce(&mut dyn FnMut(LaunchEvent)) -> Result<T, LaunchError>,
+    ) -> Result<T, LaunchError> {
+        (self.on_event)(LaunchEvent::Step(step));
+        self.fault(step, FaultMoment::Before);
+        let done = work(self.on_event)?;
+        self.fault(step, FaultMoment::After);
+        Ok(done)
+    }
+
+    fn fault(&self, step: Step, when: FaultMoment) {
+        if self.fault == Some(FaultPoint { step, when }) {
+            let _ = kill_process(getpid(), Signal::KILL);
+        }
+    }
+}
+
+/// Places of a run on the host.
+struct Run {
+    directory: RunDirectory,
+    executable: File,
+    user: HostUser,
+    folders: RunFolders,
+    means: LimitMeans,
+}
+
+impl Run {
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+pub(super) fn launch(
+    request: LaunchRequest,
+    on_event: &mut dyn FnMut(LaunchEvent),
+) -> Result<AgentExit, LaunchError> {
+    // Before any process is started, so that none of the operator's signals is lost. They count from here on.
+    let signals = Signals::take().doing(|| "taking signals".to_owned())?;
+    // Dropped first: processes end before their directory goes.
+    let mut undo = UndoStack::default();
+    let mut progress = Progress { on_event, fault: request.fault };
+    let plan = &request.plan;
+
+    let run = progress.step(Step::AllocateResources, |_| allocate(&request, &mut undo))?;
+    let gateway = progress.step(Step::StartGateway, |_| {
+        let gateway =
+            start_gateway(&run.executable, &run.path("gateway.json"), &run.path("gateway.log"), &mut undo);
+        let gateway = gateway.doing(|| "starting the gateway".to_owned())?;
+        record(&run, &[gateway.pid.as_raw_pid()])?;
+        Ok(gateway)
+    })?;
+    let facts = HostFacts::gather();
+    let sandbox = progress.step(Step::StartSandbox, |_| {
+        let sandbox = start_sandbox(&run.executable, run.user, &run.path("sandbox.log"), &mut undo);
+        let sandbox = sandbox.map_err(probe::explain)?;
+        record(&run, &[gateway.pid.as_raw_pid(), sandbox.pid.as_raw_pid()])?;
+        set_up(&run, &sandbox, render::render(plan, &facts, &run.folders, &run.means))?;
+        Ok(sandbox)
+    })?;
+    progress.step(Step::PrepareFiles, |_| prepare_files(plan, &run))?;
+    progress.step(Step::DiscoverAddresses, |_| {
+        let (message, listeners) = sandbox.expect()?;
+        if !matches!(message, FromInit::Listening) {
+            return Err(unexpected("listening"));
+        }
+        gateway.hand_over(&request.secrets, &listeners).map_err(|_| gateway_failure(&gateway, &run))
+    })?;
+    let ready = progress.step(Step::MintCertificates, |on_event| {
+        let ready = gateway.ready(&run.path("gateway.log"))?;
+        on_event(LaunchEvent::CaFingerprint(ready.ca_fingerprint.clone()));
+        Ok(ready)
+    })?;
+    progress.step(Step::Provision, |_| {
+        let trust = Place::open(&run.folders.trust, None);
+        trust
+            .and_then(|folder| {
+                let inside = trust_folder(plan);
+                trust::write(
+                    &folder,
+                    &inside,
+                    BUNDLE_NAME,
+                    plan,
+                    &facts.system_roots(),
+                    &ready.ca_certificate,
+                )
+            })
+            .doing(|| "writing the bottle's certificates".to_owned())
+    })?;
+    progress.step(Step::WaitUntilExecAnswers, |on_event| {
+        let FromInit::Ready { notes } = sandbox.expect()?.0 else { return Err(unexpected("being ready")) };
+        notes.into_iter().for_each(|note| on_event(LaunchEvent::Note(note)));
+        Ok(())
+    })?;
+    let program = StartProgram {
+        command: plan.program.command.clone(),
+        environment: environment(&request),
+        working_directory: plan.guest.workspace.clone(),
+        terminal: request.terminal,
+        size: (request.terminal == Terminal::Pty).then(relay::window_size).flatten(),
+    };
+    let mut attendance = progress.step(Step::Attach, |on_event| {
+        let relay = attach(&sandbox, &program)?;
+        on_event(LaunchEvent::Attached(plan.identity.clone()));
+        Attendance::new(&sandbox, &gateway, &signals, relay, &program, run.directory.path(), &run.means)
+            .doing(|| "answering `exec`".to_owned())
+    })?;
+    undo.has_work = plan.workspace.is_some();
+    let exit = attendance.attend();
+    drop(attendance);
+    if let Some(workspace) = undo.unwind() {
+        on_event(LaunchEvent::KeptWorkspace(workspace));
+    }
+    Ok(exit)
+}
+
+fn unexpected(what: &str) -> LaunchError {
+    LaunchError::Sandbox { doing: what.to_owned(), source: io::ErrorKind::InvalidData.into() }
+}
+
+fn allocate(request: &LaunchRequest, undo: &mut UndoStack) -> Result<Run, LaunchError> {
+    let plan = &request.plan;
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let means = LimitMeans::choose(&plan.limits, processors).map_err(LaunchError::Limits)?;
+    let program = mounted_program(request)?;
+    let executable =
+        File::open(&request.executable).doing(|| format!("opening {}", request.executable.display()))?;
+    let path = request.home.run(&plan.identity);
+    let directory = match RunDirectory::create(&request.home, &plan.identity) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return Err(LaunchError::Occupied(path));
+        }
+        other => {
+            let directory = other.doing(|| format!("making {}", path.display()))?;
+            undo.push(Undo::Run(path.clone()));
+            directory
+        }
+    };
+    let user = HostUser::choose();
+    let path = fs::canonicalize(&path).doing(|| format!("finding {}", path.display()))?;
+    let folders = RunFolders {
+        home: path.join("home"),
+        workspace: path.join("workspace"),
+        trust: path.join("trust"),
+        program,
+    };
+    for (folder, owner) in
+        [(&folders.home, user.owner()), (&folders.workspace, user.owner()), (&folders.trust, None)]
+    {
+        new_folder(folder, 0o755, owner).doing(|| format!("making {}", folder.display()))?;
+    }
+    let config = GatewayConfig {
+        name: plan.identity.to_string(),
+        listen: Vec::new(),
+        policy: plan.policy.clone(),
+        upstream: plan.upstream.clone(),
+        receipts: path.join("receipts.jsonl"),
+        ca_certificate: None,
+    };
+    let write = |name: &str, json: serde_json::Result<Vec<u8>>| {
+        let path = path.join(name);
+        json.map_err(io::Error::from)
+            .and_then(|json| fs::write(&path, json))
+            .doing(|| format!("writing {}", path.display()))
+    };
+    write("gateway.json", serde_json::to_vec(&config))?;
+    write("plan.json", serde_json::to_vec_pretty(plan))?;
+    Ok(Run { directory, executable, user, folders, means })
+}
+
+fn mounted_program(request: &LaunchRequest) -> Result<Option<MountedProgram>, LaunchError> {
+    match (&request.plan.program.source, &request.program) {
+        (ProgramSource::Bottle, _) => Ok(None),
+        (ProgramSource::AgentProgram(name), None) => Err(LaunchError::NoProgram(name.clone())),
+        (ProgramSource::AgentProgram(name), Some(found)) => {
+            Ok(Some(if found.executable.as_os_str().is_empty() {
+                MountedProgram::File { source: found.source.clone(), name: name.clone() }
+            } else {
+                MountedProgram::Folder(found.source.clone())
+            }))
+        }
+        (ProgramSource::OwnBinary, _) => {
+            let source = fs::canonicalize(&request.executable)
+                .doing(|| format!("finding {}", request.executable.display()))?;
+            Ok(Some(MountedProgram::File { source, name: "bot-bottle".to_owned() }))
+        }
+    }
+}
+
+/// The agent's environment; the program's own folder comes first in its `PATH`.
+fn environment(request: &LaunchRequest) -> std::collections::BTreeMap<String, String> {
+    let mut environment = request.environment.clone();
+    let folder = request.program.as_ref().and_then(|found| found.executable.parent());
+    let folder = Path::new(AGENT_PROGRAM_FOLDER).join(folder.unwrap_or(Path::new("")));
+    let folder = folder.to_string_lossy().trim_end_matches('/').to_owned();
+    let path = environment
+        .entry("PATH".to_owned())
+        .or_insert_with(|| "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin".to_owned());
+    if !path.split(':').any(|known| known == folder) {
+        *path = format!("{folder}:{path}");
+    }
+    environment
+        .entry("HOME".to_owned())
+        .or_insert_with(|| request.plan.guest.home.to_string_lossy().into_owned());
+    environment.entry("TERM".to_owned()).or_insert_with(|| "xterm-256color".to_owned());
+    environment
+}
+
+fn record(run: &Run, pids: &[i32]) -> Result<(), LaunchError> {
+    let processes = pids.iter().copied().filter_map(RecordedProcess::of).collect();
+    run.directory.record(&RecordedProcesses(processes)).doing(|| "writing down the processes".to_owned())
+}
+
+/// Sends the steps. Root takes the host's trees itself: the bottle's user could not walk to them.
+fn set_up(run: &Run, sandbox: &Sandbox, steps: NativeSteps) -> Result<(), LaunchError> {
+    let trees = match run.user {
+        HostUser::Operator => Vec::new(),
+        HostUser::Subordinate(_) => steps
+            .trees
+            .iter()
+            .map(mounting::take_tree)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|failure| LaunchError::Sandbox { doing: failure.doing, source: failure.error })?,
+    };
+    let descriptors: Vec<_> = trees.iter().map(AsFd::as_fd).collect();
+    // If the first process is gone already it has said why.
+    match sandbox.channel.send(&ToInit::Setup(Box::new(steps)), &descriptors) {
+        Ok(()) => Ok(()),
+        Err(source) => Err(sandbox
+            .expect()
+            .err()
+            .unwrap_or(LaunchError::Sandbox { doing: "sending the steps".to_owned(), source })),
+    }
+}
+
+fn prepare_files(plan: &BottlePlan, run: &Run) -> Result<(), LaunchError> {
+    let owner = run.user.owner();
+    let open = |folder: &Path| Place::open(folder, owner).doing(|| format!("opening {}", folder.display()));
+    let (home, workspace) = (open(&run.folders.home)?, open(&run.folders.workspace)?);
+    let separate = plan.guest.workspace != plan.guest.home;
+    let place = |path: &Path| -> Result<(&Place, PathBuf), LaunchError> {
+        if separate && let Ok(relative) = path.strip_prefix(&plan.guest.workspace) {
+            return Ok((&workspace, relative.to_owned()));
+        }
+        let outside = || LaunchError::OutsideHome { path: path.to_owned(), home: plan.guest.home.clone() };
+        Ok((&home, path.strip_prefix(&plan.guest.home).map_err(|_| outside())?.to_owned()))
+    };
+    let limit = CopyLimit { bytes: run.means.disk.map_or(u64::MAX, |bytes| bytes.0) };
+    for path in &plan.directories {
+        let (place, relative) = place(path)?;
+        place.directory(&relative).doing(|| format!("making {}", path.display()))?;
+    }
+    for file in &plan.files {
+        let (place, relative) = place(&file.path)?;
+        let written = place.file(&relative, file.content.as_bytes(), file.mode);
+        written.doing(|| format!("writing {}", file.path.display()))?;
+    }
+    for copy in &plan.copies {
+        let (place, relative) = place(&copy.target)?;
+        let target = place.directory(&relative).doing(|| format!("making {}", copy.target.display()))?;
+        copy_tree(&copy.source, target, owner, limit)
+            .map_err(|source| LaunchError::Copy { folder: copy.source.clone(), source })?;
+    }
+    if let Some(folder) = &plan.workspace {
+        let place = if separate { &workspace } else { &home };
+        let target = place.directory(Path::new("")).doing(|| "opening the workspace".to_owned())?;
+        copy_tree(folder, target, owner, limit)
+            .map_err(|source| LaunchError::Copy { folder: folder.clone(), source })?;
+    }
+    Ok(())
+}
+
+fn gateway_failure(gateway: &GatewayProcess, run: &Run) -> LaunchError {
+    let log = run.path("gateway.log");
+    let why = "it ended before it took its listeners".to_owned();
+    gateway.ready(&log).err().unwrap_or(LaunchError::Gateway { why, log })
+}
+
+fn attach(sandbox: &Sandbox, program: &StartProgram) -> Result<Relay, LaunchError> {
+    let lost = |source| LaunchError::Sandbox { doing: "starting the agent".to_owned(), source };
+    let message = ToInit::Start { session: AGENT_SESSION, program: program.clone() };
+    sandbox.channel.send(&message, &[]).map_err(lost)?;
+    match sandbox.expect()? {
+        (FromInit::Started { session: AGENT_SESSION }, streams) => {
+            Relay::connect(program.terminal, streams).doing(|| "connecting the terminal".to_owned())
+        }
+        (FromInit::NotStarted { doing, errno, .. }, _) => Err(LaunchError::NotStarted {
+            program: program.command.first().cloned().unwrap_or_default(),
+            doing,
+            source: io::Error::from_raw_os_error(errno),
+        }),
+        _ => Err(unexpected("starting the agent")),
+    }
+}

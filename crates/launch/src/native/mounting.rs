@@ -1,0 +1,288 @@
+//! The loop that makes a bottle's file system. Knows nothing about bottles: it does what it is told.
+
+use std::{
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Read, Write},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink},
+    },
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fs::{AtFlags, CWD},
+    mount::{
+        MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change,
+        move_mount, open_tree, unmount,
+    },
+};
+
+use crate::sys;
+
+use super::steps::{Access, NativeSteps, Operation, Tree};
+
+/// Where the bottle's root is made, in a mount namespace that nobody else sees.
+const STAGING: &str = "/tmp";
+
+/// Size of the bottle's root, which holds folders, links and small files of ours alone, in bytes.
+const ROOT_BYTES: u64 = 32 << 20;
+
+/// Largest file of the host that is copied into a bottle's `/etc`, in bytes; a longer one is left out.
+const MAX_COPY_BYTES: u64 = 1 << 20;
+
+const ATTR_READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
+const ATTR_CONFINED: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+
+/// What was being done when the system said no.
+#[derive(Debug)]
+pub(crate) struct MountFailure {
+    /// With the path.
+    pub(crate) doing: String,
+    /// What the system said.
+    pub(crate) error: io::Error,
+}
+
+trait Doing<T> {
+    fn doing(self, text: impl FnOnce() -> String) -> Result<T, MountFailure>;
+}
+
+impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
+    fn doing(self, text: impl FnOnce() -> String) -> Result<T, MountFailure> {
+        self.map_err(|error| MountFailure { doing: text(), error: error.into() })
+    }
+}
+
+/// Takes a tree of the host, unattached. Its attributes are set before anybody can see it.
+pub(crate) fn take_tree(tree: &Tree) -> Result<OwnedFd, MountFailure> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if tree.recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    let text = || format!("taking {} of the host", tree.source.display());
+    let taken = open_tree(CWD, &tree.source, flags).doing(text)?;
+    let attributes = match tree.access {
+        Access::ReadOnly => ATTR_READ_ONLY | ATTR_CONFINED,
+        Access::ReadWrite => ATTR_CONFINED,
+        Access::Device => libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC,
+    };
+    sys::mount_setattr(taken.as_fd(), tree.recursive, attributes).doing(text)?;
+    Ok(taken)
+}
+
+/// Makes the bottle's root and moves into it. Gives notes on what was done in another way than asked.
+pub(crate) fn build(steps: &NativeSteps, trees: &[OwnedFd]) -> Result<Vec<String>, MountFailure> {
+    let mut notes = Vec::new();
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .doing(|| "separating the mounts from the host's".to_owned())?;
+    mount_tmpfs(Path::new(STAGING), ROOT_BYTES, 0o755)?;
+    for operation in &steps.operations {
+        perform(operation, trees, &mut notes)?;
+    }
+    let root =
+        open_tree(CWD, STAGING, OpenTreeFlags::OPEN_TREE_CLOEXEC).doing(|| "opening the root".into())?;
+    sys::mount_setattr(root.as_fd(), false, ATTR_READ_ONLY).doing(|| "making the root read-only".into())?;
+    rustix::process::chdir(STAGING).doing(|| "entering the root".into())?;
+    rustix::process::pivot_root(".", ".").doing(|| "changing the root".into())?;
+    // The old root lies over the new one now.
+    unmount(".", UnmountFlags::DETACH).doing(|| "leaving the host's file system".into())?;
+    rustix::process::chdir("/").doing(|| "entering the root".into())?;
+    Ok(notes)
+}
+
+/// Where a path of the bottle is while it is made.
+fn staged(path: &Path) -> PathBuf {
+    Path::new(STAGING).join(path.strip_prefix("/").unwrap_or(path))
+}
+
+fn perform(operation: &Operation, trees: &[OwnedFd], notes: &mut Vec<String>) -> Result<(), MountFailure> {
+    match operation {
+        Operation::Directory { path, mode } => make_directory(&staged(path), *mode),
+        Operation::Symlink { path, target } => {
+            let at = staged(path);
+            make_parent(&at)?;
+            symlink(target, &at).doing(|| format!("linking {}", path.display()))
+        }
+        Operation::File { path, content, mode } => write_file(&staged(path), content.as_bytes(), *mode),
+        Operation::Copy { source, path } => copy_file(source, &staged(path)),
+        Operation::Tmpfs { path, size, mode } => {
+            let at = staged(path);
+            make_directory(&at, *mode)?;
+            mount_tmpfs(&at, *size, *mode)
+        }
+        Operation::Overlay { lower, above, path, else_bind } => {
+            overlay(lower, &staged(above), &staged(path), *else_bind, notes)
+        }
+        Operation::Attach { tree, path } => {
+            let at = staged(path);
+            let tree = trees.get(*tree).ok_or(io::ErrorKind::NotFound);
+            let tree = tree.doing(|| format!("attaching {}", path.display()))?;
+            attach(tree, &at)
+        }
+        Operation::Processes { path } => {
+            let at = staged(path);
+            make_directory(&at, 0o555)?;
+            let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+            // Only what a process may look into is shown, so that the bottle's first process is not.
+            mount("proc", &at, "proc", flags, c"hidepid=2")
+                .doing(|| "mounting the bottle's processes at /proc".to_owned())
+        }
+        Operation::Terminals { path } => {
+            let at = staged(path);
+            make_directory(&at, 0o755)?;
+            let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
+            mount("devpts", &at, "devpts", flags, c"newinstance,ptmxmode=0666,mode=620")
+                .doing(|| "mounting the bottle's terminals".to_owned())
+        }
+        Operation::Mask { path } => mask(&staged(path)),
+        Operation::ReadOnly { path } => {
+            let at = staged(path);
+            if !at.exists() {
+                return Ok(());
+            }
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            let text = || format!("making {} read-only", path.display());
+            let tree = open_tree(CWD, &at, flags).doing(text)?;
+            sys::mount_setattr(tree.as_fd(), false, ATTR_READ_ONLY).doing(text)?;
+            move_tree(&tree, &at).doing(text)
+        }
+        Operation::Unmount { path } => {
+            let at = staged(path);
+            unmount(&at, UnmountFlags::DETACH).doing(|| format!("unmounting {}", path.display()))?;
+            fs::remove_dir(&at).doing(|| format!("removing {}", path.display()))
+        }
+    }
+}
+
+fn make_parent(at: &Path) -> Result<(), MountFailure> {
+    at.parent().map_or(Ok(()), |parent| make_directory(parent, 0o755))
+}
+
+fn make_directory(at: &Path, mode: u32) -> Result<(), MountFailure> {
+    match DirBuilder::new().mode(mode).create(at) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_parent(at)?;
+            DirBuilder::new().mode(mode).create(at).doing(|| format!("making {}", at.display()))
+        }
+        Err(error) => Err(error).doing(|| format!("making {}", at.display())),
+    }
+}
+
+fn write_file(at: &Path, content: &[u8], mode: u32) -> Result<(), MountFailure> {
+    make_parent(at)?;
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(at)
+        .and_then(|mut file| file.write_all(content))
+        .doing(|| format!("writing {}", at.display()))
+}
+
+/// Copies what everyone may read. The group's permission does not count: the operator's groups are still in
+/// effect here, because a user namespace cannot give them up.
+fn copy_file(source: &Path, at: &Path) -> Result<(), MountFailure> {
+    let Ok(file) = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY)
+        .open(source)
+    else {
+        return Ok(());
+    };
+    let Ok(metadata) = file.metadata() else { return Ok(()) };
+    if !metadata.is_file() || metadata.mode() & 0o004 == 0 || metadata.len() > MAX_COPY_BYTES {
+        return Ok(());
+    }
+    let mut content = Vec::new();
+    file.take(MAX_COPY_BYTES)
+        .read_to_end(&mut content)
+        .doing(|| format!("reading {} of the host", source.display()))?;
+    write_file(at, &content, metadata.permissions().mode() & 0o755)
+}
+
+fn mount_tmpfs(at: &Path, size: u64, mode: u32) -> Result<(), MountFailure> {
+    let options = format!("size={size},mode={mode:o}");
+    let options = std::ffi::CString::new(options).expect("digits hold no NUL");
+    mount("tmpfs", at, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())
+        .doing(|| format!("mounting memory at {}", at.display()))
+}
+
+/// Attaches a tree at a folder, or at a file where the tree is one.
+fn attach(tree: &OwnedFd, at: &Path) -> Result<(), MountFailure> {
+    let text = || format!("attaching {}", at.display());
+    if !at.exists() {
+        let stat = rustix::fs::statat(tree, "", AtFlags::EMPTY_PATH).doing(text)?;
+        if rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory {
+            make_directory(at, 0o755)?;
+        } else {
+            write_file(at, b"", 0o644)?;
+        }
+    }
+    move_tree(tree, at).doing(text)
+}
+
+fn move_tree(tree: &OwnedFd, at: &Path) -> rustix::io::Result<()> {
+    move_mount(tree, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+fn overlay(
+    lower: &Path,
+    above: &Path,
+    at: &Path,
+    else_bind: bool,
+    notes: &mut Vec<String>,
+) -> Result<(), MountFailure> {
+    make_directory(above, 0o755)?;
+    make_directory(at, 0o755)?;
+    let options = overlay_options(&[above, lower]);
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY;
+    let text = || format!("mounting {} of the host through an overlay", lower.display());
+    let failed = match mount("overlay", at, "overlay", flags, options.as_c_str()) {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
+    };
+    // Something is mounted below the folder, or this kernel has no overlays in user namespaces.
+    let has_additions = fs::read_dir(above).is_ok_and(|mut entries| entries.next().is_some());
+    if has_additions || !else_bind {
+        return Err(failed).doing(text);
+    }
+    let tree = Tree { source: lower.to_owned(), access: Access::ReadOnly, recursive: true };
+    attach(&take_tree(&tree)?, at)?;
+    notes.push(format!(
+        "{} is attached without an overlay ({failed}); services of the host that later put sockets there \
+         would be reachable",
+        lower.display()
+    ));
+    Ok(())
+}
+
+/// Layers from the top down. A colon or a comma in a path has a meaning and is escaped.
+fn overlay_options(layers: &[&Path]) -> std::ffi::CString {
+    use std::os::unix::ffi::OsStrExt;
+    let mut options = b"userxattr,lowerdir=".to_vec();
+    for (index, layer) in layers.iter().enumerate() {
+        if index > 0 {
+            options.push(b':');
+        }
+        for byte in layer.as_os_str().as_bytes() {
+            if matches!(byte, b'\\' | b':' | b',') {
+                options.push(b'\\');
+            }
+            options.push(*byte);
+        }
+    }
+    std::ffi::CString::new(options).expect("a path holds no NUL")
+}
+
+fn mask(at: &Path) -> Result<(), MountFailure> {
+    let text = || format!("hiding {}", at.display());
+    let Ok(metadata) = fs::symlink_metadata(at) else { return Ok(()) };
+    if metadata.is_dir() {
+        return mount("tmpfs", at, "tmpfs", MountFlags::RDONLY | MountFlags::NOSUID, c"size=4k,mode=555")
+            .doing(text);
+    }
+    let tree = Tree { source: staged(Path::new("/dev/null")), access: Access::Device, recursive: false };
+    move_tree(&take_tree(&tree)?, at).doing(text)
+}

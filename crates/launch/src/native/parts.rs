@@ -1,0 +1,241 @@
+//! The two processes of a bottle that are copies of this binary: the gateway and the sandbox.
+
+use std::{
+    ffi::{CStr, CString},
+    fs::{self, File, OpenOptions},
+    io::{self, BufRead, BufReader, Read},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{ffi::OsStrExt, fs::OpenOptionsExt, net::UnixStream},
+    },
+    path::Path,
+    time::Duration,
+};
+
+use bot_bottle_core::gateway_config::{GatewayReady, GatewayStart};
+use rustix::{
+    fs::{Gid, Mode, OFlags, Uid, open},
+    pipe::{PipeFlags, pipe_with},
+    process::{Pid, getegid, geteuid},
+};
+
+use crate::{channel::Channel, place::Owner, sys};
+
+use super::{
+    error::LaunchError,
+    protocol::FromInit,
+    undo::{Undo, UndoStack},
+};
+
+/// How long the gateway or the sandbox may take for one answer while the bottle starts.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest answer of the gateway, in bytes.
+const MAX_READY_BYTES: u64 = 256 << 10;
+
+/// What is shown of a log when its process failed, in bytes.
+const LOG_TAIL_BYTES: usize = 2000;
+
+/// Every namespace but that of time, which nothing here needs.
+const NAMESPACES: libc::c_int = libc::CLONE_NEWUSER
+    | libc::CLONE_NEWNS
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWCGROUP;
+
+/// As whom of the host a bottle runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HostUser {
+    /// As the operator, who is not root.
+    Operator,
+    /// As this one, because the operator is root, and what runs as root may read `/etc/shadow` even in a
+    /// user namespace.
+    Subordinate(u32),
+}
+
+/// First of the numbers that login programs do not give to people.
+const FIRST_SUBORDINATE: u32 = 100_000;
+
+impl HostUser {
+    /// Root's first subordinate user; if it has none, one that is nobody's.
+    pub(super) fn choose() -> Self {
+        if !geteuid().is_root() {
+            return Self::Operator;
+        }
+        Self::Subordinate(subordinate(&fs::read_to_string("/etc/subuid").unwrap_or_default()))
+    }
+
+    /// Who owns what the bottle may write, if it has to be given away.
+    pub(super) fn owner(self) -> Owner {
+        match self {
+            Self::Operator => None,
+            Self::Subordinate(user) => Some((Uid::from_raw(user), Gid::from_raw(user))),
+        }
+    }
+
+    fn map(self, pid: Pid) -> io::Result<()> {
+        let (user, group) = match self {
+            Self::Operator => (geteuid().as_raw(), getegid().as_raw()),
+            Self::Subordinate(user) => (user, user),
+        };
+        let folder = format!("/proc/{}", pid.as_raw_pid());
+        fs::write(format!("{folder}/setgroups"), "deny")?;
+        fs::write(format!("{folder}/uid_map"), format!("0 {user} 1\n"))?;
+        fs::write(format!("{folder}/gid_map"), format!("0 {group} 1\n"))
+    }
+}
+
+/// `table` is `/etc/subuid`: name, first number, count.
+fn subordinate(table: &str) -> u32 {
+    let ranges = table.lines().filter_map(|line| {
+        let mut fields = line.trim().split(':');
+        let (name, first, count) = (fields.next()?, fields.next()?, fields.next()?);
+        Some((name, first.parse::<u32>().ok()?, count.parse::<u32>().ok()?))
+    });
+    let mut beyond = FIRST_SUBORDINATE;
+    for (name, first, count) in ranges {
+        if matches!(name, "root" | "0") && count > 0 {
+            return first;
+        }
+        beyond = beyond.max(first.saturating_add(count));
+    }
+    beyond
+}
+
+/// The gateway's process.
+pub(super) struct GatewayProcess {
+    control: UnixStream,
+    channel: Channel,
+    pub(super) process: OwnedFd,
+    pub(super) pid: Pid,
+}
+
+/// The bottle's first process.
+pub(super) struct Sandbox {
+    pub(super) channel: Channel,
+    pub(super) process: OwnedFd,
+    pub(super) pid: Pid,
+}
+
+/// Starts the gateway, which gets its listeners and secrets later.
+pub(super) fn start_gateway(
+    executable: &File,
+    config: &Path,
+    log: &Path,
+    undo: &mut UndoStack,
+) -> io::Result<GatewayProcess> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let config = CString::new(config.as_os_str().as_bytes())?;
+    let arguments = [c"bot-bottle", c"gateway", c"--control-fd", c"3", c"--config", &config];
+    let (pid, process) = start(executable, &arguments, 0, false, theirs.as_fd(), log, undo, |_| Ok(()))?;
+    ours.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    ours.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+    Ok(GatewayProcess { channel: Channel::new(ours.try_clone()?.into()), control: ours, process, pid })
+}
+
+impl GatewayProcess {
+    /// Hands over what the gateway may know, and the sockets where it listens.
+    pub(super) fn hand_over(&self, start: &GatewayStart, listeners: &[OwnedFd]) -> io::Result<()> {
+        let descriptors: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
+        self.channel.send(start, &descriptors)
+    }
+
+    /// Waits until the gateway serves.
+    pub(super) fn ready(&self, log: &Path) -> Result<GatewayReady, LaunchError> {
+        let mut line = String::new();
+        let read = BufReader::new((&self.control).take(MAX_READY_BYTES)).read_line(&mut line);
+        let failed = |why: String| LaunchError::Gateway { why, log: log.to_owned() };
+        match read {
+            Ok(_) if line.ends_with('\n') => serde_json::from_str(&line)
+                .map_err(|error| failed(format!("its answer is unreadable: {error}"))),
+            Ok(_) => Err(failed(tail(log))),
+            Err(error) => Err(failed(format!("no answer ({error})"))),
+        }
+    }
+}
+
+/// The end of a log, or what to say if there is none.
+fn tail(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(LOG_TAIL_BYTES)..]).trim().to_owned();
+    if text.is_empty() { "it ended without a word".to_owned() } else { text }
+}
+
+/// Starts the bottle's first process, in namespaces of its own.
+pub(super) fn start_sandbox(
+    executable: &File,
+    user: HostUser,
+    log: &Path,
+    undo: &mut UndoStack,
+) -> io::Result<Sandbox> {
+    let (ours, theirs) = Channel::pair()?;
+    ours.set_timeout(Some(ANSWER_TIMEOUT))?;
+    let arguments = [c"bot-bottle", c"sandbox-init", c"3"];
+    let (pid, process) =
+        start(executable, &arguments, NAMESPACES, true, theirs.as_fd(), log, undo, |pid| user.map(pid))?;
+    Ok(Sandbox { channel: ours, process, pid })
+}
+
+impl Sandbox {
+    /// The next message, which has to come while the bottle starts.
+    pub(super) fn expect(&self) -> Result<(FromInit, Vec<OwnedFd>), LaunchError> {
+        let lost =
+            |source| LaunchError::Sandbox { doing: "waiting for the first process".to_owned(), source };
+        match self.channel.receive().map_err(lost)? {
+            Some((FromInit::Failed { doing, errno: 0 }, _)) => {
+                Err(LaunchError::Sandbox { doing, source: io::Error::other("unexpected") })
+            }
+            Some((FromInit::Failed { doing, errno }, _)) => {
+                Err(LaunchError::Sandbox { doing, source: io::Error::from_raw_os_error(errno) })
+            }
+            Some(message) => Ok(message),
+            None => Err(lost(io::ErrorKind::UnexpectedEof.into())),
+        }
+    }
+}
+
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the two callers are above, and a structure would say it twice"
+)]
+fn start(
+    executable: &File,
+    arguments: &[&CStr],
+    namespaces: libc::c_int,
+    become_root: bool,
+    control: std::os::fd::BorrowedFd<'_>,
+    log: &Path,
+    undo: &mut UndoStack,
+    before_it_runs: impl FnOnce(Pid) -> io::Result<()>,
+) -> io::Result<(Pid, OwnedFd)> {
+    let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(log)?;
+    let (gate, opener) = pipe_with(PipeFlags::CLOEXEC)?;
+    let (pid, process) = sys::spawn(&sys::Spawn {
+        executable: executable.as_fd(),
+        arguments,
+        namespaces,
+        become_root,
+        descriptors: [null.as_fd(), log.as_fd(), log.as_fd(), control],
+        gate: gate.as_fd(),
+        opener: opener.as_fd(),
+    })?;
+    undo.push(Undo::Process(pid, process.try_clone()?));
+    before_it_runs(pid)?;
+    rustix::io::write(&opener, b"x")?;
+    Ok((pid, process))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_uses_its_own_range_or_one_that_is_nobodys() {
+        assert_eq!(subordinate(""), 100_000);
+        assert_eq!(subordinate("ada:100000:65536\nroot:300000:65536\n"), 300_000);
+        assert_eq!(subordinate("ada:100000:65536\nbob:165536:65536\nnonsense\n"), 231_072);
+    }
+}

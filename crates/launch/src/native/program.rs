@@ -1,0 +1,157 @@
+//! Starting one program in a bottle. The agent and what is run beside it come through here alike.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::CommandExt,
+    },
+    process::Command,
+};
+
+use libc::sock_filter;
+use rustix::{
+    fs::{Mode, OFlags, open},
+    pipe::{PipeFlags, pipe_with},
+    process::{Pid, ioctl_tiocsctty, setsid},
+    pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt},
+    stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
+    termios::{Winsize, tcsetwinsize},
+};
+
+use crate::{request::Terminal, sys};
+
+use super::{confine::confine, protocol::StartProgram, steps::Confinement};
+
+/// With what a program is confined.
+pub(super) struct Confined<'a> {
+    pub(super) confinement: &'a Confinement,
+    pub(super) user_namespace: &'a OwnedFd,
+    pub(super) filter: &'a [sock_filter],
+}
+
+/// A program that runs.
+pub(super) struct Started {
+    pub(super) pid: Pid,
+    /// The other ends: a terminal's controlling side, or those of input, output and error.
+    pub(super) streams: Vec<OwnedFd>,
+}
+
+/// Why a program does not run.
+pub(super) struct NotStarted {
+    pub(super) doing: String,
+    pub(super) error: io::Error,
+}
+
+/// What a child was doing when it failed; sent as one byte.
+const STAGES: [&str; 5] = [
+    "connecting the program's streams",
+    "confining the program",
+    "entering the working directory",
+    "running the program",
+    "starting a session",
+];
+
+/// The streams of a program: its own ends, then the other ones.
+struct Streams {
+    /// A terminal alone, or input, output and error.
+    own: Vec<OwnedFd>,
+    other: Vec<OwnedFd>,
+}
+
+/// Starts a program, and comes back when it runs or has failed to.
+pub(super) fn start(program: &StartProgram, confined: &Confined<'_>) -> Result<Started, NotStarted> {
+    let failed = |doing: &str, error: io::Error| NotStarted { doing: doing.to_owned(), error };
+    let streams = streams(program).map_err(|error| failed("making the program's streams", error))?;
+    let (report_read, report_write) =
+        pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed("starting a process", error.into()))?;
+    let pid = sys::fork(|| {
+        let (stage, error) = become_program(program, confined, &streams.own);
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        let mut report = vec![stage];
+        report.extend(errno.to_ne_bytes());
+        let _ = rustix::io::write(&report_write, &report);
+        127
+    })
+    .map_err(|error| failed("starting a process", error))?;
+    drop(report_write);
+    let mut report = Vec::new();
+    // Its end is the exec of the program, or the end of the child.
+    let read = File::from(report_read).read_to_end(&mut report);
+    read.map_err(|error| failed("starting the program", error))?;
+    match report.as_slice() {
+        [] => Ok(Started { pid, streams: streams.other }),
+        [stage, errno @ ..] => {
+            let errno = errno.try_into().map_or(libc::EIO, i32::from_ne_bytes);
+            let stage = STAGES.get(usize::from(*stage)).copied().unwrap_or("starting the program");
+            Err(failed(stage, io::Error::from_raw_os_error(errno)))
+        }
+    }
+}
+
+fn streams(program: &StartProgram) -> io::Result<Streams> {
+    match program.terminal {
+        Terminal::Pty => {
+            let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+            let controller = open("/dev/pts/ptmx", flags, Mode::empty())?;
+            unlockpt(&controller)?;
+            if let Some((rows, columns)) = program.size {
+                let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+                tcsetwinsize(&controller, size)?;
+            }
+            let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+            let own = ioctl_tiocgptpeer(&controller, flags)?;
+            Ok(Streams { own: vec![own], other: vec![controller] })
+        }
+        Terminal::Pipes => {
+            let (stdin, stdin_other) = pipe_with(PipeFlags::CLOEXEC)?;
+            let (stdout_other, stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+            let (stderr_other, stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+            Ok(Streams {
+                own: vec![stdin, stdout, stderr],
+                other: vec![stdin_other, stdout_other, stderr_other],
+            })
+        }
+    }
+}
+
+/// Never comes back but with what failed.
+fn become_program(program: &StartProgram, confined: &Confined<'_>, streams: &[OwnedFd]) -> (u8, io::Error) {
+    if let Err(error) = setsid() {
+        return (4, error.into());
+    }
+    if let Err(error) = connect(streams) {
+        return (0, error);
+    }
+    if let Err(error) = confine(confined.confinement, confined.user_namespace, confined.filter) {
+        return (1, error);
+    }
+    if let Err(error) = rustix::process::chdir(&program.working_directory) {
+        return (2, error.into());
+    }
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    let Some((name, arguments)) = program.command.split_first() else {
+        return (3, io::ErrorKind::NotFound.into());
+    };
+    // Also unblocks all signals, and gives SIGPIPE its default meaning.
+    (3, Command::new(name).args(arguments).env_clear().envs(&program.environment).exec())
+}
+
+fn connect(streams: &[OwnedFd]) -> io::Result<()> {
+    match streams {
+        [terminal] => {
+            ioctl_tiocsctty(terminal.as_fd())?;
+            dup2_stdin(terminal)?;
+            dup2_stdout(terminal)?;
+            dup2_stderr(terminal)?;
+        }
+        [stdin, stdout, stderr] => {
+            dup2_stdin(stdin)?;
+            dup2_stdout(stdout)?;
+            dup2_stderr(stderr)?;
+        }
+        _ => return Err(io::ErrorKind::InvalidInput.into()),
+    }
+    sys::close_on_exec_from(3)
+}

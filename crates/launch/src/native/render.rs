@@ -1,0 +1,267 @@
+//! From a plan to steps: pure, so that tests compare whole bottles.
+
+use std::path::{Path, PathBuf};
+
+use bot_bottle_core::plan::{AGENT_PROGRAM_FOLDER, BottlePlan, PROXY_ADDRESS};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    facts::{EntryKind, HostFacts},
+    limits::LimitMeans,
+    steps::{Access, Confinement, NativeSteps, Operation, Tree},
+};
+
+/// Folders of the host that belong to this run, and the program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunFolders {
+    /// Becomes the agent's home.
+    pub home: PathBuf,
+    /// Becomes the workspace.
+    pub workspace: PathBuf,
+    /// Certificates and settings that make tools trust the gateway.
+    pub trust: PathBuf,
+    /// The agent program.
+    pub program: Option<MountedProgram>,
+}
+
+/// A program of the host that is mounted at [`AGENT_PROGRAM_FOLDER`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MountedProgram {
+    /// A folder, which becomes that folder.
+    Folder(PathBuf),
+    /// One executable, which lies in that folder.
+    File {
+        /// On the host.
+        source: PathBuf,
+        /// What it is called in the bottle.
+        name: String,
+    },
+}
+
+/// User and group of every program in a bottle.
+pub(super) const AGENT_USER: u32 = 1000;
+
+/// The one address that lets resolvers believe in IPv4. From the range for benchmarks (RFC 2544), so that it
+/// is nobody's.
+const EXTRA_ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(198, 18, 255, 1);
+
+/// Where what lies over the host's folders is put together; gone before the agent runs.
+const ABOVE: &str = "/.above";
+
+/// Folders, links and empty files.
+const ABOVE_BYTES: u64 = 1 << 20;
+
+/// Size of `/tmp` and of every other writable folder in memory where no limit says another, in bytes. Memory
+/// is used for what is really written.
+pub(super) const SCRATCH_BYTES: u64 = 4 << 30;
+
+/// Folders in memory that the bottle may write to, with their modes and their share of [`SCRATCH_BYTES`].
+pub(super) const SCRATCH: [(&str, u32, u64); 4] =
+    [("/tmp", 0o1777, 1), ("/var/tmp", 0o1777, 4), ("/run", 0o755, 16), ("/dev/shm", 0o1777, 2)];
+
+/// Files of `/proc` that tell about the host or act on it, as container engines hide them.
+const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/key-users",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/driver",
+];
+
+/// Parts of `/proc` that the kernel would let its owner write to.
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+const DEVICES: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
+
+/// The steps of a bottle.
+#[must_use]
+pub fn render(plan: &BottlePlan, facts: &HostFacts, folders: &RunFolders, means: &LimitMeans) -> NativeSteps {
+    let mut root = Root { trees: Vec::new(), operations: Vec::new() };
+    root.operations.push(Operation::Tmpfs { path: ABOVE.into(), size: ABOVE_BYTES, mode: 0o755 });
+    root.host_programs(facts, folders.program.as_ref());
+    root.etc(plan, facts);
+    root.devices();
+    root.processes();
+    for (path, mode, share) in SCRATCH {
+        root.operations.push(Operation::Tmpfs { path: path.into(), size: means.scratch / share, mode });
+    }
+    for path in ["/var/cache", "/var/lib", "/var/log", "/mnt", "/srv", "/root", "/media"] {
+        root.directory(path, 0o755);
+    }
+    root.attach(&folders.trust, trust_folder(plan), Access::ReadOnly, false);
+    root.attach(&folders.home, plan.guest.home.clone(), Access::ReadWrite, false);
+    if plan.guest.workspace != plan.guest.home {
+        root.attach(&folders.workspace, plan.guest.workspace.clone(), Access::ReadWrite, false);
+    }
+    NativeSteps {
+        hostname: "bottle".to_owned(),
+        addresses: vec![EXTRA_ADDRESS],
+        listeners: vec![PROXY_ADDRESS.parse().expect("the constant is an address")],
+        trees: root.trees,
+        operations: root.operations,
+        confinement: Confinement {
+            user: AGENT_USER,
+            processes: Some(means.processes),
+            file_size: means.disk.map(|bytes| bytes.0),
+            processors: means.processors,
+        },
+        memory_watch: means.memory_watch.map(|bytes| bytes.0),
+    }
+}
+
+/// The folder of the bottle that holds what [`RunFolders::trust`] does.
+pub(super) fn trust_folder(plan: &BottlePlan) -> PathBuf {
+    plan.guest.ca_certificate.parent().unwrap_or(Path::new("/etc/bot-bottle")).to_owned()
+}
+
+/// Name of the bundle in the trust folder.
+pub(super) const BUNDLE_NAME: &str = "ca-bundle.pem";
+
+struct Root {
+    trees: Vec<Tree>,
+    operations: Vec<Operation>,
+}
+
+impl Root {
+    fn directory(&mut self, path: impl Into<PathBuf>, mode: u32) {
+        self.operations.push(Operation::Directory { path: path.into(), mode });
+    }
+
+    fn file(&mut self, path: impl Into<PathBuf>, content: impl Into<String>, mode: u32) {
+        self.operations.push(Operation::File { path: path.into(), content: content.into(), mode });
+    }
+
+    fn symlink(&mut self, path: impl Into<PathBuf>, target: impl Into<PathBuf>) {
+        self.operations.push(Operation::Symlink { path: path.into(), target: target.into() });
+    }
+
+    fn attach(&mut self, source: &Path, path: PathBuf, access: Access, recursive: bool) {
+        let tree = self.trees.len();
+        self.trees.push(Tree { source: source.to_owned(), access, recursive });
+        self.operations.push(Operation::Attach { tree, path });
+    }
+
+    fn overlay(&mut self, facts: &HostFacts, path: &Path) {
+        self.operations.push(Operation::Overlay {
+            lower: path.to_owned(),
+            above: above(path),
+            path: path.to_owned(),
+            else_bind: !facts.sockets.iter().any(|folder| folder == path),
+        });
+    }
+
+    fn host_programs(&mut self, facts: &HostFacts, program: Option<&MountedProgram>) {
+        let folder = PathBuf::from(AGENT_PROGRAM_FOLDER);
+        let has_opt = facts.top.get(Path::new("/opt")) == Some(&EntryKind::Directory);
+        let place = |path: &Path| if has_opt { above(path) } else { path.to_owned() };
+        match program {
+            None => {}
+            Some(MountedProgram::Folder(_)) => self.directory(place(&folder), 0o755),
+            Some(MountedProgram::File { name, .. }) => self.file(place(&folder.join(name)), "", 0o755),
+        }
+        for (path, kind) in &facts.top {
+            match kind {
+                EntryKind::Directory => self.overlay(facts, path),
+                EntryKind::Symlink(target) => self.symlink(path, target),
+                EntryKind::File => {}
+            }
+        }
+        match program {
+            None => {}
+            Some(MountedProgram::Folder(source)) => self.attach(source, folder, Access::ReadOnly, false),
+            Some(MountedProgram::File { source, name }) => {
+                self.attach(source, folder.join(name), Access::ReadOnly, false);
+            }
+        }
+    }
+
+    fn etc(&mut self, plan: &BottlePlan, facts: &HostFacts) {
+        let bundle = trust_folder(plan).join(BUNDLE_NAME);
+        let mut bundles = facts.bundles.clone();
+        if !bundles.contains(&plan.guest.ca_bundle) {
+            bundles.push(plan.guest.ca_bundle.clone());
+        }
+        let overlaid = |path: &Path| {
+            facts.etc.iter().any(|(folder, kind)| *kind == EntryKind::Directory && path.starts_with(folder))
+        };
+        for path in &bundles {
+            self.symlink(if overlaid(path) { above(path) } else { path.clone() }, &bundle);
+        }
+        for (path, kind) in facts.etc.iter().filter(|(path, _)| !bundles.contains(path)) {
+            match kind {
+                EntryKind::Directory => self.overlay(facts, path),
+                EntryKind::Symlink(target) => self.symlink(path, target),
+                EntryKind::File => {
+                    self.operations.push(Operation::Copy { source: path.clone(), path: path.clone() });
+                }
+            }
+        }
+        self.operations.push(Operation::Directory { path: "/etc".into(), mode: 0o755 });
+        let home = plan.guest.home.display();
+        self.file(
+            "/etc/passwd",
+            format!(
+                "root:x:0:0:root:/root:/usr/sbin/nologin\n\
+                 agent:x:{AGENT_USER}:{AGENT_USER}:agent:{home}:/bin/bash\n\
+                 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+            ),
+            0o644,
+        );
+        self.file("/etc/group", format!("root:x:0:\nagent:x:{AGENT_USER}:\nnogroup:x:65534:\n"), 0o644);
+        self.file("/etc/hostname", "bottle\n", 0o644);
+        self.file("/etc/hosts", "127.0.0.1 localhost bottle\n::1 localhost ip6-localhost\n", 0o644);
+        self.file(
+            "/etc/nsswitch.conf",
+            "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nnetworks: files\n\
+             protocols: files\nservices: files\nrpc: files\n",
+            0o644,
+        );
+        self.file("/etc/resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n", 0o644);
+        let trust = trust_folder(plan);
+        for file in plan.system_files.iter().filter(|file| !file.path.starts_with(&trust)) {
+            self.file(file.path.clone(), file.content.clone(), file.mode & 0o755);
+        }
+        self.operations.push(Operation::Unmount { path: ABOVE.into() });
+    }
+
+    fn devices(&mut self) {
+        self.directory("/dev", 0o755);
+        for name in DEVICES {
+            let path = Path::new("/dev").join(name);
+            self.attach(&path.clone(), path, Access::Device, false);
+        }
+        self.operations.push(Operation::Terminals { path: "/dev/pts".into() });
+        for (name, target) in [
+            ("ptmx", "pts/ptmx"),
+            ("fd", "/proc/self/fd"),
+            ("stdin", "/proc/self/fd/0"),
+            ("stdout", "/proc/self/fd/1"),
+            ("stderr", "/proc/self/fd/2"),
+        ] {
+            self.symlink(Path::new("/dev").join(name), target);
+        }
+    }
+
+    fn processes(&mut self) {
+        self.operations.push(Operation::Processes { path: "/proc".into() });
+        for path in MASKED {
+            self.operations.push(Operation::Mask { path: path.into() });
+        }
+        for path in READ_ONLY {
+            self.operations.push(Operation::ReadOnly { path: path.into() });
+        }
+    }
+}
+
+/// Where something lies over a folder of the host before it is mounted.
+fn above(path: &Path) -> PathBuf {
+    Path::new(ABOVE).join(path.strip_prefix("/").unwrap_or(path))
+}

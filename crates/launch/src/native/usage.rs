@@ -1,0 +1,65 @@
+//! How much memory a bottle uses, where no cgroup counts it.
+
+use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt, path::Path};
+
+use super::render::SCRATCH;
+
+/// Most open files that are looked at in one process, so that a program that opens very many does not keep the
+/// count from ending.
+const MAX_FILES_PER_PROCESS: usize = 4096;
+
+/// Bytes of memory: each process's share of what is resident, and files in memory, mapped or not.
+///
+/// Not counted are what the kernel holds in pipes and sockets, and files without a name that are in flight
+/// between processes: a cgroup counts those, and `docs/backends/native.md` says so.
+pub(super) fn memory() -> u64 {
+    let scratch: u64 = SCRATCH.iter().map(|(path, _, _)| used_of(Path::new(path))).sum();
+    let mut nameless = BTreeSet::new();
+    let (mut private, mut shared) = (0, 0);
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()) {
+            collect_nameless(&entry.path().join("fd"), &mut nameless);
+            let share = share_of(&entry.path());
+            private += share.private;
+            shared += share.shared;
+        }
+    }
+    let files = scratch + nameless.iter().map(|(_, _, bytes)| bytes).sum::<u64>();
+    private + shared.max(files)
+}
+
+/// One process's share of memory, in bytes.
+#[derive(Default)]
+struct Share {
+    private: u64,
+    /// Of files in memory, which are counted as files too.
+    shared: u64,
+}
+
+fn used_of(path: &Path) -> u64 {
+    rustix::fs::statvfs(path).map_or(0, |stat| (stat.f_blocks - stat.f_bfree) * stat.f_frsize)
+}
+
+fn share_of(process: &Path) -> Share {
+    let Ok(text) = fs::read_to_string(process.join("smaps_rollup")) else { return Share::default() };
+    let bytes = |name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name));
+        let number = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+        number.unwrap_or(0) * 1024
+    };
+    Share {
+        private: bytes("Pss_Anon:") + bytes("Pss_File:") + bytes("SwapPss:"),
+        shared: bytes("Pss_Shmem:"),
+    }
+}
+
+/// Files made by memfd_create(2), and files whose name was taken away, by device and inode.
+fn collect_nameless(descriptors: &Path, nameless: &mut BTreeSet<(u64, u64, u64)>) {
+    for entry in fs::read_dir(descriptors).into_iter().flatten().flatten().take(MAX_FILES_PER_PROCESS) {
+        let path = entry.path();
+        let in_memory = fs::read_link(&path).is_ok_and(|target| target.starts_with("/memfd:"));
+        if in_memory && let Ok(metadata) = fs::metadata(&path) {
+            nameless.insert((metadata.dev(), metadata.ino(), metadata.blocks() * 512));
+        }
+    }
+}

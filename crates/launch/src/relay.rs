@@ -1,0 +1,210 @@
+//! Carrying bytes between the operator's streams and those of a program in a bottle.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags},
+    io::Errno,
+    stdio,
+    termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize},
+};
+
+use crate::request::Terminal;
+
+/// Bytes that are read at once and wait to be written, for each direction.
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// Bytes that are written at once to a stream of the operator, which may block: a pipe that polls as writable
+/// has room for this many (`PIPE_BUF`, pipe(7)).
+const OPERATOR_WRITE_BYTES: usize = 4096;
+
+/// One end of a flow.
+enum End {
+    Bottle(OwnedFd),
+    Input,
+    Output,
+    Error,
+}
+
+impl AsFd for End {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Bottle(descriptor) => descriptor.as_fd(),
+            Self::Input => stdio::stdin(),
+            Self::Output => stdio::stdout(),
+            Self::Error => stdio::stderr(),
+        }
+    }
+}
+
+/// One direction.
+struct Flow {
+    from: Option<End>,
+    to: Option<End>,
+    buffer: Vec<u8>,
+    written: usize,
+}
+
+/// All directions of one program.
+pub(crate) struct Relay {
+    flows: Vec<Flow>,
+    /// The controlling side of the program's terminal, and the operator's terminal as it was.
+    terminal: Option<(OwnedFd, RawMode)>,
+}
+
+/// The operator's terminal in raw mode; goes back to what it was however this ends.
+struct RawMode(Termios);
+
+impl RawMode {
+    fn enter() -> io::Result<Self> {
+        let before = tcgetattr(stdio::stdin())?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(stdio::stdin(), OptionalActions::Now, &raw)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for RawMode {
+    fn drop(&mut self) {
+        // Nothing can be done if the terminal is gone.
+        let _ = tcsetattr(stdio::stdin(), OptionalActions::Now, &self.0);
+    }
+}
+
+/// Rows and columns of the operator's terminal.
+pub(crate) fn window_size() -> Option<(u16, u16)> {
+    tcgetwinsize(stdio::stdin()).ok().map(|size| (size.ws_row, size.ws_col))
+}
+
+impl Relay {
+    /// Connects the streams of a program that was started to those of this process.
+    pub(crate) fn connect(terminal: Terminal, streams: Vec<OwnedFd>) -> io::Result<Self> {
+        for stream in &streams {
+            rustix::io::ioctl_fionbio(stream, true)?;
+        }
+        let flow = |from, to| Flow { from: Some(from), to: Some(to), buffer: Vec::new(), written: 0 };
+        let wrong = || io::Error::new(io::ErrorKind::InvalidData, "unexpected streams");
+        match terminal {
+            Terminal::Pty => {
+                let [controller] = <[OwnedFd; 1]>::try_from(streams).map_err(|_| wrong())?;
+                let (input, size) = (controller.try_clone()?, controller.try_clone()?);
+                let flows =
+                    vec![flow(End::Input, End::Bottle(input)), flow(End::Bottle(controller), End::Output)];
+                Ok(Self { flows, terminal: Some((size, RawMode::enter()?)) })
+            }
+            Terminal::Pipes => {
+                let [stdin, stdout, stderr] = <[OwnedFd; 3]>::try_from(streams).map_err(|_| wrong())?;
+                let flows = vec![
+                    flow(End::Input, End::Bottle(stdin)),
+                    flow(End::Bottle(stdout), End::Output),
+                    flow(End::Bottle(stderr), End::Error),
+                ];
+                Ok(Self { flows, terminal: None })
+            }
+        }
+    }
+
+    /// The operator's terminal has another size now.
+    pub(crate) fn resize(&self) {
+        if let Some((controller, _)) = &self.terminal
+            && let Ok(size) = tcgetwinsize(stdio::stdin())
+        {
+            // The terminal of a program that has just ended.
+            let _ = tcsetwinsize(controller, size);
+        }
+    }
+
+    /// What each direction waits for; in the order of the answers that [`Self::carry`] takes.
+    pub(crate) fn waits(&self) -> impl Iterator<Item = PollFd<'_>> {
+        self.flows.iter().filter_map(Flow::wait)
+    }
+
+    /// Moves what can be moved.
+    pub(crate) fn carry(&mut self, ready: &[bool]) {
+        let mut ready = ready.iter();
+        for flow in &mut self.flows {
+            if flow.wait().is_some() && ready.next() == Some(&true) {
+                flow.carry();
+            }
+        }
+    }
+
+    /// No more of the operator's input is taken.
+    pub(crate) fn end_input(&mut self) {
+        self.flows.retain(Flow::is_output);
+    }
+
+    /// Whether everything that the program wrote has arrived.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.flows.iter().filter(|flow| flow.is_output()).all(|flow| flow.wait().is_none())
+    }
+}
+
+impl Flow {
+    fn is_output(&self) -> bool {
+        matches!(self.to, Some(End::Output | End::Error))
+    }
+
+    fn pending(&self) -> bool {
+        self.written < self.buffer.len()
+    }
+
+    fn wait(&self) -> Option<PollFd<'_>> {
+        match (&self.from, &self.to) {
+            (_, Some(to)) if self.pending() => Some(PollFd::new(to, PollFlags::OUT)),
+            (Some(from), Some(_)) => Some(PollFd::new(from, PollFlags::IN)),
+            _ => None,
+        }
+    }
+
+    fn carry(&mut self) {
+        if self.pending() { self.write() } else { self.read() }
+    }
+
+    fn read(&mut self) {
+        let Some(from) = &self.from else { return };
+        self.buffer.resize(BUFFER_BYTES, 0);
+        self.written = 0;
+        match rustix::io::read(from, &mut self.buffer) {
+            Ok(count) if count > 0 => {
+                self.buffer.truncate(count);
+                self.write();
+            }
+            Err(Errno::INTR | Errno::AGAIN) => self.buffer.clear(),
+            // The end; of a terminal whose programs are gone: EIO.
+            Ok(_) | Err(_) => {
+                self.buffer.clear();
+                self.from = None;
+                self.to = None;
+            }
+        }
+    }
+
+    fn write(&mut self) {
+        let Some(to) = &self.to else { return };
+        let mut piece = &self.buffer[self.written..];
+        if !matches!(to, End::Bottle(_)) {
+            piece = &piece[..piece.len().min(OPERATOR_WRITE_BYTES)];
+        }
+        match rustix::io::write(to, piece) {
+            Ok(count) => {
+                self.written += count;
+                if self.from.is_none() && !self.pending() {
+                    self.to = None;
+                }
+            }
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            // Nobody reads any more: the writer is to notice.
+            Err(_) => {
+                self.buffer.clear();
+                self.written = 0;
+                self.from = None;
+                self.to = None;
+            }
+        }
+    }
+}

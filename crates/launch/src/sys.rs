@@ -1,0 +1,238 @@
+//! The calls to the kernel that have no safe wrapper. The only file of the workspace with `unsafe` code.
+
+#![allow(unsafe_code)]
+
+use std::{
+    ffi::CStr,
+    io, mem,
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    ptr,
+};
+
+use rustix::process::{Pid, Signal};
+
+/// A copy of this process that becomes another part of this binary at once.
+///
+/// The child runs nothing but the few system calls of [`spawn`] before it executes, with an empty
+/// environment: the memory and the environment of the launcher hold secrets.
+pub(crate) struct Spawn<'a> {
+    /// The binary, opened.
+    pub(crate) executable: BorrowedFd<'a>,
+    /// With the program's name in front.
+    pub(crate) arguments: &'a [&'a CStr],
+    /// `CLONE_NEW*`.
+    pub(crate) namespaces: libc::c_int,
+    /// Whether the child becomes user and group 0 of its user namespace before it executes.
+    pub(crate) become_root: bool,
+    /// Standard input, output and error, and the descriptor [`CONTROL_FD`].
+    pub(crate) descriptors: [BorrowedFd<'a>; 4],
+    /// The child goes on once this has a byte to read, and ends if it has none.
+    pub(crate) gate: BorrowedFd<'a>,
+    /// The other end of `gate`, which the child closes: if the launcher ends, nothing comes.
+    pub(crate) opener: BorrowedFd<'a>,
+}
+
+/// The descriptor at which a spawned part of this binary finds its control socket.
+pub(crate) const CONTROL_FD: RawFd = 3;
+
+/// Descriptors of a child are first moved to here and above, so that none is overwritten by another.
+const SAFE_FD: RawFd = 64;
+
+/// What the exit status of a child means that could not execute.
+pub(crate) const SPAWN_FAILED: i32 = 121;
+
+/// Starts a part of this binary. It leads a session of its own, so that the terminal's signals do not reach
+/// it, and is killed when the thread that called this ends, unless it changes its credentials.
+pub(crate) fn spawn(spawn: &Spawn<'_>) -> io::Result<(Pid, OwnedFd)> {
+    let mut arguments: Vec<*const libc::c_char> = spawn.arguments.iter().map(|text| text.as_ptr()).collect();
+    arguments.push(ptr::null());
+    let environment: [*const libc::c_char; 1] = [ptr::null()];
+    let descriptors = spawn.descriptors.map(|descriptor| descriptor.as_raw_fd());
+    let (executable, gate) = (spawn.executable.as_raw_fd(), spawn.gate.as_raw_fd());
+    let opener = spawn.opener.as_raw_fd();
+    let mut pidfd: RawFd = -1;
+    let flags = libc::c_long::from(spawn.namespaces | libc::CLONE_PIDFD | libc::SIGCHLD);
+    // SAFETY: without CLONE_VM the child has a copy of the address space, and with a null stack it goes on
+    // with a copy of this one, as after fork(2). `pidfd` outlives the call. On every architecture the third
+    // argument is where CLONE_PIDFD stores the descriptor.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) };
+    if pid == 0 {
+        // SAFETY: only async-signal-safe system calls on values that were prepared before the clone, so that
+        // no lock of another thread matters; it never returns.
+        unsafe {
+            run_child(executable, gate, opener, &descriptors, &arguments, &environment, spawn.become_root)
+        }
+    }
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just stored a new descriptor that nobody else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
+    Ok((pid, pidfd))
+}
+
+/// What the child of [`spawn`] does.
+///
+/// # Safety
+/// To be called in a freshly cloned child only; the pointers of `arguments` and `environment` are valid
+/// C strings and both end with a null pointer.
+unsafe fn run_child(
+    executable: RawFd,
+    gate: RawFd,
+    opener: RawFd,
+    descriptors: &[RawFd; 4],
+    arguments: &[*const libc::c_char],
+    environment: &[*const libc::c_char],
+    become_root: bool,
+) -> ! {
+    // SAFETY: plain system calls on descriptors and on memory of this frame; see the contract above.
+    unsafe {
+        let check = |result: libc::c_long| {
+            if result < 0 {
+                libc::_exit(SPAWN_FAILED);
+            }
+            result
+        };
+        libc::close(opener);
+        let mut byte = 0_u8;
+        if libc::read(gate, (&raw mut byte).cast(), 1) != 1 {
+            libc::_exit(SPAWN_FAILED);
+        }
+        if become_root {
+            check(libc::syscall(libc::SYS_setresgid, 0, 0, 0));
+            check(libc::syscall(libc::SYS_setresuid, 0, 0, 0));
+        }
+        let mut moved = [0; 4];
+        for (slot, descriptor) in moved.iter_mut().zip(descriptors) {
+            *slot = libc::fcntl(*descriptor, libc::F_DUPFD_CLOEXEC, SAFE_FD);
+            check((*slot).into());
+        }
+        let executable = libc::fcntl(executable, libc::F_DUPFD_CLOEXEC, SAFE_FD);
+        check(executable.into());
+        for (target, descriptor) in (0..).zip(moved) {
+            check(libc::dup2(descriptor, target).into());
+        }
+        let first = libc::c_uint::try_from(CONTROL_FD + 1).unwrap_or(4);
+        check(libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC));
+        // The launcher blocks signals to read them from a descriptor.
+        let mut none: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+        check(libc::setsid().into());
+        check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0).into());
+        libc::syscall(
+            libc::SYS_execveat,
+            executable,
+            c"".as_ptr(),
+            arguments.as_ptr(),
+            environment.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        );
+        libc::_exit(SPAWN_FAILED)
+    }
+}
+
+/// Forks this process, which must have no other thread; the child runs `child` and ends.
+pub(crate) fn fork(child: impl FnOnce() -> i32) -> io::Result<Pid> {
+    // SAFETY: the bottle's first process never starts a thread, so that the child's copy of every lock is free.
+    match unsafe { libc::fork() } {
+        0 => {
+            let code = child();
+            // SAFETY: ends the child without running what the parent registered for its own end.
+            unsafe { libc::_exit(code) }
+        }
+        pid => Pid::from_raw(pid).filter(|_| pid > 0).ok_or_else(io::Error::last_os_error),
+    }
+}
+
+/// Takes the control socket that [`spawn`] left at [`CONTROL_FD`].
+pub(crate) fn take_control(descriptor: RawFd) -> OwnedFd {
+    // SAFETY: the descriptor was left open for this process by the one that started it, and is taken once, at
+    // the start of `main`. If it is not open every use of it fails with EBADF.
+    unsafe { OwnedFd::from_raw_fd(descriptor) }
+}
+
+/// Marks every descriptor from `first` on to be closed at the next exec.
+pub(crate) fn close_on_exec_from(first: libc::c_uint) -> io::Result<()> {
+    // SAFETY: sets flags of descriptors only.
+    let result =
+        unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Sets attributes of a mount (`MOUNT_ATTR_*`), mount_setattr(2).
+pub(crate) fn mount_setattr(tree: BorrowedFd<'_>, recursive: bool, set: u64) -> io::Result<()> {
+    let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the kernel reads the structure, whose size it is told, and an empty string.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Gives this thread namespaces of its own.
+pub(crate) fn unshare(namespaces: libc::c_int) -> io::Result<()> {
+    // SAFETY: only CLONE_NEW* flags are passed, never CLONE_FILES, so no descriptor changes its meaning.
+    if unsafe { libc::unshare(namespaces) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Installs a seccomp filter for this thread and everything that it starts. `no_new_privs` must be set.
+pub(crate) fn install_filter(program: &[libc::sock_filter]) -> io::Result<()> {
+    let length = libc::c_ushort::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the kernel copies the instructions, of which there are `len`, and verifies them.
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Blocks these signals and gives a descriptor to read them from (signalfd(2)), eight-byte aligned records.
+pub(crate) fn signal_descriptor(signals: &[Signal]) -> io::Result<OwnedFd> {
+    // SAFETY: the set is initialised by sigemptyset before use; the descriptor is new and owned here alone.
+    unsafe {
+        let mut set: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in signals {
+            libc::sigaddset(&raw mut set, signal.as_raw());
+        }
+        let error = libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut());
+        if error != 0 {
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        let descriptor = libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        if descriptor < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(OwnedFd::from_raw_fd(descriptor))
+    }
+}
+
+/// Unblocks these signals again.
+pub(crate) fn unblock(signals: &[Signal]) {
+    // SAFETY: the set is initialised by sigemptyset before use.
+    unsafe {
+        let mut set: libc::sigset_t = mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in signals {
+            libc::sigaddset(&raw mut set, signal.as_raw());
+        }
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, ptr::null_mut());
+    }
+}
+
+/// Gives every signal its default meaning again: one that was ignored stays so across exec (`nohup`).
+pub(crate) fn reset_signals() {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: SIG_DFL installs no handler. For SIGKILL, SIGSTOP and those of the C library it fails.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}

@@ -1,0 +1,261 @@
+//! A bottle for a test.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        process::CommandExt,
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use bot_bottle_core::{
+    bottle::{BackendName, GitUser},
+    gateway_config::{GatewayStart, UpstreamConfig},
+    limits::Limits,
+    plan::{BottlePlan, Program, ProgramSource},
+    policy::Policy,
+    provider::GuestPaths,
+};
+use bot_bottle_launch::request::{Step, Terminal};
+use libtest_mimic::{Failed, Trial};
+use tempfile::TempDir;
+
+use crate::parts::Order;
+
+/// As whom the launcher runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum User {
+    /// As whoever runs the tests.
+    Own,
+    /// Root gives the tests away to somebody without any right.
+    Ordinary,
+}
+
+/// Nobody's number.
+pub(crate) const ORDINARY: u32 = 54_321;
+
+pub(crate) fn users() -> Vec<User> {
+    if is_root() {
+        return vec![User::Own, User::Ordinary];
+    }
+    let required = env::var("BOT_BOTTLE_TEST_REQUIRE").unwrap_or_default();
+    assert!(!required.split(',').any(|name| name == "root" || name == "all"), "these tests need root");
+    eprintln!("SKIPPED every test as root: the tests run as an ordinary user");
+    vec![User::Own]
+}
+
+pub(crate) fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A test by its name, once for a user.
+pub(crate) fn trial(user: User, name: &str, test: fn(User) -> anyhow::Result<()>) -> Trial {
+    let kind = match user {
+        User::Ordinary => "ordinary",
+        User::Own if is_root() => "root",
+        User::Own => "own",
+    };
+    Trial::test(format!("{kind}::{name}"), move || {
+        test(user).map_err(|error| Failed::from(format!("{error:#}")))
+    })
+}
+
+/// A home of bot-bottle and one run in it.
+pub(crate) struct Fixture {
+    pub(crate) folder: TempDir,
+    pub(crate) user: User,
+    pub(crate) order: Order,
+}
+
+/// This executable, where everybody can reach it.
+fn executable() -> &'static Path {
+    static COPY: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = COPY.get_or_init(|| {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("a mode");
+        let path = folder.path().join("bot-bottle");
+        fs::copy(env::current_exe().expect("this executable"), &path).expect("a copy");
+        (folder, path)
+    });
+    path
+}
+
+impl Fixture {
+    pub(crate) fn new(user: User, command: &[&str]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("home")).expect("a folder");
+        let plan = BottlePlan {
+            identity: "test-aaaaa".parse().expect("an identity"),
+            backend: BackendName::Native,
+            bottle_names: Vec::new(),
+            provider: None,
+            program: Program {
+                command: command.iter().map(ToString::to_string).collect(),
+                source: ProgramSource::Bottle,
+            },
+            guest: GuestPaths::default(),
+            env: BTreeMap::new(),
+            hidden_env_names: Vec::new(),
+            files: Vec::new(),
+            system_files: Vec::new(),
+            directories: Vec::new(),
+            copies: Vec::new(),
+            workspace: None,
+            skills: Vec::new(),
+            git_user: GitUser::default(),
+            policy: Policy::default(),
+            upstream: UpstreamConfig::default(),
+            secrets: Vec::new(),
+            limits: Limits::default(),
+            notes: Vec::new(),
+        };
+        let order = Order {
+            plan,
+            environment: [("PATH", "/usr/bin:/bin:/usr/sbin:/sbin"), ("LANG", "C.UTF-8")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            home: folder.path().join("home"),
+            terminal: Terminal::Pipes,
+            fault: None,
+            program: None,
+            secrets: GatewayStart::default(),
+        };
+        Self { folder, user, order }
+    }
+
+    pub(crate) fn shell(user: User, script: &str) -> Self {
+        Self::new(user, &["bash", "-c", script])
+    }
+
+    pub(crate) fn fault(mut self, step: Step, after: bool) -> Self {
+        self.order.fault = Some((step, after));
+        self
+    }
+
+    pub(crate) fn run(&self) -> PathBuf {
+        self.order.home.join("state/test-aaaaa")
+    }
+
+    /// This executable with a part to play, as the fixture's user.
+    pub(crate) fn part(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(executable());
+        command.args(arguments).env_clear().current_dir("/");
+        command.env("SECRET_OF_THE_LAUNCHER", "not-for-the-bottle");
+        if self.user == User::Ordinary {
+            give_away(self.folder.path());
+            command.uid(ORDINARY).gid(ORDINARY);
+        }
+        command
+    }
+
+    /// The launcher.
+    pub(crate) fn launcher(&self) -> Command {
+        let order = self.folder.path().join("order.json");
+        fs::write(&order, serde_json::to_vec(&self.order).expect("JSON")).expect("an order");
+        self.part(&["launch-order", &order.to_string_lossy()])
+    }
+
+    pub(crate) fn output(&self) -> Output {
+        self.launcher().stdin(Stdio::null()).output().expect("a launcher")
+    }
+
+    /// Runs the bottle, which has to succeed. What it wrote to its output.
+    pub(crate) fn success(&self) -> anyhow::Result<String> {
+        let output = self.output();
+        anyhow::ensure!(
+            output.status.success(),
+            "{:?}\nstdout: {}\nstderr: {}\nlog: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+            fs::read_to_string(self.run().join("sandbox.log")).unwrap_or_default(),
+        );
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Starts the bottle and waits until its program has written a line, which is given as well.
+    pub(crate) fn start(&self) -> anyhow::Result<Running> {
+        use std::io::{BufRead, BufReader};
+        let mut child =
+            self.launcher().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        let mut reader = BufReader::new(child.stdout.take().expect("piped"));
+        reader.read_line(&mut line)?;
+        if line.is_empty() {
+            let output = child.wait_with_output()?;
+            anyhow::bail!("no line: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(Running { child, reader, line })
+    }
+
+    /// Runs a command in the running bottle.
+    pub(crate) fn exec(&self, command: &[&str]) -> Output {
+        let home = self.order.home.to_string_lossy().into_owned();
+        let mut arguments = vec!["exec-order", home.as_str(), "test-aaaaa", "pipes"];
+        arguments.extend(command);
+        self.part(&arguments).stdin(Stdio::null()).output().expect("a client")
+    }
+
+    pub(crate) fn events(&self) -> String {
+        fs::read_to_string(self.order.home.join("events")).unwrap_or_default()
+    }
+
+    /// Processes that have this executable or the fixture's folder in their command line.
+    pub(crate) fn processes(&self) -> Vec<String> {
+        let own = self.order.home.to_string_lossy().into_owned();
+        let marker = executable().to_string_lossy().into_owned();
+        fs::read_dir("/proc")
+            .expect("processes")
+            .flatten()
+            .filter_map(|entry| {
+                let line = fs::read(entry.path().join("cmdline")).ok()?;
+                let line = String::from_utf8_lossy(&line).replace('\0', " ");
+                let runs_us =
+                    fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe == Path::new(&marker));
+                let in_bottle = line.contains("bottle-test-marker");
+                (line.contains(&own) || (runs_us && line.contains("sandbox-init")) || in_bottle)
+                    .then_some(line)
+            })
+            .collect()
+    }
+}
+
+/// A bottle whose program runs.
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) reader: std::io::BufReader<std::process::ChildStdout>,
+    pub(crate) line: String,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until something is so.
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_so() {
+        anyhow::ensure!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+fn give_away(path: &Path) {
+    chown(path, Some(ORDINARY), Some(ORDINARY)).expect("given away");
+    if path.is_dir() && !path.is_symlink() {
+        for entry in fs::read_dir(path).expect("a folder").flatten() {
+            if !entry.path().is_symlink() {
+                give_away(&entry.path());
+            }
+        }
+    }
+}

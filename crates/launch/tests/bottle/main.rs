@@ -1,0 +1,27 @@
+//! Real bottles. This executable is launcher, gateway and first process as well, so that no other is needed.
+
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "a launcher of a test talks to the test")]
+
+use std::{env, process::ExitCode};
+
+mod confinement;
+mod fixture;
+mod lifetime;
+mod limits;
+mod parts;
+mod streams;
+
+fn main() -> ExitCode {
+    if let Some(code) = parts::play(&env::args().collect::<Vec<_>>()) {
+        return code;
+    }
+    let arguments = libtest_mimic::Arguments::from_args();
+    let trials = fixture::users()
+        .into_iter()
+        .flat_map(|user| {
+            [streams::trials(user), confinement::trials(user), limits::trials(user), lifetime::trials(user)]
+        })
+        .flatten()
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

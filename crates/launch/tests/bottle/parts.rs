@@ -1,0 +1,126 @@
+//! The parts that this executable plays when a test starts it again.
+
+use std::{
+    fs::File,
+    io::Write,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use bot_bottle_core::{gateway_config::GatewayStart, identity::Identity, plan::BottlePlan};
+use bot_bottle_launch::{
+    cleanup,
+    home::BotBottleHome,
+    native,
+    programs::FoundProgram,
+    request::{ExecRequest, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest, Step, Terminal},
+};
+use serde::{Deserialize, Serialize};
+
+/// What a launcher of a test is told, in a file.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Order {
+    pub(crate) plan: BottlePlan,
+    pub(crate) environment: std::collections::BTreeMap<String, String>,
+    pub(crate) home: PathBuf,
+    pub(crate) terminal: Terminal,
+    /// The step, and whether after it.
+    pub(crate) fault: Option<(Step, bool)>,
+    pub(crate) program: Option<FoundProgram>,
+    pub(crate) secrets: GatewayStart,
+}
+
+/// Plays a part, if the arguments name one.
+pub(crate) fn play(arguments: &[String]) -> Option<ExitCode> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        [_, "sandbox-init", control] => native::sandbox_init(control.parse().expect("a descriptor")),
+        [_, "gateway", "--control-fd", control, "--config", config] => Some(gateway(control, config)),
+        [_, "launch-order", order] => Some(launch(Path::new(order))),
+        [_, "exec-order", home, identity, terminal, command @ ..] => {
+            Some(exec(home, identity, terminal, command))
+        }
+        [_, "stop-order", home, identity] => {
+            let identity: Identity = identity.parse().expect("an identity");
+            Some(done(native::stop(&BotBottleHome::new(home), &identity)))
+        }
+        [_, "cleanup-order", home] => {
+            let home = BotBottleHome::new(home);
+            let leftovers = cleanup::plan(&home).expect("planned");
+            println!("{}", serde_json::to_string(&leftovers).expect("JSON"));
+            Some(done(cleanup::apply(&home, &leftovers)))
+        }
+        _ => None,
+    }
+}
+
+fn done<E: std::fmt::Display>(result: Result<(), E>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(70)
+        }
+    }
+}
+
+fn gateway(control: &str, config: &str) -> ExitCode {
+    let control = native::take_control(control.parse().expect("a descriptor"));
+    let config = bot_bottle_gateway::read_config(Path::new(config)).expect("a configuration");
+    done(bot_bottle_gateway::serve_controlled(&config, UnixStream::from(control)))
+}
+
+fn launch(order: &Path) -> ExitCode {
+    let order: Order = serde_json::from_reader(File::open(order).expect("an order")).expect("an order");
+    let request = LaunchRequest {
+        plan: order.plan,
+        secrets: order.secrets,
+        environment: order.environment,
+        program: order.program,
+        home: BotBottleHome::new(order.home.clone()),
+        executable: "/proc/self/exe".into(),
+        terminal: order.terminal,
+        fault: order.fault.map(|(step, after)| FaultPoint {
+            step,
+            when: if after { FaultMoment::After } else { FaultMoment::Before },
+        }),
+    };
+    let events = order.home.join("events");
+    let mut log = File::create(events).expect("a log");
+    let exit = native::launch(request, &mut |event: LaunchEvent| {
+        writeln!(log, "{event:?}").expect("logged");
+    });
+    match exit {
+        Ok(exit) => {
+            if let Some(ended_by) = &exit.ended_by {
+                eprintln!("ended by {ended_by:?}");
+            }
+            ExitCode::from(exit.code())
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            if let Some(hint) = error.hint() {
+                eprintln!("hint: {hint}");
+            }
+            ExitCode::from(70)
+        }
+    }
+}
+
+fn exec(home: &str, identity: &str, terminal: &str, command: &[&str]) -> ExitCode {
+    let request = ExecRequest {
+        command: command.iter().map(ToString::to_string).collect(),
+        environment: [("FROM_EXEC".to_owned(), "yes".to_owned())].into(),
+        working_directory: None,
+    };
+    let terminal = if terminal == "pty" { Terminal::Pty } else { Terminal::Pipes };
+    let identity: Identity = identity.parse().expect("an identity");
+    match native::exec(&BotBottleHome::new(home), &identity, &request, terminal) {
+        Ok(exit) => ExitCode::from(exit.code()),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(70)
+        }
+    }
+}
