@@ -1,0 +1,238 @@
+//! The command line, as types.
+
+use std::path::PathBuf;
+
+use bot_bottle_core::{bottle::BackendName, identity::Identity};
+use clap::{Args, Parser, Subcommand};
+
+/// Runs coding agents with their permission prompts off, each in a sandbox whose only way out knows the policy.
+#[derive(Debug, Parser)]
+#[command(name = "bot-bottle", version, max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Arguments {
+    /// Print results and errors as JSON.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start an agent in a bottle.
+    Start(Start),
+    /// Run any program in a bottle, without a provider; its streams and exit code pass through.
+    Run(Run),
+    /// Run a further program inside a running bottle.
+    Exec(Exec),
+    /// End a running bottle.
+    Stop(Stop),
+    /// List agents, or running bottles.
+    List(List),
+    /// Show what an agent would run in.
+    Info(Info),
+    /// Find and remove what ended bottles left.
+    Cleanup(Cleanup),
+    /// Write a first bottle and agent that work with the agent programs and logins of this host.
+    Init(Init),
+    /// Say what this host can do, and how to mend what it cannot.
+    Doctor,
+    /// Run a gateway alone, for other sandboxes.
+    Gateway(Gateway),
+    /// Manage agent programs.
+    #[command(subcommand)]
+    Provider(ProviderCommand),
+    /// Show an agent at work and a dozen ways out refused; needs no network, no account and no manifest.
+    Demo,
+    /// The scripted agent of the demo; runs inside its bottle.
+    #[command(hide = true)]
+    DemoAgent(DemoAgent),
+}
+
+/// What shapes a bottle, for every command that makes one.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct BottleOptions {
+    /// The bottle to run in; repeat to fold several, left to right.
+    #[arg(long = "bottle", value_name = "NAME")]
+    pub(crate) bottles: Vec<String>,
+
+    /// How the bottle is made: native, docker, smolmachines or kubernetes.
+    #[arg(long, value_name = "BACKEND", env = "BOT_BOTTLE_BACKEND")]
+    pub(crate) backend: Option<BackendName>,
+
+    /// Copy the current directory in as the workspace.
+    #[arg(long)]
+    pub(crate) cwd: bool,
+
+    /// Print the plan and start nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// For the tests of crash safety: the launcher kills itself at this point.
+    #[arg(long, hide = true, value_name = "STEP", env = "BOT_BOTTLE_FAULT")]
+    pub(crate) fault: Option<String>,
+}
+
+/// Start an agent in a bottle.
+#[derive(Debug, Args)]
+pub(crate) struct Start {
+    /// The agent; asked for on the terminal where it is left out.
+    pub(crate) agent: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) bottle: BottleOptions,
+
+    /// Run one prompt to its end, without a terminal and without questions.
+    #[arg(long, requires = "prompt")]
+    pub(crate) headless: bool,
+
+    /// What the agent is to do.
+    #[arg(long, value_name = "TEXT", requires = "headless")]
+    pub(crate) prompt: Option<String>,
+
+    /// Do not ask whether to start.
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+
+    /// Passed on to the agent program.
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) arguments: Vec<String>,
+}
+
+/// Run any program in a bottle.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) bottle: BottleOptions,
+
+    /// A variable of the program: NAME=VALUE, or NAME alone to copy it from the environment.
+    #[arg(long = "env", short, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+
+    /// Mount this very binary in the bottle: for the demo and the escape probe.
+    #[arg(long, hide = true)]
+    pub(crate) own_binary: bool,
+
+    /// The program and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    pub(crate) command: Vec<String>,
+}
+
+/// Run a further program inside a running bottle.
+#[derive(Debug, Args)]
+pub(crate) struct Exec {
+    /// The running bottle.
+    pub(crate) identity: Identity,
+
+    /// The program and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    pub(crate) command: Vec<String>,
+}
+
+/// End a running bottle.
+#[derive(Debug, Args)]
+pub(crate) struct Stop {
+    /// The running bottle.
+    pub(crate) identity: Identity,
+}
+
+/// List agents, or running bottles.
+#[derive(Debug, Args)]
+pub(crate) struct List {
+    /// What to list.
+    #[arg(value_enum, default_value_t = ListWhat::Agents)]
+    pub(crate) what: ListWhat,
+}
+
+/// What to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ListWhat {
+    /// The agents that can be started.
+    Agents,
+    /// The bottles that are running.
+    Active,
+}
+
+/// Show what an agent would run in.
+#[derive(Debug, Args)]
+pub(crate) struct Info {
+    /// The agent.
+    pub(crate) agent: String,
+
+    /// Other bottles than the agent's own; repeat to fold several.
+    #[arg(long = "bottle", value_name = "NAME")]
+    pub(crate) bottles: Vec<String>,
+}
+
+/// Find and remove what ended bottles left.
+#[derive(Debug, Args)]
+pub(crate) struct Cleanup {
+    /// Do not ask.
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+
+    /// Show what would be removed, and remove nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Write a first bottle and agent.
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// The provider; found out where it is left out.
+    #[arg(long, value_name = "PROVIDER")]
+    pub(crate) provider: Option<String>,
+
+    /// Write over files that are there.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Run a gateway alone.
+#[derive(Debug, Args)]
+pub(crate) struct Gateway {
+    /// The gateway's configuration, JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+
+    /// A descriptor to read the secrets from: one JSON object, reference to value. Without it they are read
+    /// from the environment, by the names that the routes use.
+    #[arg(long, value_name = "FD", conflicts_with = "control_fd")]
+    pub(crate) secrets_fd: Option<i32>,
+
+    /// The launcher's socket.
+    #[arg(long, value_name = "FD", hide = true)]
+    pub(crate) control_fd: Option<i32>,
+}
+
+/// Manage agent programs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ProviderCommand {
+    /// Download an agent program into the cache, checked against the integrity that this version pins.
+    Install(ProviderInstall),
+    /// List the providers, and where their programs were found.
+    List,
+}
+
+/// Download an agent program into the cache.
+#[derive(Debug, Args)]
+pub(crate) struct ProviderInstall {
+    /// claude or codex.
+    pub(crate) provider: String,
+
+    /// The npm registry; otherwise the one that the npm client is set up with.
+    #[arg(long, value_name = "URL")]
+    pub(crate) registry: Option<String>,
+
+    /// The package as an archive that is already here, instead of downloading it.
+    #[arg(long, value_name = "FILE", conflicts_with = "registry")]
+    pub(crate) archive: Option<PathBuf>,
+}
+
+/// The scripted agent of the demo.
+#[derive(Debug, Args)]
+pub(crate) struct DemoAgent {
+    /// What the demo on the host told it, as JSON.
+    pub(crate) script: String,
+}

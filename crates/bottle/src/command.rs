@@ -1,0 +1,42 @@
+//! One file per command.
+
+use std::process::ExitCode;
+
+use crate::{
+    arguments::{Arguments, Command},
+    demo,
+    exit::CommandError,
+    ui::Ui,
+};
+
+mod cleanup;
+mod doctor;
+mod exec;
+mod gateway;
+mod info;
+mod init;
+mod list;
+mod prepare;
+mod provider;
+mod run;
+mod start;
+mod stop;
+
+/// Does what the command line says.
+pub(crate) fn run(arguments: Arguments, ui: &Ui) -> Result<ExitCode, CommandError> {
+    match arguments.command {
+        Command::Start(start) => start::run(&start, ui),
+        Command::Run(run) => run::run(&run, ui),
+        Command::Exec(exec) => exec::run(&exec, ui),
+        Command::Stop(stop) => stop::run(&stop, ui),
+        Command::List(list) => list::run(&list, ui),
+        Command::Info(info) => info::run(&info, ui),
+        Command::Cleanup(cleanup) => cleanup::run(&cleanup, ui),
+        Command::Init(init) => init::run(&init, ui),
+        Command::Doctor => doctor::run(ui),
+        Command::Gateway(gateway) => gateway::run(&gateway, ui),
+        Command::Provider(provider) => provider::run(&provider, ui),
+        Command::Demo => demo::run(ui),
+        Command::DemoAgent(agent) => demo::run_agent(&agent.script),
+    }
+}

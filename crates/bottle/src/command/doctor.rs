@@ -1,0 +1,121 @@
+//! `doctor`: what this host can do, and how to mend what it cannot.
+
+use std::process::ExitCode;
+
+use bot_bottle_core::provider;
+use bot_bottle_launch::{native, programs};
+use serde::Serialize;
+
+use super::prepare;
+use crate::{
+    edge,
+    exit::{CommandError, Failure},
+    ui::{BAD, GOOD, Table, Ui, WARNING},
+};
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Check {
+    name: String,
+    state: State,
+    found: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    Good,
+    Missing,
+    Broken,
+}
+
+/// Looks at everything that a start needs. Fails where the native backend cannot start a bottle.
+pub(super) fn run(ui: &Ui) -> Result<ExitCode, CommandError> {
+    let mut checks = Vec::new();
+    let host = native::probe();
+    for missing in &host.missing {
+        checks.push(Check {
+            name: "native backend".to_owned(),
+            state: State::Broken,
+            found: missing.problem.clone(),
+            hint: Some(missing.remedy.clone()),
+        });
+    }
+    if host.missing.is_empty() {
+        checks.push(Check {
+            name: "native backend".to_owned(),
+            state: State::Good,
+            found: "can start bottles".to_owned(),
+            hint: None,
+        });
+    }
+    for note in &host.notes {
+        checks.push(Check {
+            name: "native backend".to_owned(),
+            state: State::Missing,
+            found: note.clone(),
+            hint: None,
+        });
+    }
+    let home = prepare::home()?;
+    for provider in provider::all() {
+        let program = programs::find(&home, provider.program(), None, &edge::search_path());
+        checks.push(match program {
+            Ok(program) => Check {
+                name: format!("{} program", provider.name()),
+                state: State::Good,
+                found: program.source.display().to_string(),
+                hint: None,
+            },
+            Err(error) => Check {
+                name: format!("{} program", provider.name()),
+                state: State::Missing,
+                found: error.to_string(),
+                hint: Some(error.hint()),
+            },
+        });
+        let login = edge::home()?.join(provider.credential_file());
+        let found = login.is_file();
+        checks.push(Check {
+            name: format!("{} login", provider.name()),
+            state: if found { State::Good } else { State::Missing },
+            found: if found { login.display().to_string() } else { format!("no {}", login.display()) },
+            hint: None,
+        });
+    }
+    let broken = checks.iter().any(|check| check.state == State::Broken);
+    ui.result(&checks, |checks| render(checks));
+    if broken {
+        return Err(CommandError::new(
+            Failure::Backend,
+            "the native backend cannot start a bottle on this host",
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn render(checks: &[Check]) -> String {
+    let mut table = Table::default();
+    for check in checks {
+        let (mark, style) = match check.state {
+            State::Good => ("ok", GOOD),
+            State::Missing => ("--", WARNING),
+            State::Broken => ("no", BAD),
+        };
+        table.row([
+            (mark.to_owned(), style),
+            (check.name.clone(), anstyle::Style::new()),
+            (check.found.clone(), anstyle::Style::new()),
+        ]);
+        if let Some(hint) = &check.hint {
+            table.row([
+                (String::new(), style),
+                (String::new(), style),
+                (format!("→ {hint}"), crate::ui::HINT),
+            ]);
+        }
+    }
+    table.render()
+}

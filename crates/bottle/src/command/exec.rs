@@ -1,0 +1,17 @@
+//! `exec`: a further program inside a running bottle.
+
+use std::{collections::BTreeMap, process::ExitCode};
+
+use bot_bottle_launch::{native, request::ExecRequest};
+
+use super::prepare;
+use crate::{arguments::Exec, exit::CommandError, ui::Ui};
+
+/// Runs a program beside the agent, in the same boundary, and passes on its exit code.
+pub(super) fn run(exec: &Exec, _ui: &Ui) -> Result<ExitCode, CommandError> {
+    let request =
+        ExecRequest { command: exec.command.clone(), environment: BTreeMap::new(), working_directory: None };
+    let exit = native::exec(&prepare::home()?, &exec.identity, &request, prepare::terminal())
+        .map_err(|error| CommandError::failed(&error).hint(error.hint().unwrap_or_default()))?;
+    prepare::exit_code(&exec.identity, &exit)
+}

@@ -1,0 +1,145 @@
+//! `init`: a first bottle and agent that work, for the agent programs and logins of this host.
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use bot_bottle_core::provider::{self, Provider, TokenLogin};
+use bot_bottle_launch::programs;
+use serde::Serialize;
+
+use super::prepare;
+use crate::{arguments::Init, edge, exit::CommandError, ui::Ui};
+
+/// How a provider's agent will log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Login {
+    /// The variable with a token is set, or will have to be.
+    Token { login: TokenLogin, set: bool },
+    /// The host's own login is there.
+    Host,
+}
+
+/// What was written, and what is left to do.
+#[derive(Debug, Serialize)]
+struct Written {
+    files: Vec<PathBuf>,
+    next: Vec<String>,
+}
+
+/// Writes the files; never over ones that are there, unless told to.
+pub(super) fn run(init: &Init, ui: &Ui) -> Result<ExitCode, CommandError> {
+    let home = edge::home()?;
+    let providers = match &init.provider {
+        Some(name) => vec![provider::by_name(name).ok_or_else(|| {
+            let known: Vec<&str> = provider::all().iter().map(|provider| provider.name()).collect();
+            CommandError::usage(format!("`{name}` is not a provider"))
+                .hint(format!("use one of: {}", known.join(", ")))
+        })?],
+        None => {
+            let found: Vec<_> =
+                provider::all().into_iter().filter(|provider| has_login(*provider, &home)).collect();
+            if found.is_empty() { vec![provider::all()[0]] } else { found }
+        }
+    };
+
+    let root = edge::bot_bottle_home()?;
+    let mut files = Vec::new();
+    let mut next = Vec::new();
+    for provider in providers {
+        let login = login(provider, &home);
+        files.push((root.join(format!("bottles/{}.md", provider.name())), bottle_file(provider, login)));
+        files.push((root.join(format!("agents/{}-developer.md", provider.name())), agent_file(provider)));
+        if let Login::Token { login: TokenLogin { variable, command }, set: false } = login {
+            next.push(format!("make a token with `{command}` and export it as {variable}"));
+        }
+        if programs::find(&prepare::home()?, provider.program(), None, &edge::search_path()).is_err() {
+            next.push(format!("bot-bottle provider install {}", provider.name()));
+        }
+        next.push(format!("cd YOUR-PROJECT && bot-bottle start {}-developer --cwd", provider.name()));
+    }
+    if !init.force
+        && let Some((there, _)) = files.iter().find(|(path, _)| path.symlink_metadata().is_ok())
+    {
+        return Err(CommandError::failed(format!("{} is already there", there.display()))
+            .hint("pass `--force` to write over it"));
+    }
+    for (path, text) in &files {
+        write(path, text).map_err(|error| {
+            CommandError::failed(format!("{} cannot be written: {error}", path.display()))
+        })?;
+    }
+    let written = Written { files: files.into_iter().map(|(path, _)| path).collect(), next };
+    ui.result(&written, |written| {
+        let mut text: String =
+            written.files.iter().map(|file| format!("wrote {}\n", file.display())).collect();
+        text.push_str("\nNext:\n");
+        written.next.iter().for_each(|step| text.push_str(&format!("  {step}\n")));
+        text
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn has_login(provider: &dyn Provider, home: &Path) -> bool {
+    home.join(provider.credential_file()).is_file()
+        || matches!(login(provider, home), Login::Token { set: true, .. })
+}
+
+/// A token that is set wins over the host's login: it can be made for this purpose, and revoked.
+fn login(provider: &dyn Provider, home: &Path) -> Login {
+    let on_host = home.join(provider.credential_file()).is_file();
+    match provider.token_login() {
+        Some(login) => {
+            let set = edge::variable(login.variable).is_some();
+            if set || !on_host { Login::Token { login, set } } else { Login::Host }
+        }
+        None => Login::Host,
+    }
+}
+
+fn bottle_file(provider: &dyn Provider, login: Login) -> String {
+    let login = match login {
+        Login::Token { login, .. } => {
+            format!("auth_token: {}   # the NAME of the variable, never the token", login.variable)
+        }
+        Login::Host => {
+            format!("forward_host_credentials: true   # the gateway uses ~/{}", provider.credential_file())
+        }
+    };
+    format!(
+        "---\n\
+         agent_provider:\n\
+         \x20 template: {}\n\
+         \x20 {login}\n\
+         egress:\n\
+         \x20 routes: []                  # what the agent may reach besides its model; empty: nothing\n\
+         limits: {{memory: 8GiB, pids: 2048, time: 8h}}\n\
+         ---\n\
+         Written by `bot-bottle init`. A bottle is the boundary: only files in this folder can draw one.\n",
+        provider.name()
+    )
+}
+
+fn agent_file(provider: &dyn Provider) -> String {
+    format!(
+        "---\n\
+         bottle: {}\n\
+         ---\n\
+         You work on the project in your workspace. It is a copy: the operator fetches what you finish.\n\
+         What you may reach on the network is limited; a refusal says what was refused and why.\n",
+        provider.name()
+    )
+}
+
+/// Writes a file that only the operator can read, in folders that only they can enter.
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
+}

@@ -1,0 +1,200 @@
+//! What `start` and `run` have in common: choosing a backend, showing the plan, launching it.
+
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+
+use bot_bottle_core::{
+    bottle::{BackendName, Bottle, Settings},
+    identity::Identity,
+    manifest::Manifest,
+    plan::{BottlePlan, PlanError, ProgramSource},
+    provider::ProvisionedSecret,
+};
+use bot_bottle_launch::{
+    home::BotBottleHome,
+    native, programs,
+    request::{AgentExit, EndedBy, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest, Step, Terminal},
+};
+
+use crate::{
+    arguments::BottleOptions,
+    edge,
+    exit::{CommandError, Failure},
+    secret_values,
+    ui::Ui,
+};
+
+/// Where this host keeps its state.
+pub(super) fn home() -> Result<BotBottleHome, CommandError> {
+    Ok(BotBottleHome::new(edge::bot_bottle_home()?))
+}
+
+/// The backend: the option or `BOT_BOTTLE_BACKEND`, then the bottle's, then the settings', then native.
+pub(super) fn backend(
+    options: &BottleOptions,
+    bottle: &Bottle,
+    settings: &Settings,
+) -> Result<BackendName, CommandError> {
+    let chosen = options.backend.or(bottle.backend).or(settings.backend).unwrap_or(BackendName::Native);
+    match chosen {
+        BackendName::Native if cfg!(target_os = "linux") => Ok(chosen),
+        BackendName::Native => Err(CommandError::new(Failure::Backend, "the native backend needs Linux")
+            .hint("run bot-bottle on a Linux host")),
+        BackendName::Docker | BackendName::Smolmachines | BackendName::Kubernetes => {
+            Err(CommandError::new(Failure::Backend, format!("the {chosen} backend is not in this version"))
+                .hint("use the native backend: `--backend native`"))
+        }
+    }
+}
+
+/// A fresh name for a run.
+pub(super) fn identity(agent: &str) -> Result<Identity, CommandError> {
+    Identity::new(agent, edge::random()?).map_err(CommandError::usage)
+}
+
+/// The folder to copy in, if one is wanted.
+pub(super) fn workspace(options: &BottleOptions) -> Result<Option<PathBuf>, CommandError> {
+    options.cwd.then(edge::working_directory).transpose()
+}
+
+/// Warnings about the files, on stderr.
+pub(super) fn warn(manifest: &Manifest, ui: &Ui) {
+    manifest.warnings().iter().for_each(|warning| ui.warn(warning));
+}
+
+/// Whether the person is asked before anything starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Consent {
+    /// Show the preflight and ask.
+    Ask,
+    /// Show the preflight and go on.
+    Given,
+    /// Say nothing: the streams belong to the program.
+    Silent,
+}
+
+/// Shows the plan, asks, and runs it to its end.
+pub(super) fn launch(
+    plan: BottlePlan,
+    provisioned: Vec<ProvisionedSecret>,
+    options: &BottleOptions,
+    consent: Consent,
+    ui: &Ui,
+) -> Result<ExitCode, CommandError> {
+    let limits = native::enforceable(&plan.limits).map_err(|impossible| {
+        CommandError::failed(impossible.join("\n"))
+            .hint("change or remove the limit in the bottle's `limits`")
+    })?;
+    if options.dry_run {
+        ui.result(&plan, |plan| crate::ui::preflight(plan, &limits, &[]));
+        return Ok(ExitCode::SUCCESS);
+    }
+    if consent != Consent::Silent {
+        ui.preflight(&plan, &limits, &[]);
+    }
+    if consent == Consent::Ask && !ui.confirm("Start?")? {
+        return Err(CommandError::failed("not started"));
+    }
+    let secrets = secret_values::for_gateway(&plan, provisioned)?;
+    let environment = secret_values::for_agent(&plan, ui)?;
+    let identity = plan.identity.clone();
+    let program = match &plan.program.source {
+        ProgramSource::AgentProgram(name) => {
+            let found = programs::find(&home()?, name, None, &edge::search_path());
+            Some(found.map_err(|error| CommandError::failed(&error).hint(error.hint()))?)
+        }
+        ProgramSource::Bottle | ProgramSource::OwnBinary => None,
+    };
+    let request = LaunchRequest {
+        plan,
+        secrets,
+        environment,
+        home: home()?,
+        executable: edge::own_binary()?,
+        program,
+        terminal: terminal(),
+        fault: options.fault.as_deref().map(fault).transpose()?,
+    };
+    let quiet = consent == Consent::Silent;
+    let exit = native::launch(request, &mut |event| show(&event, quiet, ui))
+        .map_err(|error| launch_error(&error))?;
+    exit_code(&identity, &exit)
+}
+
+/// What a launch tells, for a person who is not watching the program's own output.
+fn show(event: &LaunchEvent, quiet: bool, ui: &Ui) {
+    match event {
+        LaunchEvent::KeptWorkspace(path) => {
+            ui.progress(&format!(
+                "the workspace is kept in {}; `bot-bottle cleanup` removes it",
+                path.display()
+            ));
+        }
+        LaunchEvent::CaFingerprint(_)
+        | LaunchEvent::Note(_)
+        | LaunchEvent::Attached(_)
+        | LaunchEvent::Step(_)
+            if quiet => {}
+        LaunchEvent::Step(step) => ui.progress_line(step.name()),
+        LaunchEvent::CaFingerprint(fingerprint) => {
+            ui.end_progress_line();
+            ui.progress(&format!("the bottle's CA has the SHA-256 fingerprint {fingerprint}"));
+        }
+        LaunchEvent::Note(note) => {
+            ui.end_progress_line();
+            ui.progress(note);
+        }
+        LaunchEvent::Attached(_) => ui.end_progress_line(),
+    }
+}
+
+/// The program's own code, unless something else ended it.
+pub(super) fn exit_code(identity: &Identity, exit: &AgentExit) -> Result<ExitCode, CommandError> {
+    match &exit.ended_by {
+        None | Some(EndedBy::Stop | EndedBy::Signal(_)) => Ok(ExitCode::from(exit.code())),
+        Some(EndedBy::Limit(limit)) => Err(CommandError::failed(format!("{identity} was ended: {limit}"))
+            .hint("raise the limit in the bottle's `limits`")),
+        Some(EndedBy::GatewayEnded) => Err(CommandError::failed(format!(
+            "{identity} was ended: its gateway ended, so it had no way out left"
+        ))
+        .hint("the cause is at the end of gateway.log in the folder that was kept")),
+    }
+}
+
+/// A launch's error, with the exit code that its kind has.
+fn launch_error(error: &native::LaunchError) -> CommandError {
+    let failure = if error.is_unavailable() { Failure::Backend } else { Failure::Failed };
+    CommandError::new(failure, error).hint(error.hint().unwrap_or_default())
+}
+
+/// A plan's error, with every piece of advice that it has.
+pub(super) fn plan_error(error: PlanError) -> CommandError {
+    let hint = error.hints().join("\n");
+    CommandError::failed(error).hint(hint)
+}
+
+/// `before:STEP` or `after:STEP`, for the tests of crash safety.
+fn fault(written: &str) -> Result<FaultPoint, CommandError> {
+    let invalid = || {
+        let steps: Vec<String> = Step::ALL.iter().map(|step| step.name().replace(' ', "-")).collect();
+        CommandError::usage(format!("`{written}` is not a point of a launch"))
+            .hint(format!("write before:STEP or after:STEP with one of: {}", steps.join(", ")))
+    };
+    let (when, step) = written.split_once(':').ok_or_else(invalid)?;
+    let when = match when {
+        "before" => FaultMoment::Before,
+        "after" => FaultMoment::After,
+        _ => return Err(invalid()),
+    };
+    let step =
+        Step::ALL.into_iter().find(|known| known.name().replace(' ', "-") == step).ok_or_else(invalid)?;
+    Ok(FaultPoint { step, when })
+}
+
+/// A terminal of its own for the agent where ours is one on both sides, else plain streams.
+pub(super) fn terminal() -> Terminal {
+    if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+        Terminal::Pty
+    } else {
+        Terminal::Pipes
+    }
+}

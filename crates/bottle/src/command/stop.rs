@@ -1,0 +1,16 @@
+//! `stop`: the end of a running bottle.
+
+use std::process::ExitCode;
+
+use bot_bottle_launch::native;
+
+use super::prepare;
+use crate::{arguments::Stop, exit::CommandError, ui::Ui};
+
+/// Ends a bottle and waits until nothing of it runs.
+pub(super) fn run(stop: &Stop, ui: &Ui) -> Result<ExitCode, CommandError> {
+    native::stop(&prepare::home()?, &stop.identity)
+        .map_err(|error| CommandError::failed(&error).hint(error.hint().unwrap_or_default()))?;
+    ui.done(&format!("{} is stopped", stop.identity));
+    Ok(ExitCode::SUCCESS)
+}

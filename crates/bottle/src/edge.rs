@@ -1,0 +1,90 @@
+//! The host as this process sees it: environment, clock, randomness. Read here and nowhere else.
+
+use std::{
+    os::fd::OwnedFd,
+    path::PathBuf,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use crate::exit::{CommandError, Failure};
+
+/// Seconds since 1970, UTC.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+}
+
+/// Bytes from the kernel's random number generator (`getrandom(2)`).
+pub(crate) fn random<const LENGTH: usize>() -> Result<[u8; LENGTH], CommandError> {
+    let mut bytes = [0; LENGTH];
+    let mut filled = 0;
+    while filled < LENGTH {
+        filled += rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty())
+            .map_err(|error| CommandError::new(Failure::Internal, format!("no random numbers: {error}")))?;
+    }
+    Ok(bytes)
+}
+
+/// The operator's home.
+pub(crate) fn home() -> Result<PathBuf, CommandError> {
+    std::env::home_dir().filter(|home| home.is_absolute()).ok_or_else(|| {
+        CommandError::failed("the home directory is unknown").hint("set HOME to an absolute path")
+    })
+}
+
+/// Where bot-bottle keeps its files: `BOT_BOTTLE_HOME`, or `~/.bot-bottle`.
+pub(crate) fn bot_bottle_home() -> Result<PathBuf, CommandError> {
+    match std::env::var_os("BOT_BOTTLE_HOME").map(PathBuf::from) {
+        Some(moved) if moved.is_absolute() => Ok(moved),
+        Some(moved) => Err(CommandError::usage(format!(
+            "BOT_BOTTLE_HOME is `{}`, which is not an absolute path",
+            moved.display()
+        ))),
+        None => Ok(home()?.join(".bot-bottle")),
+    }
+}
+
+/// The working directory.
+pub(crate) fn working_directory() -> Result<PathBuf, CommandError> {
+    std::env::current_dir().map_err(|error| {
+        CommandError::failed(format!("the current directory cannot be read: {error}"))
+            .hint("change to one that exists")
+    })
+}
+
+/// A variable of the environment, if it is set and is text.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// This program's own file, which plays the other parts too.
+pub(crate) fn own_binary() -> Result<PathBuf, CommandError> {
+    std::env::current_exe().map_err(|error| {
+        CommandError::new(Failure::Internal, format!("this program's own file cannot be found: {error}"))
+    })
+}
+
+/// Where the host looks for programs.
+pub(crate) fn search_path() -> std::ffi::OsString {
+    std::env::var_os("PATH").unwrap_or_default()
+}
+
+/// A descriptor that this process was started with, by its number.
+pub(crate) fn inherited_descriptor(number: i32) -> Result<OwnedFd, CommandError> {
+    if std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_err() || number < 3 {
+        return Err(CommandError::usage(format!("descriptor {number} is not open for this process")));
+    }
+    Ok(bot_bottle_launch::native::take_control(number))
+}
+
+/// Writes what the gateway diagnoses to stderr: warnings, or what `BOT_BOTTLE_LOG` asks for
+/// (`tracing`'s directives). It holds no header, query or body.
+pub(crate) fn diagnostics() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("BOT_BOTTLE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    // A second call would fail, and there is none.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .try_init();
+}

@@ -1,0 +1,120 @@
+//! What a start is about to do, compactly.
+
+use bot_bottle_core::{
+    bottle::EnvEntry,
+    plan::BottlePlan,
+    policy::{Route, RouteOwner, RouteTls},
+};
+
+use super::{FAINT, STRONG, Table, Ui, WARNING};
+
+impl Ui {
+    /// Shows the plan on stderr: who runs, in what, and what it may do.
+    pub(crate) fn preflight(&self, plan: &BottlePlan, limits: &[String], missing: &[String]) {
+        eprint_text(&render(plan, limits, missing));
+    }
+}
+
+#[allow(clippy::print_stderr, reason = "part of the module that prints")]
+fn eprint_text(text: &str) {
+    anstream::eprint!("{text}");
+}
+
+/// The preflight as text. `limits` says how each limit is enforced, `missing` what the host could not give.
+pub(crate) fn render(plan: &BottlePlan, limits: &[String], missing: &[String]) -> String {
+    let mut sections: Vec<(&str, Vec<String>)> = Vec::new();
+    let agent = match &plan.provider {
+        Some(provider) => format!("{} ({provider})", plan.identity.agent()),
+        None => plan.program.command.join(" "),
+    };
+    sections.push(("agent", vec![agent]));
+    sections.push(("run", vec![format!("{} on {}", plan.identity, plan.backend)]));
+    let bottles =
+        if plan.bottle_names.is_empty() { "(none)".to_owned() } else { plan.bottle_names.join(" + ") };
+    sections.push(("bottle", vec![bottles]));
+    sections.push(("env", env_names(plan)));
+    sections.push(("skills", plan.skills.clone()));
+    let identity = [("name", &plan.git_user.name), ("email", &plan.git_user.email)];
+    let identity = identity
+        .into_iter()
+        .filter_map(|(field, value)| {
+            value.as_ref().map(|value| format!("{field} {} ({})", printable(&value.value), value.from))
+        })
+        .collect();
+    sections.push(("git user", identity));
+    let workspace = plan.workspace.iter().map(|folder| format!("a copy of {}", folder.display())).collect();
+    sections.push(("workspace", workspace));
+    let mut routes: Vec<String> = plan.policy.routes.iter().map(route).collect();
+    if routes.is_empty() {
+        routes.push("nothing".to_owned());
+    }
+    sections.push(("egress", routes));
+    sections.push(("limits", limits.to_vec()));
+    sections.push(("not here", missing.to_vec()));
+    sections.push(("note", plan.notes.clone()));
+
+    let mut table = Table::default();
+    for (label, values) in sections {
+        for (row, value) in values.into_iter().enumerate() {
+            let label = if row == 0 { label } else { "" };
+            let style = if matches!(label, "not here" | "note") { WARNING } else { anstyle::Style::new() };
+            table.row([(label.to_owned(), if label == "agent" { STRONG } else { FAINT }), (value, style)]);
+        }
+    }
+    table.render()
+}
+
+fn env_names(plan: &BottlePlan) -> Vec<String> {
+    plan.env
+        .iter()
+        .filter(|(name, _)| !plan.hidden_env_names.contains(name))
+        .map(|(name, entry)| match entry {
+            EnvEntry::Literal(_) => name.clone(),
+            EnvEntry::HostVariable(variable) => format!("{name} (from ${variable})"),
+            EnvEntry::Prompt(_) => format!("{name} (asked for)"),
+        })
+        .collect()
+}
+
+/// A route on one line.
+pub(crate) fn route(route: &Route) -> String {
+    let mut text = route.host.to_string();
+    if !route.ports.iter().eq(Route::DEFAULT_PORTS.iter()) {
+        let ports: Vec<String> = route.ports.iter().map(u16::to_string).collect();
+        text.push_str(&format!(":{}", ports.join(",")));
+    }
+    if let Some(auth) = &route.auth {
+        text.push_str(&format!(" [auth:{}]", printable(&auth.scheme)));
+    }
+    if !route.matches.is_empty() {
+        text.push_str(&format!(
+            " [{} match{}]",
+            route.matches.len(),
+            if route.matches.len() == 1 { "" } else { "es" }
+        ));
+    }
+    if route.tls == RouteTls::Splice {
+        text.push_str(" [splice]");
+    }
+    if route.git_fetch {
+        text.push_str(" [git fetch]");
+    }
+    if let RouteOwner::Provider(provider) = &route.owner {
+        text.push_str(&format!(" (by {provider})"));
+    }
+    text
+}
+
+/// Text from a file that may come from a cloned repository, with what a terminal would act on made visible.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|character| match character {
+            character if character.is_control() => format!("\\u{{{:x}}}", u32::from(character)),
+            // Bidirectional controls reorder what is shown (CVE-2021-42574).
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => {
+                format!("\\u{{{:x}}}", u32::from(character))
+            }
+            character => character.to_string(),
+        })
+        .collect()
+}
