@@ -43,11 +43,6 @@ impl Ui {
         Self { json }
     }
 
-    /// Whether results are wanted as JSON.
-    pub(crate) fn json(&self) -> bool {
-        self.json
-    }
-
     /// Prints a result: as JSON if wanted, else as `text` makes it.
     pub(crate) fn result<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) {
         if self.json {

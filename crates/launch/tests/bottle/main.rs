@@ -5,6 +5,7 @@
 use std::{env, process::ExitCode};
 
 mod confinement;
+#[allow(dead_code, reason = "the trials that use the rest of it are being written")]
 mod fixture;
 mod lifetime;
 mod limits;
