@@ -57,7 +57,8 @@ fn share_of(process: &Path) -> Share {
 fn collect_nameless(descriptors: &Path, nameless: &mut BTreeSet<(u64, u64, u64)>) {
     for entry in fs::read_dir(descriptors).into_iter().flatten().flatten().take(MAX_FILES_PER_PROCESS) {
         let path = entry.path();
-        let in_memory = fs::read_link(&path).is_ok_and(|target| target.starts_with("/memfd:"));
+        let in_memory = fs::read_link(&path)
+            .is_ok_and(|target| target.as_os_str().as_encoded_bytes().starts_with(b"/memfd:"));
         if in_memory && let Ok(metadata) = fs::metadata(&path) {
             nameless.insert((metadata.dev(), metadata.ino(), metadata.blocks() * 512));
         }

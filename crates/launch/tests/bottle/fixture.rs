@@ -53,6 +53,15 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Says aloud that something is not tested here, or fails where it has to be.
+pub(crate) fn skip(capability: &str, reason: &str) -> anyhow::Result<()> {
+    eprintln!("SKIPPED {reason}");
+    let required = env::var("BOT_BOTTLE_TEST_REQUIRE").unwrap_or_default();
+    let is_required = required.split(',').any(|name| name == capability || name == "all");
+    anyhow::ensure!(!is_required, "{capability} is required here");
+    Ok(())
+}
+
 /// A test by its name, once for a user.
 pub(crate) fn trial(user: User, name: &str, test: fn(User) -> anyhow::Result<()>) -> Trial {
     let kind = match user {
@@ -190,7 +199,7 @@ impl Fixture {
             let output = child.wait_with_output()?;
             anyhow::bail!("no line: {}", String::from_utf8_lossy(&output.stderr));
         }
-        Ok(Running { child, reader, line })
+        Ok(Running { child, reader })
     }
 
     /// Runs a command in the running bottle.
@@ -205,21 +214,16 @@ impl Fixture {
         fs::read_to_string(self.order.home.join("events")).unwrap_or_default()
     }
 
-    /// Processes that have this executable or the fixture's folder in their command line.
+    /// Processes that have the fixture's folder in their command line.
     pub(crate) fn processes(&self) -> Vec<String> {
         let own = self.order.home.to_string_lossy().into_owned();
-        let marker = executable().to_string_lossy().into_owned();
         fs::read_dir("/proc")
             .expect("processes")
             .flatten()
             .filter_map(|entry| {
                 let line = fs::read(entry.path().join("cmdline")).ok()?;
                 let line = String::from_utf8_lossy(&line).replace('\0', " ");
-                let runs_us =
-                    fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe == Path::new(&marker));
-                let in_bottle = line.contains("bottle-test-marker");
-                (line.contains(&own) || (runs_us && line.contains("sandbox-init")) || in_bottle)
-                    .then_some(line)
+                line.contains(&own).then_some(line)
             })
             .collect()
     }
@@ -229,7 +233,6 @@ impl Fixture {
 pub(crate) struct Running {
     pub(crate) child: Child,
     pub(crate) reader: std::io::BufReader<std::process::ChildStdout>,
-    pub(crate) line: String,
 }
 
 impl Drop for Running {

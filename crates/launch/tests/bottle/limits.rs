@@ -1,5 +1,97 @@
-use crate::fixture::User;
+//! Each limit, at the limit.
+
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use bot_bottle_core::limits::{ByteSize, Limits, WallTime};
 use libtest_mimic::Trial;
-pub(crate) fn trials(_user: User) -> Vec<Trial> {
-    Vec::new()
+
+use crate::fixture::{Fixture, User, trial};
+
+pub(crate) fn trials(user: User) -> Vec<Trial> {
+    vec![
+        trial(user, "processes_are_limited", processes),
+        trial(user, "memory_is_limited", memory),
+        trial(user, "files_in_memory_count_as_memory", files_in_memory),
+        trial(user, "disk_is_limited", disk),
+        trial(user, "time_is_limited", time),
+        trial(user, "processors_are_limited", processors),
+    ]
+}
+
+fn with(user: User, limits: Limits, script: &str) -> Fixture {
+    let mut fixture = Fixture::shell(user, script);
+    fixture.order.plan.limits = limits;
+    fixture
+}
+
+/// The bottle was ended by a limit, whose sentence holds `text`, and in time.
+fn ended(fixture: &Fixture, text: &str) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let output = fixture.output();
+    let stderr = String::from_utf8(output.stderr)?;
+    ensure!(output.status.code() == Some(137), "{:?} {stderr}", output.status);
+    ensure!(stderr.contains("ended by Limit") && stderr.contains(text), "{stderr}");
+    ensure!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    ensure!(!fixture.run().exists(), "nothing is left");
+    Ok(())
+}
+
+const FORKS: &str = "exec perl -e 'my $n = 0; for (1..200) { my $p = fork; last unless defined $p; \
+    if (!$p) { sleep 60; exit } $n++ } print \"$n\\n\"'";
+
+fn processes(user: User) -> anyhow::Result<()> {
+    let limits = Limits { pids: Some(20), ..Limits::default() };
+    let text = with(user, limits, FORKS).success()?;
+    // Itself is one of the twenty.
+    ensure!(text == "19\n", "{text}");
+    Ok(())
+}
+
+fn memory(user: User) -> anyhow::Result<()> {
+    let limits = Limits { memory: Some(ByteSize(100 << 20)), ..Limits::default() };
+    ended(&with(user, limits.clone(), "exec perl -e '$x = \"a\" x (300 << 20); sleep 60'"), "limits.memory")?;
+    let text = with(user, limits, "perl -e '$x = \"a\" x (40 << 20); sleep 2'; echo fine").success()?;
+    ensure!(text == "fine\n", "{text}");
+    Ok(())
+}
+
+fn files_in_memory(user: User) -> anyhow::Result<()> {
+    let limits = Limits { memory: Some(ByteSize(100 << 20)), ..Limits::default() };
+    let script =
+        "for at in /tmp /dev/shm /var/tmp; do head -c 60M /dev/zero > $at/x 2>/dev/null; done; sleep 60";
+    ended(&with(user, limits.clone(), script), "limits.memory")?;
+    if std::path::Path::new("/usr/bin/python3").exists() {
+        let script = "exec /usr/bin/python3 -c \"import os, time; os.truncate(f := os.memfd_create('x'), 0); \
+                      [os.write(f, b'x' * (1 << 20)) for _ in range(200)]; time.sleep(60)\"";
+        ended(&with(user, limits, script), "limits.memory")?;
+    }
+    Ok(())
+}
+
+fn disk(user: User) -> anyhow::Result<()> {
+    let limits = Limits { disk: Some(ByteSize(10 << 20)), ..Limits::default() };
+    let script = "for n in 1 2 3 4; do head -c 5M /dev/zero > file$n; done; sync; sleep 60";
+    ended(&with(user, limits.clone(), script), "more than `limits.disk: 10MiB`")?;
+    let script = "head -c 20M /dev/zero > file; echo $(stat -c %s file)";
+    let text = with(user, limits.clone(), script).success()?;
+    ensure!(text == "10485760\n", "{text}");
+    if user == User::Ordinary {
+        // Nothing is hidden in a folder that cannot be looked into.
+        let script = "mkdir hidden; chmod 0 hidden; sleep 60";
+        ended(&with(user, limits, script), "cannot be measured")?;
+    }
+    Ok(())
+}
+
+fn time(user: User) -> anyhow::Result<()> {
+    let limits = Limits { time: Some(WallTime(1)), ..Limits::default() };
+    ended(&with(user, limits, "sleep 60"), "the bottle reached `limits.time: 1s`")
+}
+
+fn processors(user: User) -> anyhow::Result<()> {
+    let limits = Limits { cpus: Some(1.0), ..Limits::default() };
+    let text = with(user, limits, "nproc; taskset -p 3 $$ >/dev/null 2>&1 || echo kept; nproc").success()?;
+    ensure!(text == "1\nkept\n1\n", "{text}");
+    Ok(())
 }
