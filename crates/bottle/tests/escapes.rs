@@ -1,0 +1,249 @@
+//! The whole table of escape attempts in a real native bottle, with recorders on the host: by `run` and by
+//! `exec`, as the user of the test and, where that is root, as an ordinary user too.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    net::{IpAddr, UdpSocket},
+    os::unix::fs::{PermissionsExt, chown},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use bot_bottle_core::{plan::PROXY_ADDRESS, provider::GuestPaths};
+use bot_bottle_probe::{
+    Judgement, Script, Verdict, judge,
+    setting::{BOTTLE, Setting, TOKEN_REFERENCE},
+    stage::{Places, Stage, StageOptions},
+    table,
+};
+use bot_bottle_testkit::{has_user_namespaces, random_hex, require};
+
+/// How long a whole run of the table may take.
+const TIME_LIMIT: Duration = Duration::from_secs(180);
+
+/// Where the bottle has this program.
+const PROGRAM_INSIDE: &str = "/opt/bot-bottle/agent/bot-bottle";
+
+/// An ordinary user, for tests that root runs: `nobody` owns nothing and has no subordinate ids.
+const ORDINARY_USER: u32 = 65534;
+
+#[test]
+fn every_attempt_is_held_in_a_native_bottle() -> Result<()> {
+    if !require("userns", has_user_namespaces()) {
+        return Ok(());
+    }
+    let run = Run::set_up(None)?;
+    let script = run.script(true)?;
+    let report = run.output(run.bottled(&["--own-binary"], &["bot-bottle", "demo-agent", &script]))?;
+    run.expect_all_held(&report, true)
+}
+
+#[test]
+fn every_attempt_is_held_for_an_ordinary_user_too() -> Result<()> {
+    let root = rustix::process::geteuid().is_root();
+    if !require("userns", has_user_namespaces()) || !require("root", root) {
+        return Ok(());
+    }
+    let run = Run::set_up(Some(ORDINARY_USER))?;
+    let script = run.script(true)?;
+    let report = run.output(run.bottled(&["--own-binary"], &["bot-bottle", "demo-agent", &script]))?;
+    run.expect_all_held(&report, true)
+}
+
+#[test]
+fn every_attempt_is_held_through_exec() -> Result<()> {
+    if !require("userns", has_user_namespaces()) {
+        return Ok(());
+    }
+    let run = Run::set_up(None)?;
+    let mut bottle = run.bottled(&["--own-binary"], &["sleep", "600"]);
+    let bottle = Ending(bottle.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+    let identity = run.identity_of_running_bottle()?;
+    let mut exec = run.program();
+    exec.args(["exec", &identity, "--", PROGRAM_INSIDE, "demo-agent", &run.script(false)?]);
+    let report = run.output(exec)?;
+    ensure!(run.program().args(["stop", &identity]).status()?.success(), "the bottle could not be stopped");
+    drop(bottle);
+    run.expect_all_held(&report, false)
+}
+
+/// One run with its stage.
+struct Run {
+    // Dropped in this order: what listens, then the files.
+    stage: Stage,
+    setting: Setting,
+    program: PathBuf,
+    user: Option<u32>,
+    credential: String,
+    _folder: tempfile::TempDir,
+}
+
+/// A process that does not outlive the test.
+struct Ending(Child);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Run {
+    fn set_up(user: Option<u32>) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("bb-").tempdir()?;
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+        let program = folder.path().join("bot-bottle");
+        // A checkout in root's home cannot be reached by others.
+        fs::copy(env!("CARGO_BIN_EXE_bot-bottle"), &program)?;
+        let setting = Setting::make(folder.path().join("run"))?;
+        let credential = format!("demo_{}", random_hex(20));
+        let stage = Stage::start(StageOptions {
+            allowed_host: "api.demo.test".into(),
+            open_host: "pages.demo.test".into(),
+            unlisted_host: "unlisted.test".into(),
+            credential: credential.clone(),
+            mark: format!("mark-{}", random_hex(10)),
+            unix_socket: setting.unix_socket(),
+            abstract_socket: format!("bot-bottle-escapes-{}", random_hex(6)),
+            host_addresses: own_address().into_iter().collect(),
+        })?;
+        setting.write(&stage)?;
+        if let Some(user) = user {
+            give(setting.folder(), user)?;
+        }
+        Ok(Self { stage, setting, program, user, credential, _folder: folder })
+    }
+
+    fn script(&self, honest: bool) -> Result<String> {
+        let scene = self.stage.scene(Places {
+            proxy: PROXY_ADDRESS.parse()?,
+            ca_bundle: GuestPaths::default().ca_bundle,
+            host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            operator_home: self.setting.operator_home(),
+            bot_bottle_home: self.setting.bot_bottle_home(),
+            secret_file: self.setting.secret_file(),
+            operator_sockets: Vec::new(),
+        });
+        Ok(serde_json::to_string(&Script { scene, honest, attempts: None })?)
+    }
+
+    /// The program, as the operator of the test would start it.
+    fn program(&self) -> Command {
+        let mut command = match self.user {
+            None => Command::new(&self.program),
+            Some(user) => {
+                let mut command = Command::new("setpriv");
+                command.arg(format!("--reuid={user}")).arg(format!("--regid={user}")).arg("--clear-groups");
+                command.arg(&self.program);
+                command
+            }
+        };
+        command
+            .current_dir(self.setting.workspace())
+            .env("HOME", self.setting.operator_home())
+            .env("BOT_BOTTLE_HOME", self.setting.bot_bottle_home())
+            .env(TOKEN_REFERENCE, &self.credential)
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn bottled(&self, options: &[&str], inside: &[&str]) -> Command {
+        let mut command = self.program();
+        command.args(["run", "--bottle", BOTTLE, "--backend", "native", "--cwd"]);
+        command.args(options).arg("--").args(inside);
+        command
+    }
+
+    fn output(&self, mut command: Command) -> Result<String> {
+        let mut child = Ending(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?);
+        let stdout = child.0.stdout.take().context("stdout is piped")?;
+        let mut stderr = child.0.stderr.take().context("stderr is piped")?;
+        let messages = thread::spawn(move || {
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).map(|_| text)
+        });
+        let report = thread::spawn(move || BufReader::new(stdout).lines().collect::<Result<Vec<_>, _>>());
+        let status = wait(&mut child.0)?;
+        let report = report.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??.join("\n");
+        let messages = messages.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
+        ensure!(status.success(), "{status}\n{messages}\n{report}");
+        ensure!(!report.contains(&self.credential), "the credential is in the report");
+        ensure!(!messages.contains(&self.credential), "the credential is in what the launcher said");
+        Ok(report)
+    }
+
+    fn identity_of_running_bottle(&self) -> Result<String> {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < deadline {
+            let output = self.program().args(["--json", "list", "active"]).output()?;
+            let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            let text = listed.to_string();
+            let found = text.split('"').find(|word| word.starts_with("run-")).map(str::to_owned);
+            if let Some(identity) = found {
+                return Ok(identity);
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
+        bail!("no bottle became active")
+    }
+
+    fn expect_all_held(&self, report: &str, honest: bool) -> Result<()> {
+        let judgement = judge(report, self.stage.sightings());
+        ensure!(judgement.complete, "the report broke off:\n{report}");
+        ensure!(judgement.unreadable.is_empty(), "not a report: {:?}", judgement.unreadable);
+        let problems = problems(&judgement);
+        ensure!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+        ensure!(judgement.attempts.len() == table::all().count(), "not every attempt was reported");
+        ensure!(judgement.holds());
+        if honest {
+            ensure!(!judgement.steps.is_empty(), "no honest work was reported");
+            ensure!(self.stage.calls().iter().any(|call| call.authenticated), "the credential was not injected");
+        }
+        Ok(())
+    }
+}
+
+fn problems(judgement: &Judgement) -> Vec<String> {
+    let steps = judgement.steps.iter().filter(|step| !step.worked).map(|step| format!("{step:?}"));
+    let attempts = judgement.attempts.iter().filter(|attempt| attempt.verdict != Verdict::Held).map(|attempt| {
+        let seen = attempt.seen_outside.iter().map(|seen| format!("\n    {}: {:?}", seen.place, seen.text));
+        format!("{}: {:?}{}", attempt.outcome.id, attempt.outcome.observation, seen.collect::<String>())
+    });
+    let others = judgement.unattributed.iter().map(|seen| format!("seen outside: {seen:?}"));
+    steps.chain(attempts).chain(others).collect()
+}
+
+/// The address by which this host would be known outside. Nothing is sent: connecting a datagram socket only
+/// chooses a route.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind(("0.0.0.0", 0)).ok()?;
+    socket.connect(("192.0.2.1", 9)).ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|address| !address.is_loopback())
+}
+
+fn wait(child: &mut Child) -> Result<ExitStatus> {
+    let deadline = Instant::now() + TIME_LIMIT;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if Instant::now() > deadline {
+            child.kill()?;
+            bail!("the bottle was still running after {} s", TIME_LIMIT.as_secs());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn give(folder: &Path, user: u32) -> Result<()> {
+    chown(folder, Some(user), Some(user))?;
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if fs::symlink_metadata(&path)?.is_dir() { give(&path, user)? } else { chown(&path, Some(user), Some(user))? }
+    }
+    Ok(())
+}
