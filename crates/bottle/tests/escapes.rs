@@ -201,7 +201,10 @@ impl Run {
         ensure!(judgement.holds());
         if honest {
             ensure!(!judgement.steps.is_empty(), "no honest work was reported");
-            ensure!(self.stage.calls().iter().any(|call| call.authenticated), "the credential was not injected");
+            ensure!(
+                self.stage.calls().iter().any(|call| call.authenticated),
+                "the credential was not injected"
+            );
         }
         Ok(())
     }
@@ -209,10 +212,12 @@ impl Run {
 
 fn problems(judgement: &Judgement) -> Vec<String> {
     let steps = judgement.steps.iter().filter(|step| !step.worked).map(|step| format!("{step:?}"));
-    let attempts = judgement.attempts.iter().filter(|attempt| attempt.verdict != Verdict::Held).map(|attempt| {
-        let seen = attempt.seen_outside.iter().map(|seen| format!("\n    {}: {:?}", seen.place, seen.text));
-        format!("{}: {:?}{}", attempt.outcome.id, attempt.outcome.observation, seen.collect::<String>())
-    });
+    let attempts =
+        judgement.attempts.iter().filter(|attempt| attempt.verdict != Verdict::Held).map(|attempt| {
+            let seen =
+                attempt.seen_outside.iter().map(|seen| format!("\n    {}: {:?}", seen.place, seen.text));
+            format!("{}: {:?}{}", attempt.outcome.id, attempt.outcome.observation, seen.collect::<String>())
+        });
     let others = judgement.unattributed.iter().map(|seen| format!("seen outside: {seen:?}"));
     steps.chain(attempts).chain(others).collect()
 }
@@ -243,7 +248,11 @@ fn give(folder: &Path, user: u32) -> Result<()> {
     chown(folder, Some(user), Some(user))?;
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
-        if fs::symlink_metadata(&path)?.is_dir() { give(&path, user)? } else { chown(&path, Some(user), Some(user))? }
+        if fs::symlink_metadata(&path)?.is_dir() {
+            give(&path, user)?
+        } else {
+            chown(&path, Some(user), Some(user))?
+        }
     }
     Ok(())
 }

@@ -19,3 +19,4 @@ mod sys;
 mod trust;
 
 pub use copying::CopyError;
+pub use sys::attempt_syscall;

@@ -31,7 +31,7 @@ const STEPS: [(&str, &str, Step); 7] = [
     ("workspace.read", "reads the task in its workspace", read_task),
     ("workspace.write", "writes the result into its workspace", write_result),
     ("home.write", "writes to its own home and to /tmp", write_home),
-    ("api.credential", "calls an API with a placeholder; the service says whose key it saw", call_api),
+    ("api.credential", "calls an API, holding a placeholder for its key", call_api),
     ("api.post", "posts the result to the API", post_result),
     ("api.stream", "reads a streamed answer, event by event", read_stream),
     ("open.plain", "fetches a page over plain HTTP", fetch_page),
@@ -79,7 +79,7 @@ fn call_api(scene: &Scene) -> Result<String, String> {
     let body: serde_json::Value = serde_json::from_slice(body_of(&answer))
         .map_err(|error| format!("the answer is no JSON: {error}"))?;
     match body["authenticated"].as_bool() {
-        Some(true) => Ok("the service saw the real key; the agent holds `egress-placeholder`".into()),
+        Some(true) => Ok("the service saw the real key, the agent never".into()),
         _ => Err("the service did not see the real key".into()),
     }
 }

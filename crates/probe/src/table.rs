@@ -3,6 +3,7 @@
 use crate::attempt::{Attempt, Group};
 
 mod addresses;
+mod calls;
 mod dns;
 mod files;
 mod git;
@@ -15,7 +16,7 @@ mod smuggling;
 mod sockets;
 
 /// The table: groups in order, each with its attempts.
-const TABLE: [(Group, &[Attempt]); 11] = [
+const TABLE: [(Group, &[Attempt]); 12] = [
     (Group::Names, names::ATTEMPTS),
     (Group::Names, addresses::ATTEMPTS),
     (Group::Dns, dns::ATTEMPTS),
@@ -25,6 +26,7 @@ const TABLE: [(Group, &[Attempt]); 11] = [
     (Group::Http, smuggling::ATTEMPTS),
     (Group::Git, git::ATTEMPTS),
     (Group::Kernel, kernel::ATTEMPTS),
+    (Group::Kernel, calls::ATTEMPTS),
     (Group::Kernel, files::ATTEMPTS),
     (Group::Operator, operator::ATTEMPTS),
 ];

@@ -125,7 +125,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     Attempt {
         id: "names.localhost",
         promise: 1,
-        what: "uses the gateway as a relay to the host's own loopback by its names",
+        what: "uses the gateway as a relay to the host's own loopback",
         source: OPEN_RELAY,
         make: |s| {
             Observation::all(

@@ -13,7 +13,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     Attempt {
         id: "git.push-advertisement",
         promise: 8,
-        what: "begins a push over HTTPS to a host where everything else is allowed",
+        what: "begins a push over HTTPS to a host where all else is allowed",
         source: SMART_HTTP,
         make: |s| {
             Observation::all(
@@ -30,7 +30,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     Attempt {
         id: "git.push-pack",
         promise: 8,
-        what: "sends a pack over HTTPS to a host where everything else is allowed",
+        what: "pushes a pack over HTTPS to a host where all else is allowed",
         source: SMART_HTTP,
         make: |s| {
             let headers = "Content-Type: application/x-git-receive-pack-request\r\n";

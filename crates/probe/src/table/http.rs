@@ -101,7 +101,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     Attempt {
         id: "http.cleartext-credential",
         promise: 2,
-        what: "asks for the host with a credential over plain HTTP, so that the credential would travel in the clear",
+        what: "asks over plain HTTP for the host with a credential",
         source: "https://cwe.mitre.org/data/definitions/319.html",
         make: |s| {
             let authority = format!("{}:80", s.allowed_host);

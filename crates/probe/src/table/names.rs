@@ -17,7 +17,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     Attempt {
         id: "names.unlisted-connect",
         promise: 2,
-        what: "asks the gateway for a tunnel to a host that no route names",
+        what: "asks for a tunnel to a host that no route names",
         source: CONNECT,
         make: |s| {
             let host = s.unlisted_host.as_str();
@@ -27,7 +27,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     Attempt {
         id: "names.unlisted-absolute",
         promise: 2,
-        what: "asks the gateway for a page of a host that no route names",
+        what: "asks for a page of a host that no route names",
         source: ABSOLUTE,
         make: |s| send_to_gateway(s, &get(s, &s.unlisted_host, &format!("http://{}/", s.unlisted_host))),
     },
@@ -199,7 +199,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     Attempt {
         id: "names.server-name-forged",
         promise: 2,
-        what: "opens a tunnel to an unlisted host and names the allowed one as TLS server name and Host",
+        what: "tunnels to an unlisted host under the allowed one's name, in TLS and Host",
         source: FRONTING,
         make: |s| {
             let authority = format!("{}:443", s.unlisted_host);
