@@ -54,6 +54,19 @@ const GET_OUT: [&str; 33] = [
     "operator.bot-bottle-home",
 ];
 
+/// Attempts that a process without a seccomp filter gets through with, whoever it is.
+const GET_OUT_UNFILTERED: [&str; 9] = [
+    "kernel.setns",
+    "kernel.clone-namespaces",
+    "kernel.clone3",
+    "kernel.keyrings",
+    "kernel.memory-of-others",
+    "kernel.terminal-injection",
+    "kernel.splice-pages",
+    "kernel.seccomp",
+    "kernel.sys",
+];
+
 #[test]
 fn without_a_bottle_the_attempts_get_out() -> Result<()> {
     let home = tempfile::tempdir()?;
@@ -84,7 +97,15 @@ fn without_a_bottle_the_attempts_get_out() -> Result<()> {
         operator_sockets: Vec::new(),
     });
 
-    let attempts = GET_OUT.iter().map(|id| (*id).to_owned()).collect();
+    // A test that runs in a container has that container's filter, and proves less.
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let unfiltered = status.lines().any(|line| line.split_whitespace().eq(["Seccomp:", "0"]));
+    let attempts: Vec<String> = GET_OUT
+        .iter()
+        .chain(GET_OUT_UNFILTERED.iter().filter(|_| unfiltered))
+        .map(|id| (*id).to_owned())
+        .collect();
+    let count = attempts.len();
     let script = Script { scene, honest: false, attempts: Some(attempts) };
     let mut report = Vec::new();
     run_script(&serde_json::to_string(&script)?, &mut report)?;
@@ -98,7 +119,7 @@ fn without_a_bottle_the_attempts_get_out() -> Result<()> {
         .map(|attempt| format!("{}: {:?}", attempt.outcome.id, attempt.outcome.observation))
         .collect();
     ensure!(held.is_empty(), "these did not get out of no bottle:\n{}", held.join("\n"));
-    ensure!(judgement.attempts.len() == GET_OUT.len());
+    ensure!(judgement.attempts.len() == count);
     ensure!(!judgement.holds());
     let seen = judgement.attempts.iter().filter(|attempt| !attempt.seen_outside.is_empty()).count();
     ensure!(seen > 20, "the stage saw only {seen} attempts by their id");
