@@ -66,6 +66,7 @@ fn claude(frontmatter: &str, login: &ClaudeLogin, prepare: impl FnOnce(&mut Stag
 
 #[test]
 fn claude_with_a_token_of_the_host() {
+    let _turn = stage::turn();
     let login = ClaudeLogin::new(now() + 7200);
     let frontmatter = format!("agent_provider: {{template: claude, auth_token: {TOKEN_VARIABLE}}}");
     claude(&frontmatter, &login, |stage| stage.set(TOKEN_VARIABLE, &login.access_token));
@@ -73,6 +74,7 @@ fn claude_with_a_token_of_the_host() {
 
 #[test]
 fn claude_with_the_login_of_the_host() {
+    let _turn = stage::turn();
     let login = ClaudeLogin::new(now() + 7200);
     claude("agent_provider: {template: claude, forward_host_credentials: true}", &login, |stage| {
         stage.write_home(".claude/.credentials.json", &login.file());
@@ -104,10 +106,12 @@ fn codex(web_sockets: WebSockets) {
 
 #[test]
 fn codex_with_the_login_of_the_host() {
+    let _turn = stage::turn();
     codex(WebSockets::Offered);
 }
 
 #[test]
 fn codex_where_the_upstream_has_no_web_sockets() {
+    let _turn = stage::turn();
     codex(WebSockets::Refused);
 }

@@ -258,3 +258,10 @@ fn wait(child: &mut Child) -> Option<i32> {
 fn read(path: &Path) -> Option<String> {
     fs::read_to_string(path).ok()
 }
+
+/// One agent at a time: a shell command of codex is waited for ten seconds only, and the searches of a busy
+/// machine would take longer than that.
+pub(crate) fn turn() -> std::sync::MutexGuard<'static, ()> {
+    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
