@@ -125,7 +125,7 @@ pub struct GuestPaths {
     pub ca_certificate: PathBuf,
     /// The system's roots and the bottle's CA, PEM.
     pub ca_bundle: PathBuf,
-    /// The same roots as a Java key store, see [`crate::plan::java_trust_store`].
+    /// The same certificates as a key store for Java, which reads no PEM.
     pub java_trust_store: PathBuf,
     /// Settings of wget, which has no variable for a CA.
     pub wgetrc: PathBuf,

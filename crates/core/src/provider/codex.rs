@@ -100,14 +100,10 @@ impl Provider for Codex {
             content,
             mode: 0o600,
         };
-        let mut files = vec![
+        let files = vec![
             file("auth.json", format!("{:#}\n", login.dummy(input.now))),
-            file("config.toml", config(&input.guest.workspace)),
+            file("config.toml", config(&input.guest.workspace, input.system_prompt)),
         ];
-        if !input.system_prompt.trim().is_empty() {
-            // The program's own instructions for every project; it reads them without being told to.
-            files.push(file("AGENTS.md", format!("{}\n", input.system_prompt.trim_end())));
-        }
         Ok(AgentProvisionPlan {
             provider: NAME.to_owned(),
             command: command(input),
@@ -182,34 +178,46 @@ fn api_requests() -> Vec<RequestMatch> {
     ]
 }
 
-/// Settings that keep the program from asking hosts that it does not need, and from leaving a daemon behind.
-fn config(workspace: &Path) -> String {
-    // A TOML basic string has the escapes of a JSON string.
-    let workspace = serde_json::Value::from(workspace.to_string_lossy());
+/// Settings that keep the program from asking hosts that it does not need, and from leaving a daemon behind;
+/// and the system prompt, which the program adds to its own as a message of the developer. (`AGENTS.md` would
+/// do as well, but counts as the user's, and is warned about from 32 KiB on.)
+fn config(workspace: &Path, system_prompt: &str) -> String {
+    let instructions = match system_prompt.trim() {
+        "" => String::new(),
+        prompt => format!("developer_instructions = {}\n", basic_string(prompt)),
+    };
     format!(
-        "check_for_update_on_startup = false\n\
-         cli_auth_credentials_store = \"file\"\n\
-         \n\
-         [analytics]\n\
-         enabled = false\n\
-         \n\
-         [feedback]\n\
-         enabled = false\n\
-         \n\
-         [otel]\n\
-         exporter = \"none\"\n\
-         metrics_exporter = \"none\"\n\
-         trace_exporter = \"none\"\n\
-         \n\
-         [features]\n\
-         apps = false\n\
-         daemon_auto_start = false\n\
-         plugins = false\n\
-         remote_plugin = false\n\
-         \n\
-         [projects.{workspace}]\n\
-         trust_level = \"trusted\"\n"
+        r#"{instructions}check_for_update_on_startup = false
+cli_auth_credentials_store = "file"
+
+[analytics]
+enabled = false
+
+[feedback]
+enabled = false
+
+[otel]
+exporter = "none"
+metrics_exporter = "none"
+trace_exporter = "none"
+
+[features]
+apps = false
+daemon_auto_start = false
+plugins = false
+remote_plugin = false
+
+[projects.{}]
+trust_level = "trusted"
+"#,
+        basic_string(&workspace.to_string_lossy())
     )
+}
+
+/// A TOML basic string (TOML 1.0, "String"). JSON's escapes are all among TOML's; what JSON leaves as it is
+/// and TOML does not is the delete character.
+fn basic_string(text: &str) -> String {
+    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
 fn command(input: &ProvisionInput<'_>) -> Vec<String> {

@@ -39,7 +39,7 @@ fn codex_on_a_terminal() {
 #[test]
 fn codex_with_a_system_prompt_headless() {
     let provision = Provision::forwarding("codex", &codex_login().to_string())
-        .prompted("You are a careful reviewer.")
+        .prompted("You are a careful reviewer.\nSay \"no\" often, C:\\too \u{7f}.")
         .extra(&["--model", "gpt-large"])
         .headless("--review \"this\"");
     insta::assert_json_snapshot!(provision.run().expect("a plan"));
@@ -51,7 +51,8 @@ fn an_empty_system_prompt_leaves_no_trace() {
         let plan = provision.prompted(" \n").run().expect("a plan");
         assert!(!plan.command.iter().any(|word| word.contains("prompt")), "{:?}", plan.command);
         let named = |name: &str| plan.files.iter().any(|file| file.path.ends_with(name));
-        assert!(!named("AGENTS.md") && !named(".bot-bottle-prompt.txt"));
+        assert!(!named(".bot-bottle-prompt.txt"));
+        assert!(!plan.files.iter().any(|file| file.content.contains("developer_instructions")));
     }
 }
 
