@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use bot_bottle_core::{
     bottle::{Bottle, EnvEntry, GitUser, Origin, Provenance, Settings},
+    decision::Reason,
+    host::Host,
     plan::{BottlePlan, ProgramSource, trust_environment},
+    policy::{Headers, RequestFacts},
     provider::GuestPaths,
 };
 
@@ -104,6 +107,52 @@ fn a_route_for_a_host_of_the_provider_is_dropped_aloud() {
         "{:?}",
         plan.notes
     );
+}
+
+#[test]
+fn a_manifest_may_inject_the_forwarded_login_at_another_host() {
+    let token = "CODEX_HOST_CREDENTIAL_TOKEN_REF";
+    let mut provision = Provision::forwarding("codex", &codex_login().to_string());
+    provision.bottle.egress.routes = vec![route_with_token("us.chatgpt.com", token)];
+    let plan = provision.plan().expect("a plan");
+    let hosts: Vec<String> = plan.policy.routes.iter().map(|route| route.host.to_string()).collect();
+    assert_eq!(hosts, ["chatgpt.com", "api.openai.com", "us.chatgpt.com"]);
+    assert_eq!(plan.secrets.iter().map(ToString::to_string).collect::<Vec<_>>(), [token]);
+}
+
+/// The credential opens more than the program needs; what it does not need stays closed.
+#[test]
+fn routes_of_providers_are_open_for_what_the_programs_need_alone() {
+    #[derive(Debug)]
+    struct NoHeaders;
+    impl Headers for NoHeaders {
+        fn each_value(&self, _name: &str, _visit: &mut dyn FnMut(&[u8])) {}
+    }
+    let plan = |provision: Provision| provision.plan().expect("a plan").policy;
+    let claude = plan(Provision::with_token());
+    let codex = plan(Provision::forwarding("codex", &codex_login().to_string()));
+    for (policy, method, host, path, expected) in [
+        (&claude, "POST", "api.anthropic.com", "/v1/messages", Reason::Allowed),
+        (&claude, "GET", "api.anthropic.com", "/api/claude_code/settings", Reason::Allowed),
+        (&claude, "POST", "api.anthropic.com", "/api/oauth/claude_cli/create_api_key", Reason::NoMatch),
+        (&claude, "POST", "api.anthropic.com", "/v1/oauth/token", Reason::NoMatch),
+        (&claude, "GET", "api.anthropic.com", "/v1/files", Reason::NoMatch),
+        (&claude, "POST", "api.anthropic.com", "/v1/code/triggers", Reason::NoMatch),
+        (&claude, "POST", "platform.claude.com", "/v1/oauth/token", Reason::HostForbidden),
+        (&codex, "GET", "chatgpt.com", "/backend-api/codex/responses", Reason::Allowed),
+        (&codex, "POST", "chatgpt.com", "/backend-api/codex/responses", Reason::Allowed),
+        (&codex, "GET", "chatgpt.com", "/backend-api/wham/accounts/check", Reason::Allowed),
+        (&codex, "POST", "chatgpt.com", "/backend-api/wham/tasks", Reason::NoMatch),
+        (&codex, "POST", "chatgpt.com", "/backend-api/codex/tasks", Reason::NoMatch),
+        (&codex, "GET", "chatgpt.com", "/backend-api/conversations", Reason::NoMatch),
+        (&codex, "POST", "auth.openai.com", "/oauth/token", Reason::HostForbidden),
+    ] {
+        let host = Host::parse(host).expect("a host");
+        let headers = &NoHeaders;
+        let request =
+            RequestFacts { host: &host, port: 443, encrypted: true, method, path, query: None, headers };
+        assert_eq!(policy.decide(&request).reason, expected, "{method} {host}{path}");
+    }
 }
 
 #[test]
