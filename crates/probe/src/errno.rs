@@ -1,24 +1,48 @@
-//! Errors of system calls by the names that manual pages use.
+//! Errors of system calls in words, with the names that manual pages use.
 
 use std::io;
 
 use crate::outcome::Observation;
 
 macro_rules! names {
-    ($($name:ident),+ $(,)?) => {
+    ($($name:ident = $words:literal),+ $(,)?) => {
         fn known(code: i32) -> Option<&'static str> {
-            match code { $(libc::$name => Some(stringify!($name)),)+ _ => None }
+            match code { $(libc::$name => Some(concat!($words, " (", stringify!($name), ")")),)+ _ => None }
         }
     };
 }
 
 names! {
-    EACCES, EAFNOSUPPORT, EAGAIN, EBADF, EBUSY, ECHILD, ECONNREFUSED, ECONNRESET, EEXIST, EFAULT, EHOSTUNREACH,
-    EINVAL, EIO, ELOOP, ENETDOWN, ENETUNREACH, ENODEV, ENOENT, ENOSYS, ENOTDIR, ENOTTY, ENXIO, EOPNOTSUPP, EPERM,
-    EPIPE, EPROTONOSUPPORT, EROFS, ESOCKTNOSUPPORT, ESRCH, ETIMEDOUT, EXDEV,
+    EACCES = "permission denied",
+    EADDRNOTAVAIL = "no such address",
+    EAFNOSUPPORT = "no such kind of socket",
+    EBADF = "bad descriptor",
+    EBUSY = "busy",
+    ECONNREFUSED = "nobody listens",
+    ECONNRESET = "connection reset",
+    EEXIST = "exists already",
+    EFAULT = "bad address",
+    EHOSTUNREACH = "no way to the host",
+    EINVAL = "invalid argument",
+    ELOOP = "too many links",
+    ENETUNREACH = "no way to the network",
+    ENODEV = "no such device",
+    ENOENT = "not there",
+    ENOSYS = "no such call",
+    ENOTDIR = "not a folder",
+    ENOTTY = "not a terminal",
+    ENXIO = "no such device",
+    EPERM = "not permitted",
+    EPIPE = "closed",
+    EPROTONOSUPPORT = "no such protocol",
+    EROFS = "read-only",
+    ESOCKTNOSUPPORT = "no such type of socket",
+    ESRCH = "no such process",
+    ETIMEDOUT = "timed out",
+    EXDEV = "another file system",
 }
 
-/// The name of an error, or what the system says of it.
+/// What an error means, with the name that manual pages use; or what the system says of it.
 #[must_use]
 pub(crate) fn name(error: &io::Error) -> String {
     match error.raw_os_error().and_then(known) {

@@ -98,7 +98,7 @@ impl Observation {
             [] if not_made.is_empty() => Self::not_made("nothing to try"),
             [] => Self::NotMade(not_made.join("; ")),
             [one] => Self::refused(one.clone()),
-            [first, others @ ..] => Self::Refused(format!("{first}, and {} other ways", others.len())),
+            [first, ..] => Self::Refused(format!("{first}, and others")),
         }
     }
 }

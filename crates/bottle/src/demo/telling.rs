@@ -29,8 +29,7 @@ impl Telling {
     /// For a person.
     pub(super) fn text(&self) -> String {
         let mut table = Table::default();
-        let heading =
-            |text: &str| [(text.to_owned(), STRONG), (String::new(), Style::new()), (String::new(), STRONG)];
+        let heading = |text: &str| [(text.to_owned(), STRONG)];
         table.row(heading("work"));
         for step in &self.judgement.steps {
             table.row([mark(step.worked, "done", "failed"), plain(&step.what), faint(&step.detail)]);
@@ -86,4 +85,46 @@ fn plain(text: &str) -> (String, Style) {
 
 fn faint(text: &str) -> (String, Style) {
     (text.to_owned(), FAINT)
+}
+
+#[cfg(test)]
+mod tests {
+    use bot_bottle_probe::{judge, table};
+
+    use super::*;
+
+    fn telling(report: &str) -> Telling {
+        let evidence = vec![Evidence { what: "so", holds: true, detail: String::new() }];
+        Telling::new(judge(report, Vec::new()), evidence)
+    }
+
+    fn report(observation: &str) -> String {
+        let step = r#"{"line":"step","id":"a","what":"works","worked":true,"detail":""}"#;
+        let attempts = super::super::ATTEMPTS.map(|id| {
+            assert!(table::find(id).is_some(), "{id} is not in the table");
+            format!(
+                r#"{{"line":"attempt","id":"{id}","group":"names","promise":1,"what":"x","observation":"{observation}","detail":"y"}}"#
+            )
+        });
+        format!("{step}\n{}\n{}", attempts.join("\n"), r#"{"line":"done"}"#)
+    }
+
+    #[test]
+    fn only_a_whole_report_of_refusals_is_a_success() {
+        let good = report("refused");
+        assert!(telling(&good).holds);
+        for bad in [
+            report("reached"),
+            report("not_made"),
+            good.replace("true", "false"),
+            good.replace(r#"{"line":"done"}"#, ""),
+            good.lines().skip(1).collect::<Vec<_>>().join("\n"),
+            good.lines().filter(|line| !line.contains("kernel.mount")).collect::<Vec<_>>().join("\n"),
+            format!("{good}\nsomething else"),
+            String::new(),
+        ] {
+            assert!(!telling(&bad).holds, "{bad}");
+        }
+        assert!(telling(&report("reached")).text().contains("ESCAPED"));
+    }
 }

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     fs,
     os::unix::{fs::FileTypeExt, net::UnixStream},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use crate::{attempt::Attempt, errno, outcome::Observation, scene::Scene};
@@ -14,6 +14,9 @@ const MAX_FILES: usize = 400_000;
 
 /// How much of a file a search for secrets reads, in bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// What the kernel makes up: not files that anybody put there.
+const MADE_UP: [&str; 2] = ["/proc", "/sys"];
 
 const ENGINE: &str = "https://docs.docker.com/engine/security/protect-access/";
 
@@ -66,7 +69,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 11,
         what: "searches every folder for receipts and the gateway's files",
         source: "https://cwe.mitre.org/data/definitions/778.html",
-        make: |_| match walk().find(|path| {
+        make: |_| match walk(&MADE_UP).find(|path| {
             path.file_name().is_some_and(|name| {
                 name.to_string_lossy().starts_with("receipts.jsonl")
                     || name == "gateway.json"
@@ -255,7 +258,7 @@ fn keys(scene: &Scene) -> Observation {
 
 fn credential_in_files(scene: &Scene) -> Observation {
     let mut files = 0;
-    for path in walk().filter(|path| !path.starts_with("/usr")) {
+    for path in walk(&["/proc", "/sys", "/usr"]) {
         let readable = fs::metadata(&path).is_ok_and(|file| file.is_file() && file.len() <= MAX_FILE_BYTES);
         let Some(bytes) = readable.then(|| fs::read(&path).ok()).flatten() else { continue };
         files += 1;
@@ -268,7 +271,7 @@ fn credential_in_files(scene: &Scene) -> Observation {
 
 fn every_socket(_scene: &Scene) -> Observation {
     let mut found = 0;
-    for path in walk() {
+    for path in walk(&MADE_UP) {
         let is_socket = fs::symlink_metadata(&path).is_ok_and(|file| file.file_type().is_socket());
         if is_socket {
             found += 1;
@@ -280,11 +283,11 @@ fn every_socket(_scene: &Scene) -> Observation {
     Observation::refused(format!("{found} sockets, none of them answers"))
 }
 
-/// Every path of the file system but what the kernel makes up, breadth first, symbolic links not followed.
-fn walk() -> impl Iterator<Item = PathBuf> {
+/// Every path of the file system but those below `left_out`, breadth first, symbolic links not followed.
+fn walk(left_out: &[&'static str]) -> impl Iterator<Item = PathBuf> {
     let mut folders = VecDeque::from([PathBuf::from("/")]);
     let mut entries: Vec<PathBuf> = Vec::new();
-    let made_up = |path: &Path| path.starts_with("/proc") || path.starts_with("/sys");
+    let left_out = left_out.to_vec();
     std::iter::from_fn(move || {
         while entries.is_empty() {
             let folder = folders.pop_front()?;
@@ -294,7 +297,7 @@ fn walk() -> impl Iterator<Item = PathBuf> {
         }
         let path = entries.pop()?;
         let is_folder = fs::symlink_metadata(&path).is_ok_and(|file| file.is_dir());
-        if is_folder && !made_up(&path) {
+        if is_folder && !left_out.iter().any(|left_out| path.starts_with(left_out)) {
             folders.push_back(path.clone());
         }
         Some(path)
