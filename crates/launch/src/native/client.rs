@@ -27,6 +27,9 @@ use super::{
     protocol::{FromClient, ToClient},
 };
 
+/// How long a bottle that is being started may take to answer.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How long a bottle may take to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -41,7 +44,17 @@ fn channel(home: &BotBottleHome, identity: &Identity) -> Result<Channel, ExecErr
     if !state::is_alive(&run).unwrap_or(false) {
         return Err(ExecError::NotRunning(identity.clone()));
     }
-    let stream = connect(&run);
+    // A bottle that is being started has its state before it answers.
+    let mut remaining = START_TIMEOUT.as_millis() / FIRST_PAUSE.as_millis();
+    let stream = loop {
+        match connect(&run) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && remaining > 0 => {
+                remaining -= 1;
+                thread::sleep(FIRST_PAUSE);
+            }
+            connected => break connected,
+        }
+    };
     let stream = stream.map_err(|source| ExecError::Launcher { identity: identity.clone(), source })?;
     Ok(Channel::new(OwnedFd::from(stream)))
 }
