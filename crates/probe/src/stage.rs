@@ -5,12 +5,8 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
-    os::{
-        linux::net::SocketAddrExt,
-        unix::net::{SocketAddr as UnixAddress, UnixListener},
-    },
-    path::{Path, PathBuf},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
 };
@@ -22,8 +18,11 @@ use tokio::sync::oneshot;
 use crate::scene::{PlantedSecret, Scene};
 
 mod certificate;
+mod listen;
 mod recorder;
 mod upstream;
+
+use listen::{listen_abstract, listen_both, listen_tcp, listen_unix, port};
 
 /// What the stage's hosts say in every answer to a request that is allowed, as the name of a header.
 pub const ALLOWED_HEADER: &str = "x-stage-allowed";
@@ -36,9 +35,6 @@ pub const MAX_SIGHTING_BYTES: usize = 4096;
 
 /// How many characters of the credential the inside is told: a vendor's prefix, which is no secret.
 const TOLD_OF_CREDENTIAL: usize = 5;
-
-/// How often a port is sought that is free for TCP and UDP at one time.
-const PORT_ATTEMPTS: usize = 32;
 
 /// What a stage is made of. Names and secrets are the caller's, who drew them.
 #[derive(Debug, Clone)]
@@ -382,53 +378,4 @@ fn unlisted_names(allowed: &str, unlisted: &str) -> Vec<String> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A list that a panicking thread was pushing to is still a list.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn port(listener: &TcpListener) -> Result<u16, StageError> {
-    listener.local_addr().map(|address| address.port()).map_err(StageError::Start)
-}
-
-fn listening<T>(place: impl std::fmt::Display, result: io::Result<T>) -> Result<T, StageError> {
-    result.map_err(|source| StageError::Listen { place: place.to_string(), source })
-}
-
-fn listen_tcp(address: SocketAddr) -> Result<TcpListener, StageError> {
-    let listener = TcpListener::bind(address).and_then(|listener| {
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    });
-    listening(address, listener)
-}
-
-fn listen_both(address: IpAddr) -> Result<(TcpListener, UdpSocket), StageError> {
-    let mut last = None;
-    for _ in 0..PORT_ATTEMPTS {
-        let tcp = listen_tcp(SocketAddr::new(address, 0))?;
-        let udp = UdpSocket::bind((address, port(&tcp)?)).and_then(|socket| {
-            socket.set_nonblocking(true)?;
-            Ok(socket)
-        });
-        match udp {
-            Ok(udp) => return Ok((tcp, udp)),
-            Err(error) => last = Some(error),
-        }
-    }
-    listening(address, Err(last.unwrap_or_else(|| io::ErrorKind::AddrInUse.into())))
-}
-
-fn listen_unix(path: &Path) -> Result<UnixListener, StageError> {
-    let listener = UnixListener::bind(path).and_then(|listener| {
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    });
-    listening(path.display(), listener)
-}
-
-fn listen_abstract(name: &str) -> Result<UnixListener, StageError> {
-    let listener = UnixAddress::from_abstract_name(name).and_then(|address| {
-        let listener = UnixListener::bind_addr(&address)?;
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    });
-    listening(format!("the abstract socket {name}"), listener)
 }
