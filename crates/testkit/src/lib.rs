@@ -29,7 +29,7 @@ pub use openai::{ChatGptApi, OpenAiApi, WebSockets};
 pub use random::{random_hex, random_secret};
 pub use require::{REQUIRE_VARIABLE, find_program, has_user_namespaces, require, require_because};
 pub use script::command_prompt;
-pub use search::{Finding, Needle, search_bytes, search_processes, search_tree};
+pub use search::{Finding, Needle, search_bytes, search_memory, search_processes, search_tree};
 pub use upstream::{
     Answer, AnswerBody, FakeUpstream, FakeUpstreamBuilder, Handler, MAX_RECORDED_BODY, SeenMessage,
     SeenRequest, WebSocketSession,

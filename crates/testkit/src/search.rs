@@ -2,8 +2,11 @@
 
 use std::{
     fmt, fs,
-    io::Read,
-    os::unix::{ffi::OsStrExt, fs::FileTypeExt},
+    io::{self, Read},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{FileExt, FileTypeExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -25,6 +28,12 @@ pub struct Finding {
     /// A file, or where else.
     pub place: PathBuf,
 }
+
+/// How much memory is looked at in one go, in bytes, besides the overlap.
+const WINDOW: usize = 1 << 20;
+
+/// How much of it is looked at again with what follows, in bytes: more than any pattern is long.
+const OVERLAP: usize = 128;
 
 /// A piece this long is no accident, and every leak of twice its length contains one.
 const PIECE: usize = 16;
@@ -60,6 +69,14 @@ impl fmt::Display for Finding {
     }
 }
 
+/// The addresses of a mapping that its process may have written to: a line of proc_pid_maps(5).
+fn writable_range(line: &str) -> Option<(u64, u64)> {
+    let (addresses, rest) = line.split_once(' ')?;
+    let (start, end) = addresses.split_once('-')?;
+    let range = (u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?);
+    rest.starts_with("rw").then_some(range)
+}
+
 struct Search<'a> {
     automaton: AhoCorasick,
     names: Vec<&'a str>,
@@ -89,6 +106,27 @@ impl<'a> Search<'a> {
                 self.findings.push(finding);
             }
         }
+    }
+
+    fn look_at_memory(&mut self, process: &Path) -> io::Result<()> {
+        let path = process.join("mem");
+        let memory = fs::File::open(&path)?;
+        let mut window = vec![0; WINDOW + OVERLAP];
+        for line in fs::read_to_string(process.join("maps"))?.lines() {
+            let Some((start, end)) = writable_range(line) else { continue };
+            let mut position = start;
+            while position < end {
+                let length = usize::try_from(end - position).unwrap_or(usize::MAX).min(window.len());
+                // Pages that were given up, or never made, cannot be read.
+                let Ok(read @ 1..) = memory.read_at(&mut window[..length], position) else { break };
+                self.look_at(&window[..read], &path);
+                position += (read.saturating_sub(OVERLAP)).max(1) as u64;
+                if read < window.len() {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn walk(&mut self, path: &Path, except: &[PathBuf]) {
@@ -163,8 +201,53 @@ fn look_at_processes(except: &[u32], needles: &[Needle]) -> Vec<Finding> {
     search.findings
 }
 
+/// What was looked through of the memory of processes in other namespaces than this one's.
+#[derive(Debug)]
+pub struct MemorySearch {
+    /// Processes whose memory could be read.
+    pub processes: usize,
+    pub findings: Vec<Finding>,
+}
+
+/// Finds the credentials in whatever the processes below `ancestor` hold in memory that they could have written to,
+/// as far as they live in a PID namespace other than ours. Stopped or not, they may change it meanwhile.
+///
+/// See proc_pid_mem(5); this user has to be allowed to trace them.
+#[must_use]
+pub fn search_memory(ancestor: u32, needles: &[Needle]) -> MemorySearch {
+    let mut search = Search::new(needles);
+    let own = fs::read_link("/proc/self/ns/pid").ok();
+    let mut processes = 0;
+    for process in descendants(ancestor) {
+        let folder = Path::new("/proc").join(process.to_string());
+        let namespace = fs::read_link(folder.join("ns/pid")).ok();
+        if namespace.is_some() && namespace != own && search.look_at_memory(&folder).is_ok() {
+            processes += 1;
+        }
+    }
+    MemorySearch { processes, findings: search.findings }
+}
+
+fn descendants(ancestor: u32) -> Vec<u32> {
+    let mut found = vec![ancestor];
+    let mut next = 0;
+    while let Some(process) = found.get(next).copied() {
+        next += 1;
+        for task in fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten() {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            found.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{BufRead, BufReader, Write},
+        process::{Command, Stdio},
+    };
+
     use super::*;
     use crate::random_secret;
 
@@ -211,5 +294,33 @@ mod tests {
         child.kill().and_then(|()| child.wait()).expect("sleep ends");
         assert_eq!(findings.len(), 1, "{findings:?}");
         assert!(without.is_empty(), "{without:?}");
+    }
+
+    #[test]
+    fn finds_a_credential_in_the_memory_of_another_namespace() {
+        if !crate::require("userns", crate::has_user_namespaces()) {
+            return;
+        }
+        let secret = random_secret("");
+        let needles = [Needle::new("token", &secret)];
+        // The variable of a shell is in its memory alone; `: ` keeps it from becoming another program.
+        let mut child = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--pid", "--fork", "sh", "-c"])
+            .arg("read -r value; echo ready; read -r end; : $value")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare starts");
+        let mut input = child.stdin.take().expect("a pipe");
+        writeln!(input, "{secret}").expect("written");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+        assert_eq!(line, "ready\n");
+        let found = search_memory(child.id(), &needles);
+        let nothing = search_memory(child.id(), &[Needle::new("other", &random_secret(""))]);
+        drop(input);
+        child.wait().expect("unshare ends");
+        assert!(found.processes >= 1 && !found.findings.is_empty(), "{found:?}");
+        assert!(nothing.findings.is_empty(), "{nothing:?}");
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use bot_bottle_testkit::{
     AGENTS_VARIABLE, FakeUpstream, Finding, Needle, command_prompt, find_agent, has_user_namespaces, require,
-    search_bytes, search_processes, search_tree,
+    search_bytes, search_memory, search_processes, search_tree,
 };
 use tempfile::TempDir;
 
@@ -106,6 +106,9 @@ impl Stage {
         // from; what the launcher starts must not.
         let mut found = search_processes(&[std::process::id(), launcher.id()], needles);
         found.extend(self.search_from_inside(&identity, needles));
+        let memory = search_memory(launcher.id(), needles);
+        assert!(memory.processes >= 2, "the agent and its shell can be looked at: {memory:?}");
+        found.extend(memory.findings);
         found.extend(search_tree(&self.state(), &[], needles));
         let released = self.exec(&identity, "touch /home/agent/workspace/release");
         assert!(released.status.success(), "{released:#?}");

@@ -238,9 +238,14 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         what: "writes to the program that runs it, which the host runs as well",
         source: "https://nvd.nist.gov/vuln/detail/CVE-2019-5736",
         make: |_| match OpenOptions::new().write(true).open("/proc/self/exe") {
-            // ETXTBSY would mean that only its running keeps it from being written.
+            // The kernel looks at whether it runs before it looks at the mount, which outlives that.
             Err(error) if error.raw_os_error() == Some(libc::ETXTBSY) => {
-                Observation::reached("writable once it ends")
+                match fs::File::open("/proc/self/exe").map(rustix::fs::fstatvfs) {
+                    Ok(Ok(mount)) if mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) => {
+                        Observation::refused("EROFS once it ends")
+                    }
+                    _ => Observation::reached("writable once it ends"),
+                }
             }
             other => errno::by_absence(other, "the program"),
         },

@@ -7,6 +7,10 @@ use crate::{
     script::{GREETING, command_in, final_text, pieces, text_of},
 };
 
+/// How long the agent waits for a command before it lets the model go on without its result, in milliseconds: as
+/// long as it ever does. The command of a test may take its time on a busy machine.
+const LONGEST_YIELD_MS: u32 = 30_000;
+
 /// What is remembered between the requests of one conversation: those in a WebSocket send what is new, only.
 #[derive(Default)]
 pub(super) struct Conversation {
@@ -61,16 +65,17 @@ impl Conversation {
         };
         let offers = |name: &str| self.tools.iter().any(|tool| tool == name);
         if offers("exec_command") {
-            function("exec_command", json!({"cmd": command}))
+            function("exec_command", json!({"cmd": command, "yield_time_ms": LONGEST_YIELD_MS}))
         } else if offers("shell_command") {
             function("shell_command", json!({"command": command}))
         } else if offers("shell") {
             function("shell", json!({"command": ["bash", "-c", command]}))
         } else if offers("exec") {
             // Code mode: the tool takes JavaScript, in which the other tools are functions.
-            let call = json!({"cmd": command});
+            let call = json!({"cmd": command, "yield_time_ms": LONGEST_YIELD_MS});
             let script = format!(
-                "const result = await tools.exec_command({call}); text(typeof result === 'string' ? result : JSON.stringify(result))"
+                "// @exec: {{\"yield_time_ms\": {LONGEST_YIELD_MS}}}\n\
+                 const result = await tools.exec_command({call}); text(typeof result === 'string' ? result : JSON.stringify(result))"
             );
             Turn::Call(json!({"type": "custom_tool_call", "name": "exec", "input": script}))
         } else {
