@@ -284,14 +284,21 @@ mod tests {
     fn finds_a_credential_in_a_command_line_and_an_environment() {
         let secret = random_secret("");
         let needles = [Needle::new("token", &secret)];
-        let mut child = std::process::Command::new("sleep")
-            .arg("30")
+        let mut child = Command::new("cat")
             .env("TOKEN", &secret)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
-            .expect("sleep starts");
+            .expect("cat starts");
+        // `spawn` returns while execve(2) is still writing the new environment: wait until the program answers.
+        let mut input = child.stdin.take().expect("a pipe");
+        writeln!(input, "ready").expect("written");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
         let findings = search_processes(&[], &needles);
         let without = search_processes(&[child.id()], &needles);
-        child.kill().and_then(|()| child.wait()).expect("sleep ends");
+        drop(input);
+        child.wait().expect("cat ends");
         assert_eq!(findings.len(), 1, "{findings:?}");
         assert!(without.is_empty(), "{without:?}");
     }
