@@ -69,7 +69,7 @@ pub(crate) struct BottleOptions {
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// For the tests of crash safety: the launcher kills itself at this point.
+    /// For the tests of crash safety: the launcher kills itself, or fails, at this point.
     #[arg(long, hide = true, value_name = "STEP", env = "BOT_BOTTLE_FAULT")]
     pub(crate) fault: Option<String>,
 }

@@ -46,6 +46,8 @@ struct Flow {
     to: Option<End>,
     buffer: Vec<u8>,
     written: usize,
+    /// The operator's side ended, or failed.
+    operator_is_gone: bool,
 }
 
 /// All directions of one program.
@@ -86,7 +88,13 @@ impl Relay {
         for stream in &streams {
             rustix::io::ioctl_fionbio(stream, true)?;
         }
-        let flow = |from, to| Flow { from: Some(from), to: Some(to), buffer: Vec::new(), written: 0 };
+        let flow = |from, to| Flow {
+            from: Some(from),
+            to: Some(to),
+            buffer: Vec::new(),
+            written: 0,
+            operator_is_gone: false,
+        };
         let wrong = || io::Error::new(io::ErrorKind::InvalidData, "unexpected streams");
         match terminal {
             Terminal::Pty => {
@@ -130,6 +138,11 @@ impl Relay {
             if flow.wait().is_some() && ready.next() == Some(&true) {
                 flow.carry();
             }
+        }
+        // Without the operator's terminal the program's own hangs up: its last descriptor is closed here.
+        if self.terminal.is_some() && self.flows.iter().any(|flow| flow.operator_is_gone) {
+            self.flows.clear();
+            self.terminal = None;
         }
     }
 
@@ -177,6 +190,7 @@ impl Flow {
             Err(Errno::INTR | Errno::AGAIN) => self.buffer.clear(),
             // The end; of a terminal whose programs are gone: EIO.
             Ok(_) | Err(_) => {
+                self.operator_is_gone = !self.is_output();
                 self.buffer.clear();
                 self.from = None;
                 self.to = None;
@@ -200,6 +214,7 @@ impl Flow {
             Err(Errno::INTR | Errno::AGAIN) => {}
             // Nobody reads any more: the writer is to notice.
             Err(_) => {
+                self.operator_is_gone = self.is_output();
                 self.buffer.clear();
                 self.written = 0;
                 self.from = None;

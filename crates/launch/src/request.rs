@@ -24,7 +24,7 @@ pub struct LaunchRequest {
     pub executable: PathBuf,
     /// How the agent talks to the operator.
     pub terminal: Terminal,
-    /// For tests: where the launcher kills itself.
+    /// For tests: where the launcher kills itself, or fails.
     pub fault: Option<FaultPoint>,
 }
 
@@ -94,17 +94,28 @@ impl Step {
     }
 }
 
-/// Where the launcher kills itself with SIGKILL, so that tests see what it leaves behind.
+/// Where a launch goes wrong on purpose, so that tests see what it leaves behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FaultPoint {
     /// At which step.
     pub step: Step,
     /// Before it, or after it.
     pub when: FaultMoment,
+    /// In which way.
+    pub kind: FaultKind,
+}
+
+/// In which way a launch goes wrong on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FaultKind {
+    /// The launcher kills itself with SIGKILL.
+    Kill,
+    /// The step fails.
+    Fail,
 }
 
 /// Before or after a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FaultMoment {
     /// Before the step began.
     Before,
@@ -156,8 +167,10 @@ pub enum EndedBy {
     Signal(u8),
     /// `bot-bottle stop`.
     Stop,
-    /// The gateway ended, so the bottle has no way out left.
-    GatewayEnded,
+    /// The gateway ended, so the bottle has no way out left; with the last of its log.
+    GatewayEnded(String),
+    /// The bottle's first process ended, and with it everything in the bottle.
+    SandboxEnded,
 }
 
 impl AgentExit {

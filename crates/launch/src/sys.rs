@@ -229,6 +229,16 @@ pub(crate) fn unblock(signals: &[Signal]) {
     }
 }
 
+/// Whether a signal is ignored, as whoever started this process may have asked for.
+pub(crate) fn is_ignored(signal: Signal) -> bool {
+    // SAFETY: reads how the signal is handled into a structure of this frame, and changes nothing.
+    unsafe {
+        let mut action: libc::sigaction = mem::zeroed();
+        libc::sigaction(signal.as_raw(), ptr::null(), &raw mut action) == 0
+            && action.sa_sigaction == libc::SIG_IGN
+    }
+}
+
 /// Gives every signal its default meaning again: one that was ignored stays so across exec (`nohup`).
 pub(crate) fn reset_signals() {
     for signal in 1..=libc::SIGRTMAX() {

@@ -12,7 +12,9 @@ use bot_bottle_core::{
 use bot_bottle_launch::{
     home::BotBottleHome,
     native, programs,
-    request::{AgentExit, EndedBy, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest, Step, Terminal},
+    request::{
+        AgentExit, EndedBy, FaultKind, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest, Step, Terminal,
+    },
 };
 
 use crate::{
@@ -153,10 +155,14 @@ pub(super) fn exit_code(identity: &Identity, exit: &AgentExit) -> Result<ExitCod
         None | Some(EndedBy::Stop | EndedBy::Signal(_)) => Ok(ExitCode::from(exit.code())),
         Some(EndedBy::Limit(limit)) => Err(CommandError::failed(format!("{identity} was ended: {limit}"))
             .hint("raise the limit in the bottle's `limits`")),
-        Some(EndedBy::GatewayEnded) => Err(CommandError::failed(format!(
-            "{identity} was ended: its gateway ended, so it had no way out left"
+        Some(EndedBy::GatewayEnded(log)) => Err(CommandError::failed(format!(
+            "{identity} was ended: its gateway ended, so it had no way out left: {log}"
         ))
-        .hint("the cause is at the end of gateway.log in the folder that was kept")),
+        .hint("start it again")),
+        Some(EndedBy::SandboxEnded) => Err(CommandError::failed(format!(
+            "{identity} was ended: its first process was killed, and everything in it ends with that"
+        ))
+        .hint("if the host was out of memory, give the bottle less: `limits.memory`")),
     }
 }
 
@@ -172,22 +178,26 @@ pub(super) fn plan_error(error: PlanError) -> CommandError {
     CommandError::failed(error).hint(hint)
 }
 
-/// `before:STEP` or `after:STEP`, for the tests of crash safety.
+/// `before:STEP` or `after:STEP`, for the tests of crash safety; with `fail-` in front for those of errors.
 fn fault(written: &str) -> Result<FaultPoint, CommandError> {
     let invalid = || {
         let steps: Vec<String> = Step::ALL.iter().map(|step| step.name().replace(' ', "-")).collect();
-        CommandError::usage(format!("`{written}` is not a point of a launch"))
-            .hint(format!("write before:STEP or after:STEP with one of: {}", steps.join(", ")))
+        CommandError::usage(format!("`{written}` is not a point of a launch")).hint(format!(
+            "write before:STEP, after:STEP, fail-before:STEP or fail-after:STEP with one of: {}",
+            steps.join(", ")
+        ))
     };
     let (when, step) = written.split_once(':').ok_or_else(invalid)?;
-    let when = match when {
-        "before" => FaultMoment::Before,
-        "after" => FaultMoment::After,
+    let (when, kind) = match when {
+        "before" => (FaultMoment::Before, FaultKind::Kill),
+        "after" => (FaultMoment::After, FaultKind::Kill),
+        "fail-before" => (FaultMoment::Before, FaultKind::Fail),
+        "fail-after" => (FaultMoment::After, FaultKind::Fail),
         _ => return Err(invalid()),
     };
     let step =
         Step::ALL.into_iter().find(|known| known.name().replace(' ', "-") == step).ok_or_else(invalid)?;
-    Ok(FaultPoint { step, when })
+    Ok(FaultPoint { step, when, kind })
 }
 
 /// A terminal of its own for the agent where ours is one on both sides, else plain streams.

@@ -29,7 +29,7 @@ use crate::{
 use super::{
     launch::AGENT_SESSION,
     limits::LimitMeans,
-    parts::{GatewayProcess, Sandbox},
+    parts::{GatewayProcess, Sandbox, tail},
     protocol::{FromClient, FromInit, StartProgram, ToClient, ToInit},
 };
 
@@ -53,12 +53,17 @@ pub(super) const CONTROL_SOCKET: &str = "control.sock";
 
 const WATCHED: [Signal; 5] = [Signal::INT, Signal::TERM, Signal::HUP, Signal::QUIT, Signal::WINCH];
 
+/// Signals that stay ignored if they are so at the start, as `nohup` and a shell's `&` ask for.
+const LEFT_IGNORED: [Signal; 3] = [Signal::INT, Signal::HUP, Signal::QUIT];
+
 /// The operator's signals, read from a descriptor for as long as this lives.
 pub(super) struct Signals(OwnedFd);
 
 impl Signals {
     pub(super) fn take() -> io::Result<Self> {
-        sys::signal_descriptor(&WATCHED).map(Self)
+        let ignored = |signal: &Signal| LEFT_IGNORED.contains(signal) && sys::is_ignored(*signal);
+        let watched: Vec<Signal> = WATCHED.into_iter().filter(|signal| !ignored(signal)).collect();
+        sys::signal_descriptor(&watched).map(Self)
     }
 
     pub(super) fn descriptor(&self) -> &OwnedFd {
@@ -107,6 +112,7 @@ pub(super) struct Attendance<'a> {
     relay: Relay,
     agent: &'a StartProgram,
     listener: UnixListener,
+    gateway_log: PathBuf,
     clients: BTreeMap<u64, Client>,
     next_session: u64,
     watched: Vec<PathBuf>,
@@ -136,6 +142,7 @@ impl<'a> Attendance<'a> {
             relay,
             agent,
             listener: listen(run)?,
+            gateway_log: run.join("gateway.log"),
             clients: BTreeMap::new(),
             next_session: AGENT_SESSION + 1,
             watched: vec![run.join("home"), run.join("workspace")],
@@ -181,9 +188,9 @@ impl<'a> Attendance<'a> {
                 // The message about the agent's end may still be on its way.
                 Source::Sandbox => {
                     self.hear_init();
-                    self.status.get_or_insert(ProgramStatus::Signalled(9));
+                    self.sandbox_ended();
                 }
-                Source::Gateway => self.end_now(EndedBy::GatewayEnded),
+                Source::Gateway => self.end_now(EndedBy::GatewayEnded(tail(&self.gateway_log))),
                 Source::Listener => self.accept(),
                 Source::Client(session) => self.hear_client(session),
                 Source::Flow => {}
@@ -247,6 +254,14 @@ impl<'a> Attendance<'a> {
         self.ending = Some((ended_by, Instant::now() + patience));
     }
 
+    /// The first process is gone, or talks nonsense, without having told of the agent's end.
+    fn sandbox_ended(&mut self) {
+        if self.status.is_none() && self.ending.is_none() {
+            self.end_now(EndedBy::SandboxEnded);
+        }
+        self.status.get_or_insert(ProgramStatus::Signalled(9));
+    }
+
     fn end_now(&mut self, ended_by: EndedBy) {
         self.ending = Some((ended_by, Instant::now()));
         self.status.get_or_insert(ProgramStatus::Signalled(9));
@@ -255,8 +270,7 @@ impl<'a> Attendance<'a> {
     fn hear_init(&mut self) {
         // A closed socket polls as readable too.
         let Ok(Some((message, streams))) = self.sandbox.channel.receive::<FromInit>() else {
-            self.status.get_or_insert(ProgramStatus::Signalled(9));
-            return;
+            return self.sandbox_ended();
         };
         let streams: Vec<_> = streams.iter().map(AsFd::as_fd).collect();
         match message {
@@ -283,9 +297,7 @@ impl<'a> Attendance<'a> {
                     "the bottle used {used} of memory, more than `limits.memory`"
                 )));
             }
-            FromInit::Failed { .. } | FromInit::Listening | FromInit::Ready { .. } => {
-                self.status.get_or_insert(ProgramStatus::Signalled(9));
-            }
+            FromInit::Failed { .. } | FromInit::Listening | FromInit::Ready { .. } => self.sandbox_ended(),
         }
     }
 
@@ -330,7 +342,7 @@ impl<'a> Attendance<'a> {
             }
         };
         if self.sandbox.channel.send(&message, &[]).is_err() {
-            self.status.get_or_insert(ProgramStatus::Signalled(9));
+            self.sandbox_ended();
         }
     }
 

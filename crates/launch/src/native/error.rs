@@ -52,10 +52,8 @@ pub enum LaunchError {
     /// The gateway did not start.
     #[error("the gateway did not start: {why}")]
     Gateway {
-        /// Its own words, or what was waited for.
+        /// The last of its log, or what was waited for.
         why: String,
-        /// Its log.
-        log: PathBuf,
     },
     /// The bottle's first process failed.
     #[error("the sandbox could not be made: {doing}: {source}")]
@@ -75,6 +73,9 @@ pub enum LaunchError {
         /// What the system said.
         source: io::Error,
     },
+    /// A test asked for it, [`crate::request::FaultPoint`].
+    #[error("the step `{0}` was told to fail")]
+    Fault(&'static str),
     /// Something else that the system refused.
     #[error("{doing}: {source}")]
     System {
@@ -97,7 +98,6 @@ impl LaunchError {
             Self::Copy { source: CopyError::TooLarge(_), .. } => {
                 Some("raise `limits.disk`, or start in a smaller folder".to_owned())
             }
-            Self::Gateway { log, .. } => Some(format!("its log is {}", log.display())),
             Self::System { source, .. } | Self::Sandbox { source, .. }
                 if source.kind() == io::ErrorKind::StorageFull =>
             {

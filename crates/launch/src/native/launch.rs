@@ -17,7 +17,7 @@ use crate::{
     copying::{CopyLimit, copy_tree},
     place::{Place, new_folder},
     relay::{self, Relay},
-    request::{AgentExit, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest, Step, Terminal},
+    request::{AgentExit, FaultKind, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest, Step, Terminal},
     state::{RecordedProcess, RecordedProcesses, RunDirectory},
     trust,
 };
@@ -39,7 +39,7 @@ use super::{
 /// Session of the agent; commands that are run beside it have higher numbers.
 pub(super) const AGENT_SESSION: u64 = 0;
 
-/// Tells about steps, and kills the launcher where a test wants it.
+/// Tells about steps, and goes wrong where a test wants it.
 struct Progress<'a> {
     on_event: &'a mut dyn FnMut(LaunchEvent),
     fault: Option<FaultPoint>,
@@ -52,15 +52,21 @@ impl Progress<'_> {
         work: impl FnOnce(&mut dyn FnMut(LaunchEvent)) -> Result<T, LaunchError>,
     ) -> Result<T, LaunchError> {
         (self.on_event)(LaunchEvent::Step(step));
-        self.fault(step, FaultMoment::Before);
+        self.fault(step, FaultMoment::Before)?;
         let done = work(self.on_event)?;
-        self.fault(step, FaultMoment::After);
+        self.fault(step, FaultMoment::After)?;
         Ok(done)
     }
 
-    fn fault(&self, step: Step, when: FaultMoment) {
-        if self.fault == Some(FaultPoint { step, when }) {
-            let _ = kill_process(getpid(), Signal::KILL);
+    fn fault(&self, step: Step, when: FaultMoment) -> Result<(), LaunchError> {
+        match self.fault {
+            Some(fault) if (fault.step, fault.when) == (step, when) => {
+                if fault.kind == FaultKind::Kill {
+                    let _ = kill_process(getpid(), Signal::KILL);
+                }
+                Err(LaunchError::Fault(step.name()))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -322,7 +328,7 @@ fn prepare_files(plan: &BottlePlan, run: &Run) -> Result<(), LaunchError> {
 fn gateway_failure(gateway: &GatewayProcess, run: &Run) -> LaunchError {
     let log = run.path("gateway.log");
     let why = "it ended before it took its listeners".to_owned();
-    gateway.ready(&log).err().unwrap_or(LaunchError::Gateway { why, log })
+    gateway.ready(&log).err().unwrap_or(LaunchError::Gateway { why })
 }
 
 fn attach(sandbox: &Sandbox, program: &StartProgram) -> Result<Relay, LaunchError> {

@@ -146,7 +146,7 @@ impl GatewayProcess {
     pub(super) fn ready(&self, log: &Path) -> Result<GatewayReady, LaunchError> {
         let mut line = String::new();
         let read = BufReader::new((&self.control).take(MAX_READY_BYTES)).read_line(&mut line);
-        let failed = |why: String| LaunchError::Gateway { why, log: log.to_owned() };
+        let failed = |why: String| LaunchError::Gateway { why };
         match read {
             Ok(_) if line.ends_with('\n') => serde_json::from_str(&line)
                 .map_err(|error| failed(format!("its answer is unreadable: {error}"))),
@@ -157,7 +157,7 @@ impl GatewayProcess {
 }
 
 /// The end of a log, or what to say if there is none.
-fn tail(log: &Path) -> String {
+pub(super) fn tail(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text[text.len().saturating_sub(LOG_TAIL_BYTES)..]).trim().to_owned();
     if text.is_empty() { "it ended without a word".to_owned() } else { text }

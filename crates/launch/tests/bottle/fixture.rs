@@ -5,6 +5,7 @@ use std::{
     env, fs,
     os::unix::{
         fs::{PermissionsExt, chown},
+        net::UnixStream,
         process::CommandExt,
     },
     path::{Path, PathBuf},
@@ -13,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
 use bot_bottle_core::{
     bottle::{BackendName, GitUser},
     gateway_config::{GatewayStart, UpstreamConfig},
@@ -21,7 +23,7 @@ use bot_bottle_core::{
     policy::Policy,
     provider::GuestPaths,
 };
-use bot_bottle_launch::request::{Step, Terminal};
+use bot_bottle_launch::request::{FaultKind, FaultMoment, Step, Terminal};
 use libtest_mimic::{Failed, Trial};
 use tempfile::TempDir;
 
@@ -141,8 +143,8 @@ impl Fixture {
         Self::new(user, &["bash", "-c", script])
     }
 
-    pub(crate) fn fault(mut self, step: Step, after: bool) -> Self {
-        self.order.fault = Some((step, after));
+    pub(crate) fn fault(mut self, step: Step, when: FaultMoment, kind: FaultKind) -> Self {
+        self.order.fault = Some((step, when, kind));
         self
     }
 
@@ -214,19 +216,63 @@ impl Fixture {
         fs::read_to_string(self.order.home.join("events")).unwrap_or_default()
     }
 
-    /// Processes that have the fixture's folder in their command line.
+    /// Processes that have the fixture's folder in their command line, have a file open in it, or have
+    /// something mounted from it.
     pub(crate) fn processes(&self) -> Vec<String> {
         let own = self.order.home.to_string_lossy().into_owned();
+        let holds = |process: &Path| {
+            let descriptors = fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+            let mut open = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok());
+            let mounts = fs::read_to_string(process.join("mountinfo")).unwrap_or_default();
+            open.any(|target| target.starts_with(&self.order.home)) || mounts.contains(&own)
+        };
         fs::read_dir("/proc")
             .expect("processes")
             .flatten()
+            .filter(|entry| entry.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()))
             .filter_map(|entry| {
-                let line = fs::read(entry.path().join("cmdline")).ok()?;
+                let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
                 let line = String::from_utf8_lossy(&line).replace('\0', " ");
-                line.contains(&own).then_some(line)
+                (line.contains(&own) || holds(&entry.path()))
+                    .then(|| format!("{} {line}", entry.path().display()))
             })
             .collect()
     }
+
+    /// The gateway and the bottle's first process, as the run recorded them.
+    pub(crate) fn recorded(&self) -> Vec<i32> {
+        let text = fs::read_to_string(self.run().join("processes.json")).unwrap_or_default();
+        let processes: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap_or_default();
+        processes.iter().filter_map(|process| i32::try_from(process["pid"].as_i64()?).ok()).collect()
+    }
+
+    /// Nothing runs, is mounted or listens that belongs to the fixture, and `cleanup` leaves an empty state
+    /// directory.
+    pub(crate) fn expect_clean(&self, processes: &[i32]) -> anyhow::Result<()> {
+        eventually("the recorded processes end", || processes.iter().all(|pid| is_gone(*pid)))?;
+        eventually("the bottle's processes end", || self.processes().is_empty())
+            .with_context(|| format!("{:?}", self.processes()))?;
+        let answers = UnixStream::connect(self.run().join("control.sock")).is_ok();
+        anyhow::ensure!(!answers, "somebody listens at the control socket");
+        let home = self.order.home.to_string_lossy().into_owned();
+        let output = self.part(&["cleanup-order", &home]).output()?;
+        anyhow::ensure!(output.status.success(), "{output:?}");
+        self.expect_nothing_on_disk()
+    }
+
+    /// No run has left anything in the state directory.
+    pub(crate) fn expect_nothing_on_disk(&self) -> anyhow::Result<()> {
+        let left: Vec<_> = fs::read_dir(self.order.home.join("state"))
+            .map(|entries| entries.flatten().map(|entry| entry.file_name()).collect())
+            .unwrap_or_default();
+        anyhow::ensure!(left.iter().all(|name| name == ".lock"), "{left:?}");
+        Ok(())
+    }
+}
+
+fn is_gone(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
 }
 
 /// A bottle whose program runs.

@@ -5,12 +5,12 @@
 use std::{env, process::ExitCode};
 
 mod confinement;
-#[allow(dead_code, reason = "the trials that use the rest of it are being written")]
 mod fixture;
 mod lifetime;
 mod limits;
 mod parts;
 mod streams;
+mod terminal;
 
 fn main() -> ExitCode {
     if let Some(code) = parts::play(&env::args().collect::<Vec<_>>()) {
@@ -20,7 +20,13 @@ fn main() -> ExitCode {
     let trials = fixture::users()
         .into_iter()
         .flat_map(|user| {
-            [streams::trials(user), confinement::trials(user), limits::trials(user), lifetime::trials(user)]
+            [
+                streams::trials(user),
+                confinement::trials(user),
+                limits::trials(user),
+                lifetime::trials(user),
+                terminal::trials(user),
+            ]
         })
         .flatten()
         .collect();

@@ -14,7 +14,7 @@ use bot_bottle_launch::{
     home::BotBottleHome,
     native,
     programs::FoundProgram,
-    request::{ExecRequest, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest, Step, Terminal},
+    request::{ExecRequest, FaultKind, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest, Step, Terminal},
 };
 use serde::{Deserialize, Serialize};
 
@@ -25,8 +25,7 @@ pub(crate) struct Order {
     pub(crate) environment: std::collections::BTreeMap<String, String>,
     pub(crate) home: PathBuf,
     pub(crate) terminal: Terminal,
-    /// The step, and whether after it.
-    pub(crate) fault: Option<(Step, bool)>,
+    pub(crate) fault: Option<(Step, FaultMoment, FaultKind)>,
     pub(crate) program: Option<FoundProgram>,
     pub(crate) secrets: GatewayStart,
 }
@@ -81,10 +80,7 @@ fn launch(order: &Path) -> ExitCode {
         home: BotBottleHome::new(order.home.clone()),
         executable: "/proc/self/exe".into(),
         terminal: order.terminal,
-        fault: order.fault.map(|(step, after)| FaultPoint {
-            step,
-            when: if after { FaultMoment::After } else { FaultMoment::Before },
-        }),
+        fault: order.fault.map(|(step, when, kind)| FaultPoint { step, when, kind }),
     };
     let events = order.home.join("events");
     let mut log = File::create(events).expect("a log");

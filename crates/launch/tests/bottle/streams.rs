@@ -1,6 +1,7 @@
 //! What goes in and out: arguments, environment, streams, codes.
 
 use std::{
+    fs,
     io::{Read, Write},
     process::Stdio,
 };
@@ -15,6 +16,9 @@ pub(crate) fn trials(user: User) -> Vec<Trial> {
         trial(user, "a_command_runs_as_the_agent", runs_as_the_agent),
         trial(user, "streams_and_exit_codes_pass_through", pass_through),
         trial(user, "large_output_arrives_whole", large_output),
+        trial(user, "every_byte_arrives_as_it_is_both_ways", every_byte),
+        trial(user, "input_that_nobody_reads_holds_nothing_up", unread_input),
+        trial(user, "a_closed_output_is_a_broken_pipe", closed_output),
         trial(user, "a_signal_is_an_exit_code", signals),
         trial(user, "a_missing_command_is_an_error", missing_command),
     ]
@@ -55,6 +59,45 @@ fn large_output(user: User) -> anyhow::Result<()> {
     child.stdout.take().context("piped")?.read_to_end(&mut output)?;
     ensure!(output.len() == 30_000_000, "{}", output.len());
     ensure!(child.wait()?.success());
+    Ok(())
+}
+
+fn every_byte(user: User) -> anyhow::Result<()> {
+    let fixture = Fixture::shell(user, "tee /dev/stderr");
+    let mut child =
+        fixture.launcher().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    // A prime number, so that no buffer's size divides it.
+    let sent: Vec<u8> = (0..7_000_003_u32).map(|number| ((number % 251) ^ (number >> 13)) as u8).collect();
+    let mut stdin = child.stdin.take().context("piped")?;
+    let copy = sent.clone();
+    let writer = std::thread::spawn(move || stdin.write_all(&copy));
+    let output = child.wait_with_output()?;
+    ensure!(writer.join().is_ok_and(|written| written.is_ok()), "all of it was taken");
+    ensure!(output.status.success(), "{:?}", output.status);
+    ensure!(output.stdout == sent, "{} of {} bytes, or others", output.stdout.len(), sent.len());
+    ensure!(output.stderr == sent, "{} of {} bytes, or others", output.stderr.len(), sent.len());
+    Ok(())
+}
+
+fn unread_input(user: User) -> anyhow::Result<()> {
+    let fixture = Fixture::shell(user, "head -c 1; exit 3");
+    let mut launcher = fixture.launcher();
+    // More than any buffer on the way holds.
+    let mut child =
+        launcher.stdin(fs::File::open("/dev/zero")?).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    ensure!(child.wait()?.code() == Some(3));
+    Ok(())
+}
+
+fn closed_output(user: User) -> anyhow::Result<()> {
+    let fixture = Fixture::new(user, &["yes"]);
+    let mut child = fixture.launcher().stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let mut first = [0; 2];
+    child.stdout.take().context("piped")?.read_exact(&mut first)?;
+    ensure!(&first == b"y\n");
+    // SIGPIPE, as it would have been outside.
+    ensure!(child.wait()?.code() == Some(128 + 13));
+    ensure!(!fixture.run().exists(), "nothing is left");
     Ok(())
 }
 

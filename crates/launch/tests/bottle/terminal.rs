@@ -1,0 +1,152 @@
+//! The operator's terminal, as the agent and commands beside it have it.
+
+use std::{
+    fs,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::CommandExt,
+    },
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, ensure};
+use bot_bottle_launch::request::Terminal;
+use libtest_mimic::Trial;
+use rustix::{
+    pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt},
+    termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
+};
+
+use crate::fixture::{Fixture, ORDINARY, User, trial};
+
+pub(crate) fn trials(user: User) -> Vec<Trial> {
+    vec![
+        trial(user, "a_terminal_works_as_outside", terminal),
+        trial(user, "a_bottle_does_not_outlive_its_terminal", terminal_goes),
+        trial(user, "exec_gets_a_terminal_of_its_own", exec_terminal),
+    ]
+}
+
+/// A terminal of the operator's, with a program on it.
+struct Operator {
+    controller: OwnedFd,
+    line: OwnedFd,
+    child: std::process::Child,
+    seen: String,
+}
+
+impl Operator {
+    fn start(fixture: &Fixture, command: &Command, rows: u16, columns: u16) -> anyhow::Result<Self> {
+        let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+        unlockpt(&controller)?;
+        let line =
+            ioctl_tiocgptpeer(&controller, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+        let this = |controller: &OwnedFd| {
+            tcsetwinsize(controller, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 })
+        };
+        this(&controller)?;
+        let mut on_terminal = Command::new("setsid");
+        on_terminal.args(["--ctty", "--wait"]).arg(command.get_program()).args(command.get_args());
+        on_terminal.env_clear().env("PATH", "/usr/bin:/bin").current_dir("/");
+        if fixture.user == User::Ordinary {
+            on_terminal.uid(ORDINARY).gid(ORDINARY);
+        }
+        for (stream, name) in [(0, "in"), (1, "out"), (2, "error")] {
+            let copy = Stdio::from(line.try_clone().context(name)?);
+            match stream {
+                0 => on_terminal.stdin(copy),
+                1 => on_terminal.stdout(copy),
+                _ => on_terminal.stderr(copy),
+            };
+        }
+        Ok(Self { child: on_terminal.spawn()?, controller, line, seen: String::new() })
+    }
+
+    fn expect(&mut self, text: &str) -> anyhow::Result<()> {
+        while !self.seen.contains(text) {
+            let mut waits = [rustix::event::PollFd::new(&self.controller, rustix::event::PollFlags::IN)];
+            let limit = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
+            ensure!(rustix::event::poll(&mut waits, Some(&limit))? > 0, "no {text:?} in {:?}", self.seen);
+            let mut buffer = [0; 4096];
+            let count = rustix::io::read(&self.controller, &mut buffer)?;
+            self.seen.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        }
+        let at = self.seen.find(text).context("found")? + text.len();
+        self.seen.drain(..at);
+        Ok(())
+    }
+
+    fn type_in(&self, text: &str) -> anyhow::Result<()> {
+        rustix::io::write(self.controller.as_fd(), text.as_bytes())?;
+        Ok(())
+    }
+}
+
+const ON_A_TERMINAL: &str = "test -t 0 && test -t 1 && test -t 2 && echo size $(stty size) $(tty); \
+    read -r line; echo got:$line; trap 'echo resized $(stty size)' WINCH; trap 'echo interrupted; exit 5' INT; \
+    echo ready; while :; do sleep 0.05; done";
+
+fn terminal(user: User) -> anyhow::Result<()> {
+    let mut fixture = Fixture::shell(user, ON_A_TERMINAL);
+    fixture.order.terminal = Terminal::Pty;
+    let launcher = fixture.launcher();
+    let mut operator = Operator::start(&fixture, &launcher, 30, 100)?;
+    operator.expect("size 30 100 /dev/pts/0")?;
+    operator.type_in("hello\r")?;
+    operator.expect("got:hello")?;
+    operator.expect("ready")?;
+    ensure!(!tcgetattr(&operator.line)?.local_modes.contains(LocalModes::ICANON), "raw while it runs");
+    tcsetwinsize(&operator.controller, Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 })?;
+    operator.expect("resized 40 120")?;
+    operator.type_in("\x03")?;
+    operator.expect("interrupted")?;
+    ensure!(operator.child.wait()?.code() == Some(5));
+    let modes = tcgetattr(&operator.line)?.local_modes;
+    ensure!(modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG), "as before: {modes:?}");
+    ensure!(!fixture.run().exists(), "nothing is left");
+    Ok(())
+}
+
+/// The operator closes the window.
+fn terminal_goes(user: User) -> anyhow::Result<()> {
+    for script in [
+        // The agent hears it and may put its things in order.
+        "trap 'echo heard > heard; exit 0' HUP; echo ready; while :; do sleep 0.05; done",
+        // This one does not listen, and a child of its own has another session.
+        "trap '' HUP TERM INT; (setsid sleep 1000 &); echo ready; while :; do sleep 0.05; done",
+    ] {
+        let mut fixture = Fixture::shell(user, script);
+        let project = fixture.folder.path().join("project");
+        fs::create_dir(&project)?;
+        fixture.order.plan.workspace = Some(project);
+        fixture.order.terminal = Terminal::Pty;
+        let launcher = fixture.launcher();
+        let mut operator = Operator::start(&fixture, &launcher, 30, 100)?;
+        operator.expect("ready")?;
+        let processes = fixture.recorded();
+        ensure!(processes.len() == 2, "{processes:?}");
+        let Operator { controller, line, mut child, .. } = operator;
+        drop((controller, line));
+        child.wait()?;
+        let workspace = fixture.run().join("workspace");
+        ensure!(workspace.join("heard").exists() == script.contains("heard"), "the agent was told");
+        fixture.expect_clean(&processes)?;
+    }
+    Ok(())
+}
+
+fn exec_terminal(user: User) -> anyhow::Result<()> {
+    let fixture = Fixture::shell(user, "echo ready; exec sleep 100");
+    let _running = fixture.start()?;
+    let home = fixture.order.home.to_string_lossy().into_owned();
+    let client = fixture.part(&["exec-order", &home, "test-aaaaa", "pty", "bash", "-c", ON_A_TERMINAL]);
+    let mut operator = Operator::start(&fixture, &client, 20, 90)?;
+    operator.expect("size 20 90 /dev/pts/0")?;
+    operator.type_in("there\r")?;
+    operator.expect("got:there")?;
+    operator.expect("ready")?;
+    operator.type_in("\x03")?;
+    operator.expect("interrupted")?;
+    ensure!(operator.child.wait()?.code() == Some(5));
+    Ok(())
+}
