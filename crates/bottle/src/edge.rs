@@ -38,7 +38,8 @@ pub(crate) fn bot_bottle_home() -> Result<PathBuf, CommandError> {
         Some(moved) => Err(CommandError::usage(format!(
             "BOT_BOTTLE_HOME is `{}`, which is not an absolute path",
             moved.display()
-        ))),
+        ))
+        .hint("write it from the root on: /home/you/.bot-bottle")),
         None => Ok(home()?.join(".bot-bottle")),
     }
 }

@@ -103,6 +103,29 @@ impl LaunchError {
             {
                 Some("make room on the disk; `bot-bottle cleanup` removes what ended runs left".to_owned())
             }
+            Self::System { source, .. }
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::ReadOnlyFilesystem
+                        | io::ErrorKind::PermissionDenied
+                        | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Some("set BOT_BOTTLE_HOME to a folder that you may write to".to_owned())
+            }
+            Self::Copy { source: CopyError::Io { source, .. }, .. }
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                Some("make it readable for you, or start in another folder".to_owned())
+            }
+            Self::Copy { source: CopyError::Io { source, .. }, .. }
+                if source.kind() == io::ErrorKind::StorageFull =>
+            {
+                Some("make room on the disk; `bot-bottle cleanup` removes what ended runs left".to_owned())
+            }
+            Self::Copy { source: CopyError::TooDeep(_) | CopyError::TooMany, .. } => {
+                Some("start in a smaller folder".to_owned())
+            }
             Self::NotStarted { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("the bottle has the host's /usr and /opt; is the program installed there?".to_owned())
             }

@@ -59,12 +59,16 @@ pub(super) enum HostUser {
 const FIRST_SUBORDINATE: u32 = 100_000;
 
 impl HostUser {
-    /// Root's first subordinate user; if it has none, one that is nobody's.
+    /// Root's first subordinate user; if it has none, one that is nobody's. In a container that gives its root
+    /// no other user, root: it is not the host's.
     pub(super) fn choose() -> Self {
         if !geteuid().is_root() {
             return Self::Operator;
         }
-        Self::Subordinate(subordinate(&fs::read_to_string("/etc/subuid").unwrap_or_default()))
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let wanted = subordinate(&read("/etc/subuid"));
+        let (users, groups) = (read("/proc/self/uid_map"), read("/proc/self/gid_map"));
+        known(wanted, &users, &groups).map_or(Self::Operator, Self::Subordinate)
     }
 
     /// Who owns what the bottle may write, if it has to be given away.
@@ -102,6 +106,24 @@ fn subordinate(table: &str) -> u32 {
         beyond = beyond.max(first.saturating_add(count));
     }
     beyond
+}
+
+/// The number that was wanted, or else the highest that this user namespace knows as a user and as a group,
+/// user_namespaces(7): a container's root does not have all of them. None if there is root alone.
+fn known(wanted: u32, users: &str, groups: &str) -> Option<u32> {
+    let ranges = |table: &str| -> Vec<(u32, u32)> {
+        let fields = table.lines().map(|line| line.split_whitespace().map_while(|field| field.parse().ok()));
+        let fields = fields.filter_map(|mut fields| Some((fields.next()?, fields.next()?, fields.next()?)));
+        fields.map(|(first, _, count): (u32, u32, u32)| (first, first.saturating_add(count - 1))).collect()
+    };
+    let (users, groups) = (ranges(users), ranges(groups));
+    let contains =
+        |ranges: &[(u32, u32)], id: u32| ranges.iter().any(|(first, last)| (*first..=*last).contains(&id));
+    let last_of_each = users.iter().chain(&groups).map(|(_, last)| *last);
+    let mut candidates: Vec<u32> = last_of_each.filter(|id| *id != 0).collect();
+    candidates.sort_unstable();
+    candidates.push(wanted);
+    candidates.into_iter().rev().find(|id| contains(&users, *id) && contains(&groups, *id))
 }
 
 /// The gateway's process.
@@ -231,6 +253,17 @@ fn start(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_containers_root_uses_a_number_that_it_has() {
+        let all = "         0          0 4294967295\n";
+        assert_eq!(known(100_000, all, all), Some(100_000));
+        let some = "0 1000 1\n1 100000 65536\n";
+        assert_eq!(known(100_000, some, some), Some(65_536));
+        assert_eq!(known(100_000, some, "0 1000 1\n1 100000 500\n"), Some(500));
+        assert_eq!(known(100_000, "0 1000 1\n", "0 1000 1\n"), None);
+        assert_eq!(known(100_000, "", "nonsense"), None);
+    }
 
     #[test]
     fn root_uses_its_own_range_or_one_that_is_nobodys() {
