@@ -39,7 +39,7 @@ pub(crate) fn from_environment(
         }
     }
     if missing.is_empty() {
-        return Ok(GatewayStart { secrets: known });
+        return Ok(GatewayStart { secrets: known, doors: Vec::new() });
     }
     let list = missing.join(", ");
     Err(CommandError::failed(format!("the credential in {list} is not set in the environment"))

@@ -44,6 +44,8 @@ pub enum Source {
     Upstream,
     /// The limits of the gateway.
     Limits,
+    /// The bottle's DNS.
+    Dns,
 }
 
 macro_rules! reasons {
@@ -101,6 +103,10 @@ reasons! {
     MalformedRequest = "malformed_request" / "send one well-formed HTTP request; the gateway does not guess",
     /// The destination's name is not one.
     MalformedHost = "malformed_host" / "use the host's plain DNS name",
+    /// The bottle's DNS has no records of this type.
+    RecordType = "record_type" / "the bottle's DNS knows addresses only; ask over HTTPS through the gateway, if a route allows the host",
+    /// A name that is not allowed, and looks as if it carried data.
+    DnsTunnel = "dns_tunnel" / "no query leaves the bottle, so nothing that is written into a name arrives anywhere; use a host of this bottle's egress.routes",
     /// What came through the tunnel is neither TLS nor HTTP.
     UnknownProtocol = "unknown_protocol" / "only HTTPS and HTTP leave the bottle; for git over ssh the operator can name the repository under `git.remotes`",
     /// The client broke off the TLS handshake, as one does that does not trust the bottle's CA.

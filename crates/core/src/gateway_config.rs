@@ -61,6 +61,20 @@ pub struct GatewayReady {
     pub ca_fingerprint: String,
 }
 
+/// What a listening socket that is handed to a gateway is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Door {
+    /// HTTP clients that know that it is a proxy: CONNECT, and requests in absolute form.
+    Proxy,
+    /// TCP connections that were on their way somewhere else. Where to is asked of the kernel.
+    Captured,
+    /// DNS over UDP (RFC 1035 section 4.2.1).
+    NameDatagrams,
+    /// DNS over TCP (RFC 7766).
+    NameStreams,
+}
+
 /// What the launcher sends a gateway process over its control socket, together with the listening sockets as
 /// descriptors (SCM_RIGHTS): a length of four bytes, little endian, and this as JSON. The gateway answers
 /// with [`GatewayReady`] on one line. The end of the socket is the end of the gateway.
@@ -68,10 +82,14 @@ pub struct GatewayReady {
 pub struct GatewayStart {
     /// The value behind each reference that a route names.
     pub secrets: BTreeMap<SecretRef, Zeroizing<String>>,
+    /// What each of the sockets is for that come with it, in their order.
+    #[serde(default)]
+    pub doors: Vec<Door>,
 }
 
 impl std::fmt::Debug for GatewayStart {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_set().entries(self.secrets.keys()).finish()
+        let names: Vec<_> = self.secrets.keys().collect();
+        f.debug_struct("GatewayStart").field("secrets", &names).field("doors", &self.doors).finish()
     }
 }

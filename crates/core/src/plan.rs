@@ -1,6 +1,6 @@
 //! Everything that a launch will do, as data, with no secret in it.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,14 @@ pub use unenforced::{Unenforced, unenforced};
 
 /// Where the gateway's proxy listens inside every bottle.
 pub const PROXY_ADDRESS: &str = "127.0.0.1:3128";
+
+/// The bottle's one address besides loopback, where its DNS is answered on port 53. From the range for
+/// benchmarks (RFC 2544), so that it is nobody's. What is in the other half of that range, 198.19.0.0/16, stands for
+/// names: see the gateway's `names.rs`.
+pub const BOTTLE_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 255, 1);
+
+/// The half of the range for benchmarks whose addresses stand for names in the bottle's DNS, as network and bits.
+pub const NAME_ADDRESSES: (Ipv4Addr, u8) = (Ipv4Addr::new(198, 19, 0, 0), 16);
 
 /// Where a backend mounts the agent program's folder, read-only. It and its `bin` are in the bottle's `PATH`.
 pub const AGENT_PROGRAM_FOLDER: &str = "/opt/bot-bottle/agent";

@@ -171,16 +171,24 @@ impl Policy {
     /// # Errors
     /// The refusal.
     pub fn decide_destination(&self, host: &Host, port: u16) -> Result<&Route, Decision> {
+        let name = host.name().ok_or_else(|| Decision::refuse(Reason::AddressLiteral, Source::Policy))?;
+        let route = self.decide_name(name)?;
+        if !route.ports.contains(&port) {
+            return Err(Decision::refuse(Reason::PortNotAllowed, Source::Policy).on(&route.host));
+        }
+        Ok(route)
+    }
+
+    /// Whether a name may be known at all, whatever is asked of its host.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn decide_name(&self, name: &HostName) -> Result<&Route, Decision> {
         let refuse = |reason| Decision::refuse(reason, Source::Policy);
-        let name = host.name().ok_or_else(|| refuse(Reason::AddressLiteral))?;
         if self.forbidden_hosts.iter().any(|forbidden| forbidden.matches(name)) {
             return Err(refuse(Reason::HostForbidden));
         }
-        let route = self.route_for(name).ok_or_else(|| refuse(Reason::NoRoute))?;
-        if !route.ports.contains(&port) {
-            return Err(refuse(Reason::PortNotAllowed).on(&route.host));
-        }
-        Ok(route)
+        self.route_for(name).ok_or_else(|| refuse(Reason::NoRoute))
     }
 
     /// Decides one request. The first rule that refuses gives the reason.

@@ -3,17 +3,20 @@
 use std::{
     io::{self, IoSliceMut, Read},
     mem::MaybeUninit,
-    net::TcpListener,
+    net::{TcpListener, UdpSocket},
     os::{fd::OwnedFd, unix::net::UnixStream},
 };
 
-use bot_bottle_core::gateway_config::{GatewayReady, GatewayStart};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg, sockopt};
+use bot_bottle_core::gateway_config::{Door, GatewayReady, GatewayStart};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketType, recvmsg, sockopt};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::Zeroizing;
 
-use crate::limits::{MAX_LISTENERS, MAX_START_BYTES};
+use crate::{
+    limits::{MAX_LISTENERS, MAX_START_BYTES},
+    listen::OpenDoor,
+};
 
 /// The launcher did not start the gateway as agreed.
 #[derive(Debug, Error)]
@@ -30,16 +33,27 @@ pub enum ControlError {
     /// Not JSON of the agreed shape. What it was is not told: it holds secrets.
     #[error("the launcher's start message cannot be read")]
     Malformed,
-    /// What was handed over is not a listening TCP socket.
-    #[error("a descriptor that the launcher handed over is not a listening TCP socket")]
-    NotListening,
+    /// What was handed over is not a listening TCP socket, or a bound UDP socket.
+    #[error("a descriptor that the launcher handed over is not a socket for {0:?}")]
+    WrongSocket(Door),
+    /// It is not said of each socket what it is for.
+    #[error("the launcher handed over {sockets} sockets and said of {doors} what they are for")]
+    DoorsUncounted {
+        /// What was said.
+        doors: usize,
+        /// What came.
+        sockets: usize,
+    },
     /// More than there may be.
     #[error("the launcher handed over more than {MAX_LISTENERS} listening sockets")]
     TooManyListeners,
 }
 
+/// A socket that was handed over, before there is a runtime to serve it.
+pub(crate) type HandedOver = OpenDoor<TcpListener, UdpSocket>;
+
 /// Reads the first message: what the gateway is told, and the sockets that it listens on. Blocks.
-pub(crate) fn receive(control: &UnixStream) -> Result<(GatewayStart, Vec<TcpListener>), ControlError> {
+pub(crate) fn receive(control: &UnixStream) -> Result<(GatewayStart, Vec<HandedOver>), ControlError> {
     let mut length = [0; 4];
     let (received, descriptors) = receive_descriptors(control, &mut length)?;
     (&*control).read_exact(&mut length[received..]).map_err(closed)?;
@@ -49,9 +63,13 @@ pub(crate) fn receive(control: &UnixStream) -> Result<(GatewayStart, Vec<TcpList
     }
     let mut message = Zeroizing::new(vec![0; length]);
     (&*control).read_exact(&mut message).map_err(closed)?;
-    let start = serde_json::from_slice(&message).map_err(|_| ControlError::Malformed)?;
-    let listeners = descriptors.into_iter().map(listener).collect::<Result<_, _>>()?;
-    Ok((start, listeners))
+    let start: GatewayStart = serde_json::from_slice(&message).map_err(|_| ControlError::Malformed)?;
+    if start.doors.len() != descriptors.len() {
+        return Err(ControlError::DoorsUncounted { doors: start.doors.len(), sockets: descriptors.len() });
+    }
+    let doors = start.doors.iter().copied().zip(descriptors).map(|(door, socket)| handed_over(door, socket));
+    let doors = doors.collect::<Result<_, _>>()?;
+    Ok((start, doors))
 }
 
 /// The first bytes, with the descriptors that are attached to the first of them.
@@ -85,13 +103,24 @@ fn receive_descriptors(
     Ok((received.bytes, descriptors))
 }
 
-fn listener(descriptor: OwnedFd) -> Result<TcpListener, ControlError> {
-    if !sockopt::socket_acceptconn(&descriptor).is_ok_and(|listening| listening) {
-        return Err(ControlError::NotListening);
-    }
-    let listener = TcpListener::from(descriptor);
-    listener.local_addr().map_err(|_| ControlError::NotListening)?;
-    Ok(listener)
+fn handed_over(door: Door, descriptor: OwnedFd) -> Result<HandedOver, ControlError> {
+    let listener = |descriptor: OwnedFd| {
+        let listening = sockopt::socket_acceptconn(&descriptor).unwrap_or(false);
+        let listener = TcpListener::from(descriptor);
+        (listening && listener.local_addr().is_ok()).then_some(listener)
+    };
+    let datagrams = |descriptor: OwnedFd| {
+        let kind = sockopt::socket_type(&descriptor);
+        let socket = UdpSocket::from(descriptor);
+        (kind == Ok(SocketType::DGRAM) && socket.local_addr().is_ok()).then_some(socket)
+    };
+    let opened = match door {
+        Door::Proxy => listener(descriptor).map(OpenDoor::Proxy),
+        Door::Captured => listener(descriptor).map(OpenDoor::Captured),
+        Door::NameStreams => listener(descriptor).map(OpenDoor::NameStreams),
+        Door::NameDatagrams => datagrams(descriptor).map(OpenDoor::NameDatagrams),
+    };
+    opened.ok_or(ControlError::WrongSocket(door))
 }
 
 fn closed(error: io::Error) -> ControlError {

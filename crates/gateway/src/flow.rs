@@ -1,6 +1,6 @@
 //! One connection of a client: what it is, and which of the ways in it takes.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use bot_bottle_core::{
     decision::{Decision, Reason, Source},
@@ -34,7 +34,8 @@ use crate::{
 /// What is known about a connection before its first request.
 #[derive(Debug, Clone)]
 pub(crate) struct Flow {
-    /// Where a CONNECT said that it leads; `None` on the proxy's port itself.
+    /// Where a CONNECT said that it leads, or where a captured connection was going; `None` on the proxy's port
+    /// itself.
     pub(crate) tunnel: Option<Target>,
     /// The TLS server name that the client sent.
     pub(crate) server_name: Option<Host>,
@@ -137,7 +138,7 @@ fn open_tunnel(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response<R
                         Ok(parts) => {
                             let mut stream = parts.io.into_inner();
                             stream.unread(parts.read_buf);
-                            serve_tunnel(gateway, stream, target).await;
+                            serve_tunnel(gateway, stream, target, SNIFF_TIMEOUT).await;
                         }
                         Err(_) => tracing::error!("a tunnel is not on a connection of ours"),
                     },
@@ -154,18 +155,29 @@ fn open_tunnel(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response<R
     }
 }
 
-async fn serve_tunnel(gateway: Arc<Gateway>, mut stream: BoundedStream, target: Target) {
-    match timeout(SNIFF_TIMEOUT, sniff(&mut stream)).await {
+/// Serves a connection of which it is known where it leads, and not yet what is spoken. The client has
+/// `patience` to begin.
+pub(crate) async fn serve_tunnel(
+    gateway: Arc<Gateway>,
+    mut stream: BoundedStream,
+    target: Target,
+    patience: Duration,
+) {
+    match timeout(patience, sniff(&mut stream)).await {
         Ok(Ok(Some(Protocol::Tls))) => tls::serve(&gateway, stream, target).await,
         Ok(Ok(Some(Protocol::Http))) => {
             let flow = Arc::new(Flow { tunnel: Some(target), server_name: None, encrypted: false });
             serve_http1(&gateway, &flow, stream).await;
         }
-        Ok(Ok(Some(Protocol::Unknown))) => {
-            gateway.refuse_tunnel(&target, Reason::UnknownProtocol, Source::Protocol)
-        }
         // A client of a protocol in which the server speaks first waits for ever.
-        Err(_) => gateway.refuse_tunnel(&target, Reason::UnknownProtocol, Source::Protocol),
+        Ok(Ok(Some(Protocol::Unknown))) | Err(_) => {
+            let decision =
+                gateway.policy.load().policy.decide_destination(&target.host, target.port).map_or_else(
+                    |refusal| refusal,
+                    |route| Decision::refuse(Reason::UnknownProtocol, Source::Protocol).on(&route.host),
+                );
+            gateway.refuse_tunnel(&target, &decision);
+        }
         Ok(Ok(None)) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a tunnel broke off"),
     }
@@ -210,12 +222,12 @@ fn recognise(start: &[u8]) -> Option<Protocol> {
 
 impl Gateway {
     /// Writes down that a tunnel ends without a request having been seen in it.
-    pub(crate) fn refuse_tunnel(&self, target: &Target, reason: Reason, source: Source) {
+    pub(crate) fn refuse_tunnel(&self, target: &Target, decision: &Decision) {
         let host = target.host.to_string();
         let summary =
             RequestSummary { method: Method::CONNECT.as_str(), host: &host, port: target.port, path: "" };
         // There is nobody to tell. If this fails, the next request is refused.
-        let _ = self.receipts.record(summary, &Decision::refuse(reason, source), None);
+        let _ = self.receipts.record(summary, decision, None);
     }
 
     /// Writes down that hyper refused what came, which it does with an answer of its own.

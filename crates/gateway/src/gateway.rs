@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 use crate::{
     certificates::{Authority, CertificateError},
     limits::{MAX_CONNECTIONS, MAX_REQUESTS},
+    names::Names,
     receipts::{OpenReceiptsError, Receipts},
     tls,
     upstream::{ExtraCaError, Resolve, Upstream},
@@ -37,6 +38,7 @@ pub struct Gateway {
     pub(crate) authority: Arc<Authority>,
     pub(crate) tls: Arc<ServerConfig>,
     pub(crate) upstream: Upstream,
+    pub(crate) names: Names,
     /// Places for client connections.
     pub(crate) connections: Arc<Semaphore>,
     /// Places for requests.
@@ -100,6 +102,7 @@ impl Gateway {
             tls: tls::server_config(Arc::clone(&authority))?,
             authority,
             upstream,
+            names: Names::default(),
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
         }))

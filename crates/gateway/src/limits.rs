@@ -46,6 +46,22 @@ pub const SNIFF_BYTES: usize = 64;
 /// How long a client may take to send the first bytes of a tunnel.
 pub const SNIFF_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a captured client that may not go where it wants may take for it. Whoever speaks first does so at
+/// once; whoever waits for the server learns soon that it is refused.
+pub const UNLISTED_SNIFF_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// Names that have an address in the bottle's DNS. One more is answered SERVFAIL (`limit_reached`).
+pub const MAX_NAMES: usize = 16 * 1024;
+
+/// Bytes of one question to the bottle's DNS.
+pub const MAX_QUERY_BYTES: usize = 4096;
+
+/// How long a client may keep the addresses that it was told, in seconds. They never change their meaning.
+pub const ANSWER_TTL_SECONDS: u32 = 60;
+
+/// How long a connection to the bottle's DNS may be silent.
+pub const DNS_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How long a client's TLS handshake may take.
 pub const CLIENT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 

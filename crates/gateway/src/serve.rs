@@ -12,13 +12,16 @@ use std::{
 
 use bot_bottle_core::gateway_config::{GatewayConfig, GatewayReady, GatewayStart};
 use thiserror::Error;
-use tokio::{net::TcpListener, runtime::Runtime};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    runtime::Runtime,
+};
 
 use crate::{
-    control::{self, ControlError},
+    control::{self, ControlError, HandedOver},
     gateway::{Gateway, GatewayError},
     limits::MAX_CONFIG_BYTES,
-    listen,
+    listen::{self, OpenDoor},
     upstream::SystemResolver,
 };
 
@@ -123,12 +126,15 @@ pub fn serve_controlled(config: &GatewayConfig, control: UnixStream) -> Result<(
     let served = runtime.block_on(async {
         let gateway = Gateway::new(config, &start, Box::<SystemResolver>::default())?;
         drop(start);
-        let mut listeners = bind(&config.listen).await?;
-        for listener in handed_over {
-            listener.set_nonblocking(true).map_err(ControlError::Socket)?;
-            listeners.push(TcpListener::from_std(listener).map_err(ControlError::Socket)?);
+        let proxies = bind(&config.listen).await?;
+        if proxies.is_empty() && handed_over.is_empty() {
+            return Err(ServeError::NoListener);
         }
-        spawn(&gateway, listeners)?;
+        let proxies = proxies.into_iter().map(OpenDoor::Proxy);
+        let handed_over = handed_over.into_iter().map(adopt).collect::<io::Result<Vec<_>>>();
+        for door in proxies.chain(handed_over.map_err(ControlError::Socket)?) {
+            listen::open(&gateway, door);
+        }
         control::serve_until_closed(control, &gateway.ready()).await?;
         Ok(())
     });
@@ -164,7 +170,23 @@ pub fn serve_alone(
     })
 }
 
-/// Serves a gateway on listeners, inside a runtime that the caller has.
+fn adopt(door: HandedOver) -> io::Result<OpenDoor> {
+    let listener = |listener: std::net::TcpListener| {
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener)
+    };
+    Ok(match door {
+        OpenDoor::Proxy(socket) => OpenDoor::Proxy(listener(socket)?),
+        OpenDoor::Captured(socket) => OpenDoor::Captured(listener(socket)?),
+        OpenDoor::NameStreams(socket) => OpenDoor::NameStreams(listener(socket)?),
+        OpenDoor::NameDatagrams(socket) => {
+            socket.set_nonblocking(true)?;
+            OpenDoor::NameDatagrams(UdpSocket::from_std(socket)?)
+        }
+    })
+}
+
+/// Serves a gateway on listeners for its proxy, inside a runtime that the caller has.
 ///
 /// # Errors
 /// When there is no listener.
@@ -173,7 +195,7 @@ pub fn spawn(gateway: &Arc<Gateway>, listeners: Vec<TcpListener>) -> Result<(), 
         return Err(ServeError::NoListener);
     }
     for listener in listeners {
-        tokio::spawn(listen::accept_clients(Arc::clone(gateway), listener));
+        listen::open(gateway, OpenDoor::Proxy(listener));
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bot_bottle_core::{
-    decision::{Reason, Source},
+    decision::{Decision, Reason, Source},
     host::{Host, HostName},
 };
 use rustls::{ServerConfig, crypto::aws_lc_rs, server::Acceptor};
@@ -35,9 +35,13 @@ pub(crate) async fn serve(gateway: &Arc<Gateway>, stream: BoundedStream, target:
             Ok(Ok(accepted)) => accepted,
             Ok(Err(why)) => {
                 tracing::debug!(host = %target.host, %why, "a client's TLS failed");
-                return gateway.refuse_tunnel(&target, Reason::ClientTls, Source::Protocol);
+                let decision = Decision::refuse(Reason::ClientTls, Source::Protocol);
+                return gateway.refuse_tunnel(&target, &decision);
             }
-            Err(_) => return gateway.refuse_tunnel(&target, Reason::Timeout, Source::Limits),
+            Err(_) => {
+                let decision = Decision::refuse(Reason::Timeout, Source::Limits);
+                return gateway.refuse_tunnel(&target, &decision);
+            }
         };
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let flow = Arc::new(Flow { tunnel: Some(target), server_name, encrypted: true });

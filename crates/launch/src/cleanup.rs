@@ -34,7 +34,7 @@ pub fn plan(home: &BotBottleHome) -> io::Result<Vec<Leftover>> {
         if state::is_alive(&folder)? {
             continue;
         }
-        let workspace = folder.join("workspace");
+        let workspace = folder.join(state::WORKSPACE);
         let has_work = std::fs::read_dir(&workspace).is_ok_and(|mut entries| entries.next().is_some());
         leftovers.push(Leftover {
             identity: state::identity_of(&folder),

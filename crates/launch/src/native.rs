@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod attending;
+mod capture;
 mod client;
 mod confine;
 mod error;

@@ -142,6 +142,12 @@ pub(crate) fn folders(home: &BotBottleHome) -> io::Result<Vec<PathBuf>> {
     Ok(folders)
 }
 
+/// The file of decisions in the folder of a run.
+pub const RECEIPTS: &str = "receipts.jsonl";
+
+/// The workspace in the folder of a run.
+pub(crate) const WORKSPACE: &str = "workspace";
+
 /// The runs whose launcher holds their lock.
 ///
 /// # Errors
@@ -162,18 +168,35 @@ pub(crate) fn identity_of(folder: &Path) -> Option<Identity> {
     folder.file_name()?.to_str()?.parse().ok()
 }
 
-/// What is kept of a run that ended: the one place that says so.
+/// What is worth keeping of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Outcome {
+    /// No program ever ran.
+    #[default]
+    NotStarted,
+    /// A program ran, on nothing of the operator's.
+    Ran,
+    /// A program worked on a copy of the operator's folder.
+    Worked,
+}
+
+/// What is kept of a run that ended: the one place that says so. Returns where the agent's work is, if it worked.
 ///
-/// A workspace that is a copy of the operator's folder holds the agent's work, which is nowhere else, and the
-/// receipts say how it came about. Of a run without one nothing is kept.
-pub(crate) fn settle(run: &Path, has_copied_workspace: bool) -> io::Result<Option<PathBuf>> {
-    if !has_copied_workspace {
-        remove_tree(run)?;
-        return Ok(None);
-    }
+/// A workspace that is a copy of the operator's folder holds the agent's work, which is nowhere else. Receipts are kept
+/// of every program that had something to decide.
+pub(crate) fn settle(run: &Path, outcome: Outcome) -> io::Result<Option<PathBuf>> {
+    let decided = fs::metadata(run.join(RECEIPTS)).is_ok_and(|receipts| receipts.len() > 0);
+    let kept: &[&str] = match outcome {
+        Outcome::Worked => &[WORKSPACE, RECEIPTS],
+        Outcome::Ran if decided => &[RECEIPTS],
+        Outcome::Ran | Outcome::NotStarted => {
+            remove_tree(run)?;
+            return Ok(None);
+        }
+    };
     for entry in fs::read_dir(run)? {
         let entry = entry?;
-        if ["workspace", "receipts.jsonl"].iter().any(|kept| entry.file_name() == *kept) {
+        if kept.iter().any(|kept| entry.file_name() == *kept) {
             continue;
         }
         if entry.file_type()?.is_dir() {
@@ -182,7 +205,7 @@ pub(crate) fn settle(run: &Path, has_copied_workspace: bool) -> io::Result<Optio
             fs::remove_file(entry.path())?;
         }
     }
-    Ok(Some(run.join("workspace")))
+    Ok((outcome == Outcome::Worked).then(|| run.join(WORKSPACE)))
 }
 
 #[cfg(test)]

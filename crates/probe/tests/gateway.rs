@@ -136,7 +136,11 @@ fn start_gateway(config: GatewayConfig, resolver: Remembering) -> Result<(Socket
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(async {
             let secrets = [(SecretRef::new("DEMO_API_TOKEN"), Zeroizing::new(CREDENTIAL.to_owned()))].into();
-            let gateway = Gateway::new(&config, &GatewayStart { secrets }, Box::new(resolver))?;
+            let gateway = Gateway::new(
+                &config,
+                &GatewayStart { secrets, ..GatewayStart::default() },
+                Box::new(resolver),
+            )?;
             let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
             let address = listener.local_addr()?;
             let certificate = gateway.ready().ca_certificate;

@@ -297,7 +297,9 @@ impl<'a> Attendance<'a> {
                     "the bottle used {used} of memory, more than `limits.memory`"
                 )));
             }
-            FromInit::Failed { .. } | FromInit::Listening | FromInit::Ready { .. } => self.sandbox_ended(),
+            FromInit::Failed { .. } | FromInit::Listening { .. } | FromInit::Ready { .. } => {
+                self.sandbox_ended();
+            }
         }
     }
 

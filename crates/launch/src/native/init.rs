@@ -7,11 +7,12 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Read},
-    net::TcpListener,
+    net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket},
     os::fd::{AsFd, OwnedFd, RawFd},
     time::{Duration, Instant},
 };
 
+use bot_bottle_core::gateway_config::Door;
 use libc::sock_filter;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -24,9 +25,9 @@ use rustix::{
 use crate::{channel::Channel, request::ProgramStatus, sys};
 
 use super::{
-    confine, filter, mounting, network, program,
+    capture, confine, filter, mounting, network, program,
     protocol::{FromInit, ToInit},
-    steps::{Confinement, NativeSteps},
+    steps::{Capture, Confinement, NativeSteps, Opening},
     usage,
 };
 
@@ -72,11 +73,12 @@ fn prepare(channel: &Channel) -> Result<Init<'_>, Failure> {
     let ToInit::Setup(steps) = message else {
         return Err(doing("reading the steps")(io::Error::from(io::ErrorKind::InvalidData)));
     };
-    network::bring_up(&steps.addresses).map_err(doing("bringing the loopback device up"))?;
-    hand_over_listeners(channel, &steps)?;
+    network::bring_up(steps.address).map_err(doing("bringing the loopback device up"))?;
+    let uncaptured = open_doors(channel, &steps)?;
     let trees = take_trees(&steps, trees)?;
-    let notes = mounting::build(&steps, &trees)
+    let mut notes = mounting::build(&steps, &trees)
         .map_err(|failure| Failure { doing: failure.doing, error: failure.error })?;
+    notes.extend(uncaptured);
     drop(trees);
     rustix::system::sethostname(steps.hostname.as_bytes()).map_err(doing("naming the host"))?;
     limit(&steps.confinement)?;
@@ -91,15 +93,43 @@ fn prepare(channel: &Channel) -> Result<Init<'_>, Failure> {
     Ok(Init { channel, steps: *steps, user_namespace, filter, signals, sessions: BTreeMap::new() })
 }
 
-fn hand_over_listeners(channel: &Channel, steps: &NativeSteps) -> Result<(), Failure> {
-    let listeners = steps
-        .listeners
+/// Hands the gateway its sockets. Returns what there is to say where not every connection can be captured.
+fn open_doors(channel: &Channel, steps: &NativeSteps) -> Result<Option<String>, Failure> {
+    let Capture { redirected_to, ports_without_redirection } = &steps.capture;
+    let mut openings = steps.openings.clone();
+    let capture = |address| Opening { door: Door::Captured, address };
+    let note = match capture::install(&[steps.address], *redirected_to) {
+        Ok(()) => {
+            openings.push(capture(*redirected_to));
+            None
+        }
+        Err(error) => {
+            let everywhere = |port: &u16| capture(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, *port));
+            openings.extend(ports_without_redirection.iter().map(everywhere));
+            let ports: Vec<_> = ports_without_redirection.iter().map(u16::to_string).collect();
+            Some(format!(
+                "no nftables here ({error}): programs that ignore the proxy variables reach the gateway on ports {} \
+                 only, and nothing on others",
+                ports.join(" and ")
+            ))
+        }
+    };
+    let sockets = openings
         .iter()
-        .map(TcpListener::bind)
+        .map(|opening| match opening.door {
+            Door::NameDatagrams => UdpSocket::bind(opening.address).map(OwnedFd::from),
+            Door::Proxy | Door::Captured | Door::NameStreams => {
+                TcpListener::bind(opening.address).map(OwnedFd::from)
+            }
+        })
         .collect::<io::Result<Vec<_>>>()
         .map_err(doing("listening"))?;
-    let descriptors: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
-    channel.send(&FromInit::Listening, &descriptors).map_err(doing("handing the listeners over"))
+    let descriptors: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+    let doors = openings.iter().map(|opening| opening.door).collect();
+    channel
+        .send(&FromInit::Listening { doors }, &descriptors)
+        .map_err(doing("handing the listeners over"))?;
+    Ok(note)
 }
 
 /// The launcher takes the trees where the bottle's user cannot walk to them, that is, if it is root.

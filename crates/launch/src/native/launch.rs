@@ -18,7 +18,7 @@ use crate::{
     place::{Place, new_folder},
     relay::{self, Relay},
     request::{AgentExit, FaultKind, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest, Step, Terminal},
-    state::{RecordedProcess, RecordedProcesses, RunDirectory},
+    state::{self, Outcome, RecordedProcess, RecordedProcesses, RunDirectory},
     trust,
 };
 
@@ -87,7 +87,7 @@ impl Run {
 }
 
 pub(super) fn launch(
-    request: LaunchRequest,
+    mut request: LaunchRequest,
     on_event: &mut dyn FnMut(LaunchEvent),
 ) -> Result<AgentExit, LaunchError> {
     // Before any process is started, so that none of the operator's signals is lost. They count from here on.
@@ -95,6 +95,7 @@ pub(super) fn launch(
     // Dropped first: processes end before their directory goes.
     let mut undo = UndoStack::default();
     let mut progress = Progress { on_event, fault: request.fault };
+    let mut start = std::mem::take(&mut request.secrets);
     let plan = &request.plan;
 
     let run = progress.step(Step::AllocateResources, |_| allocate(&request, &mut undo))?;
@@ -115,11 +116,11 @@ pub(super) fn launch(
     })?;
     progress.step(Step::PrepareFiles, |_| prepare_files(plan, &run))?;
     progress.step(Step::DiscoverAddresses, |_| {
-        let (message, listeners) = sandbox.expect()?;
-        if !matches!(message, FromInit::Listening) {
+        let (FromInit::Listening { doors }, sockets) = sandbox.expect()? else {
             return Err(unexpected("listening"));
-        }
-        gateway.hand_over(&request.secrets, &listeners).map_err(|_| gateway_failure(&gateway, &run))
+        };
+        start.doors = doors;
+        gateway.hand_over(&start, &sockets).map_err(|_| gateway_failure(&gateway, &run))
     })?;
     let ready = progress.step(Step::MintCertificates, |on_event| {
         let ready = gateway.ready(&run.path("gateway.log"))?;
@@ -160,7 +161,7 @@ pub(super) fn launch(
         Attendance::new(&sandbox, &gateway, &signals, relay, &program, run.directory.path(), &run.means)
             .doing(|| "answering `exec`".to_owned())
     })?;
-    undo.has_work = plan.workspace.is_some();
+    undo.outcome = if plan.workspace.is_some() { Outcome::Worked } else { Outcome::Ran };
     let exit = attendance.attend();
     drop(attendance);
     if let Some(workspace) = undo.unwind() {
@@ -195,7 +196,7 @@ fn allocate(request: &LaunchRequest, undo: &mut UndoStack) -> Result<Run, Launch
     let path = fs::canonicalize(&path).doing(|| format!("finding {}", path.display()))?;
     let folders = RunFolders {
         home: path.join("home"),
-        workspace: path.join("workspace"),
+        workspace: path.join(state::WORKSPACE),
         trust: path.join("trust"),
         program,
     };
@@ -209,7 +210,7 @@ fn allocate(request: &LaunchRequest, undo: &mut UndoStack) -> Result<Run, Launch
         listen: Vec::new(),
         policy: plan.policy.clone(),
         upstream: plan.upstream.clone(),
-        receipts: path.join("receipts.jsonl"),
+        receipts: path.join(state::RECEIPTS),
         ca_certificate: None,
     };
     let write = |name: &str, json: serde_json::Result<Vec<u8>>| {

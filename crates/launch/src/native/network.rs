@@ -1,4 +1,5 @@
-//! The bottle's only network device: loopback, up, with one more address. rtnetlink(7).
+//! The bottle's only network device: loopback, up, with one more address, to which every other address leads.
+//! rtnetlink(7).
 
 use std::{io, net::Ipv4Addr};
 
@@ -12,6 +13,9 @@ const LOOPBACK: u32 = 1;
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
+const RTM_NEWROUTE: u16 = 24;
+const RTA_OIF: u16 = 4;
+const RTA_PREFSRC: u16 = 7;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const NLM_F_EXCL: u16 = 0x200;
@@ -20,11 +24,12 @@ const NLMSG_ERROR: u16 = 2;
 const IFF_UP: u32 = 1;
 const IFA_LOCAL: u16 = 2;
 
-/// Brings loopback up and gives it these addresses, each alone.
+/// Brings loopback up and gives it this address, alone. Every other address of IPv4 becomes one of the bottle's own
+/// as well, so that connections to them can be taken; to IPv6 there is no route.
 ///
 /// The C library's resolver asks for no IPv4 address where it sees none but 127.0.0.1 (`AI_ADDRCONFIG`), so one
 /// more is needed; it opens no way anywhere.
-pub(crate) fn bring_up(addresses: &[Ipv4Addr]) -> io::Result<()> {
+pub(crate) fn bring_up(address: Ipv4Addr) -> io::Result<()> {
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
     // struct ifinfomsg: family, padding, type, index, flags, and which of the flags are meant.
     let mut up = vec![0, 0, 0, 0];
@@ -32,16 +37,24 @@ pub(crate) fn bring_up(addresses: &[Ipv4Addr]) -> io::Result<()> {
         up.extend(word.to_ne_bytes());
     }
     request(&socket, RTM_NEWLINK, 0, &up)?;
-    for address in addresses {
-        // struct ifaddrmsg: family, prefix length, flags, scope (254: this host), index; one attribute.
-        let mut message = vec![2, 32, 0, 254];
-        message.extend(LOOPBACK.to_ne_bytes());
-        message.extend(8_u16.to_ne_bytes());
-        message.extend(IFA_LOCAL.to_ne_bytes());
-        message.extend(address.octets());
-        request(&socket, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &message)?;
-    }
-    Ok(())
+    // struct ifaddrmsg: family, prefix length, flags, scope (254: this host), index; one attribute.
+    let mut message = vec![2, 32, 0, 254];
+    message.extend(LOOPBACK.to_ne_bytes());
+    attribute(&mut message, IFA_LOCAL, address.octets());
+    request(&socket, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &message)?;
+    // struct rtmsg: family, lengths of destination (0: everything) and source, type of service, table (255: local),
+    // who made it (4: an administrator), scope (254: this host), kind (2: local), flags.
+    let mut message = vec![2, 0, 0, 0, 255, 4, 254, 2, 0, 0, 0, 0];
+    attribute(&mut message, RTA_OIF, LOOPBACK.to_ne_bytes());
+    attribute(&mut message, RTA_PREFSRC, address.octets());
+    request(&socket, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, &message)
+}
+
+/// An attribute of four bytes, with its header.
+fn attribute(message: &mut Vec<u8>, kind: u16, value: [u8; 4]) {
+    message.extend(8_u16.to_ne_bytes());
+    message.extend(kind.to_ne_bytes());
+    message.extend(value);
 }
 
 fn request(socket: &impl std::os::fd::AsFd, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {

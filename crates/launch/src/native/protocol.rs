@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use bot_bottle_core::gateway_config::Door;
 use serde::{Deserialize, Serialize};
 
 use crate::request::{EndedBy, ExecRequest, ProgramStatus, Terminal};
@@ -49,8 +50,11 @@ pub(crate) struct StartProgram {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum FromInit {
-    /// With the listening sockets.
-    Listening,
+    /// With the sockets that are for the gateway.
+    Listening {
+        /// What each of them is for.
+        doors: Vec<Door>,
+    },
     /// The bottle is made and takes programs; with what could not be had.
     Ready {
         /// One sentence each.

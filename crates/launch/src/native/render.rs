@@ -1,14 +1,20 @@
 //! From a plan to steps: pure, so that tests compare whole bottles.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::{Ipv4Addr, SocketAddrV4},
+    path::{Path, PathBuf},
+};
 
-use bot_bottle_core::plan::{AGENT_PROGRAM_FOLDER, BottlePlan, PROXY_ADDRESS};
+use bot_bottle_core::{
+    gateway_config::Door,
+    plan::{AGENT_PROGRAM_FOLDER, BOTTLE_ADDRESS, BottlePlan, PROXY_ADDRESS},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
     facts::{EntryKind, HostFacts},
     limits::LimitMeans,
-    steps::{Access, Confinement, NativeSteps, Operation, Tree},
+    steps::{Access, Capture, Confinement, NativeSteps, Opening, Operation, Tree},
 };
 
 /// Folders of the host that belong to this run, and the program.
@@ -42,9 +48,11 @@ pub enum MountedProgram {
 /// User and group of every program in a bottle.
 pub(super) const AGENT_USER: u32 = 1000;
 
-/// The one address that lets resolvers believe in IPv4. From the range for benchmarks (RFC 2544), so that it
-/// is nobody's.
-const EXTRA_ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(198, 18, 255, 1);
+/// Where the bottle's DNS is answered.
+const NAME_SERVER: SocketAddrV4 = SocketAddrV4::new(BOTTLE_ADDRESS, 53);
+
+/// Where redirected connections are accepted. Programs have no reason to connect to it themselves, and gain nothing.
+const CAPTURE_DOOR: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 3129);
 
 /// Where what lies over the host's folders is put together; gone before the agent runs.
 const ABOVE: &str = "/.above";
@@ -103,8 +111,16 @@ pub fn render(plan: &BottlePlan, facts: &HostFacts, folders: &RunFolders, means:
     }
     NativeSteps {
         hostname: "bottle".to_owned(),
-        addresses: vec![EXTRA_ADDRESS],
-        listeners: vec![PROXY_ADDRESS.parse().expect("the constant is an address")],
+        address: BOTTLE_ADDRESS,
+        openings: vec![
+            Opening {
+                door: Door::Proxy,
+                address: PROXY_ADDRESS.parse().expect("the constant is an address"),
+            },
+            Opening { door: Door::NameDatagrams, address: NAME_SERVER },
+            Opening { door: Door::NameStreams, address: NAME_SERVER },
+        ],
+        capture: Capture { redirected_to: CAPTURE_DOOR, ports_without_redirection: vec![80, 443] },
         trees: root.trees,
         operations: root.operations,
         confinement: Confinement {
@@ -224,7 +240,8 @@ impl Root {
              protocols: files\nservices: files\nrpc: files\n",
             0o644,
         );
-        self.file("/etc/resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n", 0o644);
+        let resolver = format!("nameserver {BOTTLE_ADDRESS}\noptions timeout:2 attempts:2\n");
+        self.file("/etc/resolv.conf", &resolver, 0o644);
         let trust = trust_folder(plan);
         for file in plan.system_files.iter().filter(|file| !file.path.starts_with(&trust)) {
             self.file(file.path.clone(), file.content.clone(), file.mode & 0o755);

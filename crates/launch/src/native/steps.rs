@@ -1,10 +1,11 @@
 //! A bottle as data: what its first process does, in order, before any agent runs.
 
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    net::{Ipv4Addr, SocketAddrV4},
     path::PathBuf,
 };
 
+use bot_bottle_core::gateway_config::Door;
 use serde::{Deserialize, Serialize};
 
 /// Everything that the bottle's first process does. Made by [`super::render`], without touching anything.
@@ -12,10 +13,12 @@ use serde::{Deserialize, Serialize};
 pub struct NativeSteps {
     /// Name of the host in the bottle.
     pub hostname: String,
-    /// Addresses of the loopback device besides 127.0.0.1, each with a prefix of 32 bits.
-    pub addresses: Vec<Ipv4Addr>,
-    /// Where sockets listen that are handed to the gateway, in this order.
-    pub listeners: Vec<SocketAddr>,
+    /// Address of the loopback device besides 127.0.0.1, with a prefix of 32 bits.
+    pub address: Ipv4Addr,
+    /// Sockets that are handed to the gateway, in this order.
+    pub openings: Vec<Opening>,
+    /// How programs come to the gateway that ignore proxy variables.
+    pub capture: Capture,
     /// Folders and files of the host that are taken before anything is mounted.
     pub trees: Vec<Tree>,
     /// How the bottle's file system is made.
@@ -24,6 +27,24 @@ pub struct NativeSteps {
     pub confinement: Confinement,
     /// Resident memory at which the bottle's first process ends it, in bytes, where no cgroup does.
     pub memory_watch: Option<u64>,
+}
+
+/// A socket of the bottle's network that the gateway serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    /// What it is for.
+    pub door: Door,
+    /// Where it listens.
+    pub address: SocketAddrV4,
+}
+
+/// How TCP connections come to the gateway that go anywhere else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capture {
+    /// Where they are redirected to, where the kernel has nftables.
+    pub redirected_to: SocketAddrV4,
+    /// Where they are accepted otherwise: at every address, which is the bottle's own, but on these ports alone.
+    pub ports_without_redirection: Vec<u16>,
 }
 
 /// A folder or a file of the host that is attached in the bottle.

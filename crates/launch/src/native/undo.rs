@@ -7,7 +7,7 @@ use rustix::{
     process::{Pid, Signal, WaitOptions, pidfd_send_signal, waitpid},
 };
 
-use crate::state;
+use crate::state::{self, Outcome};
 
 /// How long an ended process may take to be gone.
 const END_TIMEOUT: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
@@ -25,8 +25,8 @@ pub(super) enum Undo {
 #[derive(Debug, Default)]
 pub(super) struct UndoStack {
     entries: Vec<Undo>,
-    /// The agent ran on a copy of the operator's folder, so that its work is kept.
-    pub(super) has_work: bool,
+    /// What the run came to, so that what is worth it is kept.
+    pub(super) outcome: Outcome,
 }
 
 impl UndoStack {
@@ -41,7 +41,7 @@ impl UndoStack {
             match undo {
                 Undo::Process(pid, descriptor) => end(pid, &descriptor),
                 // What cannot be removed now is found by `cleanup`, because the lock is free.
-                Undo::Run(path) => kept = state::settle(&path, self.has_work).ok().flatten(),
+                Undo::Run(path) => kept = state::settle(&path, self.outcome).ok().flatten(),
             }
         }
         kept

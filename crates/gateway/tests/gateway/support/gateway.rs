@@ -114,7 +114,7 @@ impl Setup {
             ca_certificate: None,
         };
         let secrets = [(SecretRef::new("TOKEN"), Zeroizing::new(SECRET.to_owned()))].into();
-        let start = GatewayStart { secrets };
+        let start = GatewayStart { secrets, ..GatewayStart::default() };
         let gateway = Gateway::new(&config, &start, Box::new(self.resolver)).expect("a gateway");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let address = listener.local_addr().expect("an address");
