@@ -3,13 +3,19 @@
 use std::{io, path::PathBuf};
 
 use bot_bottle_core::identity::Identity;
-use rustix::process::{Pid, Signal, pidfd_open, pidfd_send_signal};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, Signal, pidfd_open, pidfd_send_signal},
+};
 use serde::Serialize;
 
 use crate::{
     home::BotBottleHome,
     state::{self, RecordedProcess},
 };
+
+/// How long a process of a dead run may take to end once it is killed.
+const END_TIMEOUT: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// What one run left behind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -80,12 +86,21 @@ fn running(folder: &std::path::Path) -> impl Iterator<Item = RecordedProcess> + 
     state::recorded(folder).0.into_iter().filter(|process| process.runs())
 }
 
+/// Ends a process and waits until it is gone, and with a bottle's first process everything in the bottle: what
+/// still runs there could exchange folders while they are removed.
 fn end(process: RecordedProcess) -> io::Result<()> {
     let Some(pid) = Pid::from_raw(process.pid) else { return Ok(()) };
     let Ok(descriptor) = pidfd_open(pid, rustix::process::PidfdFlags::empty()) else { return Ok(()) };
     // The descriptor holds on to the process: if it is the recorded one now, it is the one that gets the signal.
     if process.runs() {
-        pidfd_send_signal(descriptor, Signal::KILL)?;
+        pidfd_send_signal(&descriptor, Signal::KILL)?;
+        let ended = poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], Some(&END_TIMEOUT))?;
+        if ended == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("process {} does not end", process.pid),
+            ));
+        }
     }
     Ok(())
 }

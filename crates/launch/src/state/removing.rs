@@ -3,14 +3,14 @@
 use std::{
     collections::BTreeSet,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use rustix::{
     fs::{
-        AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, chmodat, open, openat, openat2, renameat, statat,
-        unlinkat,
+        AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, chmod, fstat, open, openat, openat2, renameat,
+        statat, unlinkat,
     },
     io::Errno,
 };
@@ -60,7 +60,8 @@ fn empty(folder: &OwnedFd, root: BorrowedFd<'_>, depth: usize, moved: &mut u64) 
         if depth >= MAX_DEPTH {
             *moved += 1;
             // A folder can be moved only by who may write to it: its `..` changes.
-            chmodat(folder, name, Mode::RWXU, AtFlags::empty())?;
+            let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::PATH;
+            make_accessible(&openat(folder, name, flags, Mode::empty())?)?;
             renameat(folder, name, root, format!(".bot-bottle-deep-{moved}"))?;
             continue;
         }
@@ -72,15 +73,20 @@ fn empty(folder: &OwnedFd, root: BorrowedFd<'_>, depth: usize, moved: &mut u64) 
     Ok(())
 }
 
-/// Opens a folder, and makes it readable and writable first where it is not.
+/// Opens a folder, and makes it readable and writable first where it is not. By a descriptor, so that nobody
+/// can put a link there in between: chmod(2) would follow it out.
 fn enter(parent: BorrowedFd<'_>, name: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory && stat.st_mode & 0o700 != 0o700 {
-        // chmod follows links, and this is none: whoever could exchange it is gone.
-        chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
+    let held = openat(parent, name, flags | OFlags::PATH, Mode::empty())?;
+    if fstat(&held)?.st_mode & 0o700 != 0o700 {
+        make_accessible(&held)?;
     }
-    openat(parent, name, flags, Mode::empty())
+    openat(&held, ".", flags, Mode::empty())
+}
+
+/// Sets the mode of what an `O_PATH` descriptor holds, which fchmod(2) refuses to do.
+fn make_accessible(held: &OwnedFd) -> rustix::io::Result<()> {
+    chmod(format!("/proc/self/fd/{}", held.as_raw_fd()), Mode::RWXU)
 }
 
 /// Bytes that a tree takes on disk, each file once.
