@@ -208,7 +208,8 @@ impl Init<'_> {
             if let Some(limit) = self.steps.memory_watch
                 && Instant::now() >= next_look
             {
-                let used = usage::memory();
+                // Where it cannot be looked at the bottle ends with this process.
+                let Some(used) = usage::memory() else { return 1 };
                 if used > limit && self.channel.send(&FromInit::MemoryExceeded { used }, &[]).is_err() {
                     return 1;
                 }

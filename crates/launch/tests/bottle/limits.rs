@@ -13,6 +13,7 @@ pub(crate) fn trials(user: User) -> Vec<Trial> {
         trial(user, "processes_are_limited", processes),
         trial(user, "memory_is_limited", memory),
         trial(user, "files_in_memory_count_as_memory", files_in_memory),
+        trial(user, "memory_that_hides_is_counted", hidden_memory),
         trial(user, "disk_is_limited", disk),
         trial(user, "time_is_limited", time),
         trial(user, "processors_are_limited", processors),
@@ -65,6 +66,32 @@ fn files_in_memory(user: User) -> anyhow::Result<()> {
         let script = "exec /usr/bin/python3 -c \"import os, time; os.truncate(f := os.memfd_create('x'), 0); \
                       [os.write(f, b'x' * (1 << 20)) for _ in range(200)]; time.sleep(60)\"";
         ended(&with(user, limits, script), "limits.memory")?;
+    }
+    Ok(())
+}
+
+/// Memory that is in no process: a detached segment. Memory of a process that closes itself to others. Memory
+/// of page tables alone, which map nothing but the page of zeros.
+fn hidden_memory(user: User) -> anyhow::Result<()> {
+    if !std::path::Path::new("/usr/bin/python3").exists() {
+        return crate::fixture::skip("python3", "memory that hides: no /usr/bin/python3");
+    }
+    let limits = Limits { memory: Some(ByteSize(100 << 20)), ..Limits::default() };
+    for script in [
+        "libc.shmat.restype = ctypes.c_void_p; libc.shmdt.argtypes = [ctypes.c_void_p]\n\
+         at = libc.shmat(libc.shmget(0, 200 << 20, 0o1600), None, 0)\n\
+         ctypes.memset(at, 1, 200 << 20); libc.shmdt(at)",
+        "libc.prctl(4, 0, 0, 0, 0); x = b'x' * (300 << 20)",
+        "libc.mmap.restype = ctypes.c_void_p\n\
+         libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]\n\
+         libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]\n\
+         size = 80 << 30; at = libc.mmap(None, size, 1, 0x4022, -1, 0); libc.madvise(at, size, 15)\n\
+         for step in range(0, size, 2 << 20): ctypes.c_char.from_address(at + step).value",
+    ] {
+        let script = format!("import ctypes, time\nlibc = ctypes.CDLL(None)\n{script}\ntime.sleep(60)");
+        let mut fixture = Fixture::new(user, &["/usr/bin/python3", "-c", &script]);
+        fixture.order.plan.limits = limits.clone();
+        ended(&fixture, "limits.memory").map_err(|error| error.context(script))?;
     }
     Ok(())
 }
