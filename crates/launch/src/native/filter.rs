@@ -130,6 +130,8 @@ const REFUSED: &[c_long] = &[
     libc::SYS_mbind,
     libc::SYS_set_mempolicy,
     libc::SYS_get_mempolicy,
+    // Memory that neither the operator's search nor the count of a bottle's memory can see.
+    libc::SYS_memfd_secret,
     libc::SYS_lookup_dcookie,
     libc::SYS_syslog,
     // The machine.
@@ -148,6 +150,25 @@ const REFUSED: &[c_long] = &[
     libc::SYS_vhangup,
     libc::SYS_nfsservctl,
 ];
+
+/// Refused where the first argument is the bottle's first process. It has the same user on the host, so the
+/// kernel would let programs take its descriptors and processors away (prlimit(2), sched(7)).
+const NOT_ON_THE_FIRST: &[c_long] = &[
+    libc::SYS_prlimit64,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_sched_setattr,
+    libc::SYS_sched_setparam,
+    libc::SYS_sched_setscheduler,
+];
+
+/// The bottle's first process, as programs in it call it.
+const FIRST_PROCESS: u32 = 1;
+
+/// `PRIO_USER`, setpriority(2).
+const PRIO_USER: u32 = 2;
+
+/// `IOPRIO_WHO_USER`, ioprio_set(2).
+const IOPRIO_WHO_USER: u32 = 3;
 
 /// Calls that only this architecture has.
 #[cfg(target_arch = "x86_64")]
@@ -180,6 +201,19 @@ pub(crate) fn assemble(confinement: &Confinement) -> Vec<sock_filter> {
     }
     if confinement.processors.is_some() {
         program.refuse(libc::SYS_sched_setaffinity, libc::EPERM);
+    }
+    let is = |value: u32| Test::Equal { mask: u32::MAX, value };
+    let refused = Answer::Refuse(libc::EPERM);
+    for number in NOT_ON_THE_FIRST {
+        program.on(*number, |program| program.when(0, is(FIRST_PROCESS), refused));
+    }
+    for (number, all_of_a_user) in
+        [(libc::SYS_setpriority, PRIO_USER), (libc::SYS_ioprio_set, IOPRIO_WHO_USER)]
+    {
+        program.on(number, |program| {
+            program.when(0, is(all_of_a_user), refused);
+            program.when(1, is(FIRST_PROCESS), refused);
+        });
     }
     // The flags of clone3 lie in memory, where no filter can look: callers then take clone.
     program.refuse(libc::SYS_clone3, libc::ENOSYS);

@@ -12,9 +12,10 @@ use std::{
 
 use libc::sock_filter;
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags, open},
     pipe::{PipeFlags, pipe_with},
-    process::{Pid, ioctl_tiocsctty, setsid},
+    process::{Pid, Signal, ioctl_tiocsctty, kill_process, setsid},
     pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt},
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
     termios::{Winsize, tcsetwinsize},
@@ -23,6 +24,9 @@ use rustix::{
 use crate::{request::Terminal, sys};
 
 use super::{confine::confine, protocol::StartProgram, steps::Confinement};
+
+/// How long a child may take until it runs its program. The bottle's first process does nothing else meanwhile.
+const START_TIMEOUT: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// With what a program is confined.
 pub(super) struct Confined<'a> {
@@ -77,7 +81,17 @@ pub(super) fn start(program: &StartProgram, confined: &Confined<'_>) -> Result<S
     .map_err(|error| failed("starting a process", error))?;
     drop(report_write);
     let mut report = Vec::new();
-    // Its end is the exec of the program, or the end of the child.
+    // Its end is the exec of the program, or the end of the child. A program of the bottle could have stopped
+    // the child (SIGSTOP), and must not stop this process by that.
+    let mut wait = [PollFd::new(&report_read, PollFlags::IN)];
+    if !matches!(poll(&mut wait, Some(&START_TIMEOUT)), Ok(1..)) {
+        // It may have ended at this moment.
+        let _ = kill_process(pid, Signal::KILL);
+        return Err(failed(
+            "waiting for the program to begin",
+            io::Error::from_raw_os_error(libc::ETIMEDOUT),
+        ));
+    }
     let read = File::from(report_read).read_to_end(&mut report);
     read.map_err(|error| failed("starting the program", error))?;
     match report.as_slice() {

@@ -69,10 +69,16 @@ pub(super) const SCRATCH: [(&str, u32, u64); 4] =
     [("/tmp", 0o1777, 1), ("/var/tmp", 0o1777, 4), ("/run", 0o755, 16), ("/dev/shm", 0o1777, 2)];
 
 /// Files of `/proc` that tell about the host or act on it, as container engines hide them.
-const MASKED: [&str; 12] = [
+const MASKED: [&str; 16] = [
     "/proc/acpi",
     "/proc/asound",
+    // What the host was booted with, which has been a place for passwords.
+    "/proc/cmdline",
     "/proc/interrupts",
+    "/proc/iomem",
+    "/proc/ioports",
+    // Where the kernel's code lies, on a host that does not hide it (kernel.kptr_restrict).
+    "/proc/kallsyms",
     "/proc/kcore",
     "/proc/keys",
     "/proc/key-users",

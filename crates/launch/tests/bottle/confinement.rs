@@ -30,6 +30,7 @@ pub(crate) fn trials(user: User) -> Vec<Trial> {
         trial(user, "host_folders_cannot_be_written", read_only),
         trial(user, "sockets_of_the_host_are_not_reached", sockets),
         trial(user, "the_first_process_is_out_of_reach", first_process),
+        trial(user, "a_command_that_is_stopped_before_it_begins_holds_nothing_up", stopped_before_it_begins),
         trial(user, "a_hostile_workspace_is_copied_safely", hostile_workspace),
     ]
 }
@@ -94,6 +95,12 @@ call("fsopen", 430, b"tmpfs", 0)
 call("mount_setattr", 442, -100, b"/", 0, 0, 0)
 call("chroot", 161 if x86 else 51, b"/tmp")
 call("sethostname", 170 if x86 else 161, b"x", 1)
+call("memfd_secret", 447, 0)
+call("prlimit-first", 302 if x86 else 261, 1, 7, 0, 0)
+call("setscheduler-first", 144 if x86 else 119, 1, 0, b"\0" * 8)
+call("setpriority-first", 141 if x86 else 140, 0, 1, 0)
+call("setpriority-user", 141 if x86 else 140, 2, 0, 0)
+call("prlimit-own", 302 if x86 else 261, 0, 7, 0, 0)
 call("personality", 135 if x86 else 92, 0x0400000)
 for name, family, kind, protocol in [
     ("vsock", 40, socket.SOCK_STREAM, 0), ("packet", 17, socket.SOCK_RAW, 0), ("alg", 38, socket.SOCK_SEQPACKET, 0),
@@ -125,7 +132,9 @@ except OSError as error:
 const CALLS_EXPECTED: &str = "mount EPERM\nunshare-user EPERM\nsetns EPERM\nclone-user EPERM\nclone-net EPERM\n\
     clone3 ENOSYS\nptrace EPERM\nprocess_vm_readv EPERM\nkeyctl EPERM\nbpf EPERM\nperf_event_open EPERM\n\
     userfaultfd EPERM\nio_uring_setup EPERM\nopen_by_handle_at EPERM\nkexec_load EPERM\nopen_tree EPERM\n\
-    fsopen EPERM\nmount_setattr EPERM\nchroot EPERM\nsethostname EPERM\npersonality EPERM\nvsock EAFNOSUPPORT\n\
+    fsopen EPERM\nmount_setattr EPERM\nchroot EPERM\nsethostname EPERM\nmemfd_secret EPERM\n\
+    prlimit-first EPERM\nsetscheduler-first EPERM\nsetpriority-first EPERM\nsetpriority-user EPERM\n\
+    prlimit-own went through\npersonality EPERM\nvsock EAFNOSUPPORT\n\
     packet EAFNOSUPPORT\nalg EAFNOSUPPORT\nicmp EPERM\nping EPROTONOSUPPORT\nicmp6 EPERM\n\
     netfilter EPROTONOSUPPORT\ntcp4 captured\ntcp6 ENETUNREACH\nudp4 EPERM\ntiocsti EPERM\n";
 
@@ -305,6 +314,30 @@ fn first_process(user: User) -> anyhow::Result<()> {
     ensure!(!text.contains("was read") && !text.starts_with('1'), "{text}");
     ensure!(text.ends_with("alive\n"), "{text} {:?}", output.status);
     Ok(())
+}
+
+/// The agent stops every process that it may, as fast as it can.
+fn stopped_before_it_begins(user: User) -> anyhow::Result<()> {
+    let script = "$| = 1; print \"ready\\n\"; while (1) { kill 'STOP', -1 }";
+    let fixture = Fixture::new(user, &["perl", "-e", script]);
+    let mut running = fixture.start()?;
+    for _ in 0..3 {
+        let home = fixture.order.home.to_string_lossy().into_owned();
+        let mut client = fixture
+            .part(&["exec-order", &home, "test-aaaaa", "pipes", "true"])
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()?;
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        client.kill()?;
+        client.wait()?;
+    }
+    let home = fixture.order.home.to_string_lossy().into_owned();
+    let output = fixture.part(&["stop-order", &home, "test-aaaaa"]).output()?;
+    ensure!(output.status.success(), "{output:?}");
+    running.child.wait()?;
+    fixture.expect_clean(&[])
 }
 
 fn hostile_workspace(user: User) -> anyhow::Result<()> {

@@ -71,6 +71,26 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         },
     },
     Attempt {
+        id: "kernel.limits-of-first-process",
+        promise: 14,
+        what: "takes descriptors and processor time away from the bottle's first process, which enforces limits",
+        source: "https://man7.org/linux/man-pages/man2/prlimit.2.html",
+        make: |_| {
+            let descriptors = usize::try_from(libc::RLIMIT_NOFILE).unwrap_or(0);
+            Observation::all([
+                call(libc::SYS_prlimit64, [FIRST, descriptors, 0, 0, 0, 0]),
+                call(libc::SYS_setpriority, [0, FIRST, 0, 0, 0, 0]),
+            ])
+        },
+    },
+    Attempt {
+        id: "kernel.secret-memory",
+        promise: 14,
+        what: "makes memory that nobody can look into or count",
+        source: "https://man7.org/linux/man-pages/man2/memfd_secret.2.html",
+        make: |_| call(libc::SYS_memfd_secret, [0; 6]),
+    },
+    Attempt {
         id: "kernel.compare-processes",
         promise: 1,
         what: "learns addresses of the kernel by comparing processes",

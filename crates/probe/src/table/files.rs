@@ -59,6 +59,21 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         },
     },
     Attempt {
+        id: "kernel.boot-parameters",
+        promise: 1,
+        what: "reads what the host was booted with, and where its kernel lies in memory",
+        source: PROC,
+        make: |_| {
+            Observation::all(["/proc/cmdline", "/proc/kallsyms", "/proc/iomem"].map(|path| {
+                match fs::read(path) {
+                    Ok(content) if content.is_empty() => Observation::refused("it is empty"),
+                    Ok(_) => Observation::reached(path),
+                    Err(error) => Observation::refused(errno::name(&error)),
+                }
+            }))
+        },
+    },
+    Attempt {
         id: "kernel.sysctl",
         promise: 1,
         what: "opens the kernel's settings for writing: forwarding, redirects, host name, user namespaces",

@@ -132,6 +132,21 @@ fn foreign_architectures_and_x32_end_the_process() {
 }
 
 #[test]
+fn nothing_is_set_for_the_first_process() {
+    let refused = Answer::Refuse(libc::EPERM);
+    for number in NOT_ON_THE_FIRST {
+        assert_eq!(answer(*number, &[1]), refused, "{number}");
+        assert_eq!(answer(*number, &[0]), Answer::Allow, "{number}");
+        assert_eq!(answer(*number, &[2]), Answer::Allow, "{number}");
+    }
+    for (number, process, user) in [(libc::SYS_setpriority, 0, 2), (libc::SYS_ioprio_set, 1, 3)] {
+        assert_eq!(answer(number, &[process, 1]), refused);
+        assert_eq!(answer(number, &[user, 1000]), refused);
+        assert_eq!(answer(number, &[process, 0]), Answer::Allow);
+    }
+}
+
+#[test]
 fn processors_are_kept_where_they_are_limited() {
     let confinement = Confinement { user: 1000, processes: None, file_size: None, processors: Some(2) };
     let number = number_of(libc::SYS_sched_setaffinity);
