@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::{
     home::BotBottleHome,
+    native::remove_group,
     state::{self, RecordedProcess},
 };
 
@@ -78,6 +79,9 @@ fn remove(home: &BotBottleHome, leftover: &Leftover) -> io::Result<()> {
     }
     for process in running(&leftover.folder) {
         end(process)?;
+    }
+    for group in state::groups(&leftover.folder) {
+        remove_group(&group)?;
     }
     state::remove_tree(&leftover.folder)
 }

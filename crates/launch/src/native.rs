@@ -17,11 +17,13 @@ use crate::{
 
 mod attending;
 mod capture;
+mod cgroup;
 mod client;
 mod confine;
 mod error;
 mod facts;
 mod filter;
+mod grouping;
 mod init;
 mod launch;
 mod limits;
@@ -36,9 +38,11 @@ mod steps;
 mod undo;
 mod usage;
 
+pub use cgroup::{Controller, Group, Parent, Setting, Version};
 pub use error::{ExecError, LaunchError, Prerequisite};
 pub use facts::{EntryKind, HostFacts};
-pub use limits::LimitMeans;
+pub(crate) use grouping::remove as remove_group;
+pub use limits::{HostMeans, LimitMeans};
 pub use probe::HostReport;
 pub use render::{MountedProgram, RunFolders, render};
 pub use steps::{Access, Confinement, NativeSteps, Operation, Tree};
@@ -95,8 +99,7 @@ pub fn stop(home: &BotBottleHome, identity: &Identity) -> Result<(), ExecError> 
 /// # Errors
 /// The limits that the host cannot enforce, one sentence each.
 pub fn enforceable(limits: &Limits) -> Result<Vec<String>, Vec<String>> {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    LimitMeans::choose(limits, processors).map(|means| means.describe())
+    LimitMeans::choose(limits, "", &HostMeans::gather(limits)).map(|means| means.describe())
 }
 
 /// Finds out what the host gives, by doing it. To be called while the process has one thread.

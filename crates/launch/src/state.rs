@@ -25,6 +25,9 @@ const REGISTRY_LOCK: &str = ".lock";
 const LOCK: &str = "lock";
 const PROCESSES: &str = "processes.json";
 
+/// Holds the folders of the run's control groups.
+pub(crate) const GROUPS: &str = "groups.json";
+
 /// A state directory that is locked by this process.
 #[derive(Debug)]
 pub(crate) struct RunDirectory {
@@ -94,6 +97,11 @@ pub(crate) fn recorded(run: &Path) -> RecordedProcesses {
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
         .unwrap_or_default()
+}
+
+/// Folders of a run's control groups.
+pub(crate) fn groups(run: &Path) -> Vec<PathBuf> {
+    fs::read(run.join(GROUPS)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
 pub(crate) fn lock_registry(home: &BotBottleHome) -> io::Result<File> {

@@ -27,6 +27,7 @@ use crate::{
 };
 
 use super::{
+    grouping,
     launch::AGENT_SESSION,
     limits::LimitMeans,
     parts::{GatewayProcess, Sandbox, tail},
@@ -47,6 +48,9 @@ const MAX_CLIENTS: usize = 64;
 
 /// How often the disk is looked at, at least. Looking may take a tenth of the time at most.
 const DISK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether a control group ran out of memory.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Name of the socket in the state directory.
 pub(super) const CONTROL_SOCKET: &str = "control.sock";
@@ -113,6 +117,9 @@ pub(super) struct Attendance<'a> {
     agent: &'a StartProgram,
     listener: UnixListener,
     gateway_log: PathBuf,
+    /// Where the kernel tells whether memory ran out, and the limit.
+    memory: Option<(Vec<PathBuf>, ByteSize)>,
+    next_memory_look: Instant,
     clients: BTreeMap<u64, Client>,
     next_session: u64,
     watched: Vec<PathBuf>,
@@ -143,6 +150,10 @@ impl<'a> Attendance<'a> {
             agent,
             listener: listen(run)?,
             gateway_log: run.join("gateway.log"),
+            memory: means.memory.map(|limit| {
+                (means.groups.iter().filter_map(|group| group.told_in.clone()).collect(), limit)
+            }),
+            next_memory_look: now,
             clients: BTreeMap::new(),
             next_session: AGENT_SESSION + 1,
             watched: vec![run.join("home"), run.join("workspace")],
@@ -160,6 +171,9 @@ impl<'a> Attendance<'a> {
     pub(super) fn attend(&mut self) -> AgentExit {
         while self.status.is_none() {
             self.turn();
+        }
+        if self.ending.is_none() {
+            self.look_at_memory();
         }
         self.relay.end_input();
         // Whatever the agent left running goes, so that its ends of the streams are closed.
@@ -196,14 +210,30 @@ impl<'a> Attendance<'a> {
                 Source::Flow => {}
             }
         }
+        if self.memory.is_some() && Instant::now() >= self.next_memory_look {
+            self.look_at_memory();
+            self.next_memory_look = Instant::now() + MEMORY_INTERVAL;
+        }
         self.watch_time_and_disk();
+    }
+
+    /// The kernel kills a process where a control group is full. Which one it is has no meaning for the agent,
+    /// so the bottle ends.
+    fn look_at_memory(&mut self) {
+        if let Some((told_in, limit)) = &self.memory
+            && grouping::ran_out_of_memory(told_in)
+        {
+            let sentence = format!("the bottle used all of its memory, `limits.memory: {limit}`");
+            self.end_now(EndedBy::Limit(sentence));
+        }
     }
 
     fn time_left(&self) -> Option<Duration> {
         let deadline = self.deadline.as_ref().map(|(at, _)| *at);
         let grace = self.ending.as_ref().map(|(_, at)| *at);
         let look = self.disk.map(|_| self.next_look);
-        let next = [deadline, grace, look].into_iter().flatten().min()?;
+        let memory = self.memory.as_ref().map(|_| self.next_memory_look);
+        let next = [deadline, grace, look, memory].into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
@@ -258,6 +288,8 @@ impl<'a> Attendance<'a> {
     fn sandbox_ended(&mut self) {
         if self.status.is_none() && self.ending.is_none() {
             self.end_now(EndedBy::SandboxEnded);
+            // If that is why.
+            self.look_at_memory();
         }
         self.status.get_or_insert(ProgramStatus::Signalled(9));
     }

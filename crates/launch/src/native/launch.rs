@@ -26,7 +26,8 @@ use super::{
     attending::{Attendance, Signals},
     error::{Doing, LaunchError},
     facts::HostFacts,
-    limits::LimitMeans,
+    grouping,
+    limits::{HostMeans, LimitMeans},
     mounting,
     parts::{GatewayProcess, HostUser, Sandbox, start_gateway, start_sandbox},
     probe,
@@ -108,7 +109,8 @@ pub(super) fn launch(
     })?;
     let facts = HostFacts::gather();
     let sandbox = progress.step(Step::StartSandbox, |_| {
-        let sandbox = start_sandbox(&run.executable, run.user, &run.path("sandbox.log"), &mut undo);
+        let sandbox =
+            start_sandbox(&run.executable, run.user, &run.means.groups, &run.path("sandbox.log"), &mut undo);
         let sandbox = sandbox.map_err(probe::explain)?;
         record(&run, &[gateway.pid.as_raw_pid(), sandbox.pid.as_raw_pid()])?;
         set_up(&run, &sandbox, render::render(plan, &facts, &run.folders, &run.means))?;
@@ -176,8 +178,10 @@ fn unexpected(what: &str) -> LaunchError {
 
 fn allocate(request: &LaunchRequest, undo: &mut UndoStack) -> Result<Run, LaunchError> {
     let plan = &request.plan;
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let means = LimitMeans::choose(&plan.limits, processors).map_err(LaunchError::Limits)?;
+    // The name of a run is unique in its home only.
+    let name = format!("{}-{}", plan.identity, getpid().as_raw_pid());
+    let means = LimitMeans::choose(&plan.limits, &name, &HostMeans::gather(&plan.limits));
+    let means = means.map_err(LaunchError::Limits)?;
     let program = mounted_program(request)?;
     let executable =
         File::open(&request.executable).doing(|| format!("opening {}", request.executable.display()))?;
@@ -221,6 +225,15 @@ fn allocate(request: &LaunchRequest, undo: &mut UndoStack) -> Result<Run, Launch
     };
     write("gateway.json", serde_json::to_vec(&config))?;
     write("plan.json", serde_json::to_vec_pretty(plan))?;
+    for group in &means.groups {
+        // Written down before it is there, so that `cleanup` finds it.
+        undo.push(Undo::Group(group.folder.clone()));
+    }
+    let folders_of_groups: Vec<_> = means.groups.iter().map(|group| &group.folder).collect();
+    write(state::GROUPS, serde_json::to_vec(&folders_of_groups))?;
+    for group in &means.groups {
+        grouping::make(group).doing(|| format!("making the cgroup {}", group.folder.display()))?;
+    }
     Ok(Run { directory, executable, user, folders, means })
 }
 

@@ -22,7 +22,9 @@ use rustix::{
 use crate::{channel::Channel, place::Owner, sys};
 
 use super::{
+    cgroup::Group,
     error::LaunchError,
+    grouping,
     protocol::FromInit,
     undo::{Undo, UndoStack},
 };
@@ -189,14 +191,17 @@ pub(super) fn tail(log: &Path) -> String {
 pub(super) fn start_sandbox(
     executable: &File,
     user: HostUser,
+    groups: &[Group],
     log: &Path,
     undo: &mut UndoStack,
 ) -> io::Result<Sandbox> {
     let (ours, theirs) = Channel::pair()?;
     ours.set_timeout(Some(ANSWER_TIMEOUT))?;
     let arguments = [c"bot-bottle", c"sandbox-init", c"3"];
-    let (pid, process) =
-        start(executable, &arguments, NAMESPACES, true, theirs.as_fd(), log, undo, |pid| user.map(pid))?;
+    let (pid, process) = start(executable, &arguments, NAMESPACES, true, theirs.as_fd(), log, undo, |pid| {
+        groups.iter().try_for_each(|group| grouping::enter(group, pid))?;
+        user.map(pid)
+    })?;
     Ok(Sandbox { channel: ours, process, pid })
 }
 

@@ -9,6 +9,8 @@ use rustix::{
 
 use crate::state::{self, Outcome};
 
+use super::grouping;
+
 /// How long an ended process may take to be gone.
 const END_TIMEOUT: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
@@ -17,6 +19,8 @@ const END_TIMEOUT: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 pub(super) enum Undo {
     /// Removes the state directory, or settles it if the agent ran.
     Run(PathBuf),
+    /// Removes a control group, whose processes are gone by then.
+    Group(PathBuf),
     /// Ends a child.
     Process(Pid, OwnedFd),
 }
@@ -37,9 +41,13 @@ impl UndoStack {
     /// Undoes everything. Where the agent's work was kept, if it was.
     pub(super) fn unwind(&mut self) -> Option<PathBuf> {
         let mut kept = None;
+        let mut is_left = false;
         while let Some(undo) = self.entries.pop() {
             match undo {
                 Undo::Process(pid, descriptor) => end(pid, &descriptor),
+                Undo::Group(folder) => is_left |= grouping::remove(&folder).is_err(),
+                // The state says where the groups are, for `cleanup`.
+                Undo::Run(_) if is_left => {}
                 // What cannot be removed now is found by `cleanup`, because the lock is free.
                 Undo::Run(path) => kept = state::settle(&path, self.outcome).ok().flatten(),
             }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use bot_bottle_core::limits::ByteSize;
 use bot_bottle_launch::request::{FaultKind, FaultMoment, Step};
 use libtest_mimic::Trial;
 use rustix::process::{Pid, Signal, kill_process};
@@ -38,7 +39,24 @@ fn long_running(user: User) -> Fixture {
         format!("(trap '' HUP; exec -a '{marker}' sleep 1000) & echo ready; exec -a '{marker}' sleep 1000");
     let mut fixture = fixture;
     fixture.order.plan.program.command = vec!["bash".into(), "-c".into(), script];
+    // Where control groups can be had, there is one to remove.
+    fixture.order.plan.limits.memory = Some(ByteSize(1 << 30));
     fixture
+}
+
+/// The control groups of a launcher's bottle.
+fn groups(launcher: u32) -> anyhow::Result<String> {
+    let name = format!("bot-bottle-test-aaaaa-{launcher}");
+    let output = Command::new("find").args(["/sys/fs/cgroup", "-name", &name]).output()?;
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Whether this user can make groups that limit memory: root, where there is a tree for it as of the first
+/// version. With the second it depends on who started the tests.
+fn can_group(user: User) -> bool {
+    user == User::Own
+        && crate::fixture::is_root()
+        && fs::exists("/sys/fs/cgroup/memory/cgroup.procs").unwrap_or(false)
 }
 
 /// Every point at which a launch can be told to go wrong.
@@ -51,9 +69,14 @@ fn kill_at_every_step(user: User) -> anyhow::Result<()> {
         let fixture = long_running(user).fault(step, when, FaultKind::Kill);
         let mut launcher = fixture.launcher();
         launcher.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let status = launcher.spawn()?.wait()?;
+        let mut child = launcher.spawn()?;
+        let status = child.wait()?;
         ensure!(status.signal() == Some(9), "{when:?} {step:?}: {status:?}");
+        let has_groups = !groups(child.id())?.is_empty();
+        let begun = (step, when) != (Step::AllocateResources, FaultMoment::Before);
+        ensure!(has_groups == (begun && can_group(user)), "{when:?} {step:?}: {:?}", groups(child.id())?);
         fixture.expect_clean(&fixture.recorded()).with_context(|| format!("{when:?} {step:?}"))?;
+        ensure!(groups(child.id())?.is_empty(), "{when:?} {step:?}: {:?}", groups(child.id())?);
     }
     Ok(())
 }
@@ -66,8 +89,11 @@ fn fail_at_every_step(user: User) -> anyhow::Result<()> {
         fs::create_dir(&project)?;
         fs::write(project.join("file"), "x")?;
         fixture.order.plan.workspace = Some(project);
-        let output = fixture.output();
+        let child = fixture.launcher().stdin(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let launcher = child.id();
+        let output = child.wait_with_output()?;
         let text = String::from_utf8(output.stderr)?;
+        ensure!(groups(launcher)?.is_empty(), "{when:?} {step:?}: {:?}", groups(launcher)?);
         let expected = format!("error: the step `{}` was told to fail\n", step.name());
         ensure!(text == expected && output.status.code() == Some(70), "{when:?} {step:?}: {text}");
         // At once, without `cleanup`: what a launch began it has undone when it comes back.

@@ -118,7 +118,34 @@ fn time(user: User) -> anyhow::Result<()> {
 
 fn processors(user: User) -> anyhow::Result<()> {
     let limits = Limits { cpus: Some(1.0), ..Limits::default() };
-    let text = with(user, limits, "nproc; taskset -p 3 $$ >/dev/null 2>&1 || echo kept; nproc").success()?;
+    let script = "nproc; taskset -p 3 $$ >/dev/null 2>&1 || echo kept; nproc";
+    let fixture = with(user, limits, script);
+    let text = fixture.success()?;
+    if by_group("cpu", user) {
+        return fraction(user);
+    }
     ensure!(text == "1\nkept\n1\n", "{text}");
+    let limits = Limits { cpus: Some(0.5), ..Limits::default() };
+    let output = with(user, limits, "true").output();
+    let text = String::from_utf8(output.stderr)?;
+    ensure!(text.contains("`limits.cpus: 0.5` cannot be enforced"), "{text}");
+    Ok(())
+}
+
+/// Whether this is root on a host with a tree of the first version for this.
+fn by_group(controller: &str, user: User) -> bool {
+    let procs = format!("/sys/fs/cgroup/{controller}/cgroup.procs");
+    user == User::Own && crate::fixture::is_root() && std::path::Path::new(&procs).exists()
+}
+
+/// Two programs that would keep two processors busy get a quarter of one.
+fn fraction(user: User) -> anyhow::Result<()> {
+    let limits = Limits { cpus: Some(0.25), ..Limits::default() };
+    let script = "timeout 2 sh -c 'while :; do :; done' & timeout 2 sh -c 'while :; do :; done'; wait; \
+                  cut -d' ' -f16,17 /proc/$$/stat";
+    let text = with(user, limits, script).success()?;
+    let ticks: u64 = text.split_whitespace().filter_map(|number| number.parse::<u64>().ok()).sum();
+    // In hundredths of a second: half a second in two, and what a period more or less makes.
+    ensure!(ticks < 90, "{text}");
     Ok(())
 }
