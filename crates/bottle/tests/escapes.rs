@@ -98,7 +98,10 @@ impl Run {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
         let program = folder.path().join("bot-bottle");
         // A checkout in root's home cannot be reached by others.
-        fs::copy(env!("CARGO_BIN_EXE_bot-bottle"), &program)?;
+        // By a process of its own: one that another test starts would hold on to a file that is written here, and
+        // such a file cannot be executed.
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_bot-bottle")).arg(&program).status()?;
+        ensure!(copied.success(), "the program could not be copied");
         let setting = Setting::make(folder.path().join("run"))?;
         let credential = format!("demo_{}", random_hex(20));
         let stage = Stage::start(StageOptions {
