@@ -454,8 +454,11 @@ impl<'a> Attendance<'a> {
 fn listen(run: &Path) -> io::Result<UnixListener> {
     let folder = open(run, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let path = format!("/proc/self/fd/{}/{CONTROL_SOCKET}", folder.as_raw_fd());
-    let listener = UnixListener::bind(&path)?;
-    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    // Under its name it answers from the first moment on, and to this user alone.
+    let unfinished = format!("{path}.new");
+    let listener = UnixListener::bind(&unfinished)?;
+    std::fs::set_permissions(&unfinished, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    std::fs::rename(&unfinished, &path)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
