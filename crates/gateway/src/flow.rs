@@ -1,6 +1,6 @@
 //! One connection of a client: what it is, and which of the ways in it takes.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 
 use bot_bottle_core::{
     decision::{Decision, Reason, Source},
@@ -8,7 +8,7 @@ use bot_bottle_core::{
     receipt::RequestSummary,
 };
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -23,11 +23,13 @@ use tokio::{
 use crate::{
     body::ResponseBody,
     bounded_stream::BoundedStream,
+    framing::StrictStream,
     gateway::Gateway,
     limits::{
         CLIENT_HEADER_TIMEOUT, CONNECTION_WINDOW, MAX_CLIENT_STREAMS, MAX_HEAD_BYTES, MAX_HEADERS,
         MAX_READ_BUFFER, MAX_STREAM_SEND_BUFFER, SNIFF_BYTES, SNIFF_TIMEOUT, STREAM_WINDOW,
     },
+    refusal::Denial,
     request, tls,
 };
 
@@ -69,7 +71,19 @@ pub(crate) async fn serve_http1<S>(gateway: &Arc<Gateway>, flow: &Arc<Flow>, str
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(|request| respond(gateway, flow, request));
+    let stream = StrictStream::new(stream);
+    let answers = stream.answers();
+    let listening = answers.clone();
+    let service = service_fn(async |request: Request<Incoming>| {
+        let is_tunnel = request.method() == Method::CONNECT;
+        let mut response = respond(gateway, flow, request).await;
+        if response.status() == StatusCode::BAD_REQUEST {
+            // Who is not understood once is not listened to again.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        answers.answered(switches(is_tunnel, response.status()));
+        Ok::<_, Infallible>(response)
+    });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(CLIENT_HEADER_TIMEOUT)
@@ -82,7 +96,7 @@ where
         .with_upgrades()
         .await;
     if let Err(error) = served {
-        gateway.broken(flow, &error);
+        gateway.broken(flow, &error, listening.is_inside_a_head());
     }
 }
 
@@ -95,7 +109,7 @@ where
         let (gateway, flow) = (Arc::clone(gateway), Arc::clone(flow));
         service_fn(move |request| {
             let (gateway, flow) = (Arc::clone(&gateway), Arc::clone(&flow));
-            async move { respond(&gateway, &flow, request).await }
+            async move { Ok::<_, Infallible>(respond(&gateway, &flow, request).await) }
         })
     };
     let served = http2::Builder::new(TokioExecutor::new())
@@ -109,19 +123,20 @@ where
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = served {
-        gateway.broken(flow, &error);
+        gateway.broken(flow, &error, false);
     }
 }
 
-async fn respond(
-    gateway: &Arc<Gateway>,
-    flow: &Flow,
-    request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, std::convert::Infallible> {
+async fn respond(gateway: &Arc<Gateway>, flow: &Flow, request: Request<Incoming>) -> Response<ResponseBody> {
     if request.method() == Method::CONNECT && flow.tunnel.is_none() {
-        return Ok(open_tunnel(gateway, request));
+        return open_tunnel(gateway, request);
     }
-    Ok(request::answer(gateway, flow, request).await)
+    request::answer(gateway, flow, request).await
+}
+
+/// Whether what the client sends after this answer is another protocol than HTTP/1.1.
+fn switches(is_tunnel: bool, status: StatusCode) -> bool {
+    status == StatusCode::SWITCHING_PROTOCOLS || (is_tunnel && status.is_success())
 }
 
 /// Answers a CONNECT. Whether the destination may be reached is told inside the tunnel, where clients show the
@@ -129,14 +144,18 @@ async fn respond(
 /// could connect to is refused here.
 fn open_tunnel(gateway: &Arc<Gateway>, request: Request<Incoming>) -> Response<ResponseBody> {
     let written = request.uri().authority().map_or("", http::uri::Authority::as_str).to_owned();
-    match Target::parse(&written, None) {
+    // Host and port alone (RFC 9110 section 9.3.6), not the URL of something.
+    let is_bare = request.uri().scheme().is_none() && request.uri().path_and_query().is_none();
+    let target = if is_bare { Target::parse(&written, None) } else { Err(Denial::malformed()) };
+    match target {
         Ok(target) => {
             let gateway = Arc::clone(gateway);
             tokio::spawn(async move {
                 match hyper::upgrade::on(request).await {
-                    Ok(upgraded) => match upgraded.downcast::<TokioIo<BoundedStream>>() {
+                    Ok(upgraded) => match upgraded.downcast::<TokioIo<StrictStream<BoundedStream>>>() {
                         Ok(parts) => {
-                            let mut stream = parts.io.into_inner();
+                            let (mut stream, held_back) = parts.io.into_inner().into_parts();
+                            stream.unread(held_back);
                             stream.unread(parts.read_buf);
                             serve_tunnel(gateway, stream, target, SNIFF_TIMEOUT).await;
                         }
@@ -231,10 +250,12 @@ impl Gateway {
     }
 
     /// Writes down that hyper refused what came, which it does with an answer of its own.
-    fn broken(&self, flow: &Flow, error: &hyper::Error) {
+    fn broken(&self, flow: &Flow, error: &hyper::Error, inside_a_head: bool) {
         tracing::debug!(%error, "a client's connection ended");
         let reason = if error.is_parse_too_large() {
             Reason::LimitReached
+        } else if error.is_timeout() && inside_a_head {
+            Reason::Timeout
         } else if error.is_parse() {
             Reason::MalformedRequest
         } else {

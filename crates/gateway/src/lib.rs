@@ -14,6 +14,7 @@ mod clock;
 mod control;
 mod dns;
 mod flow;
+mod framing;
 mod gateway;
 pub mod limits;
 mod listen;

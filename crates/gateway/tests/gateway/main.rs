@@ -1,5 +1,13 @@
 //! The gateway against real clients and a real upstream, over loopback.
 
+mod destinations;
 mod forwarding;
-#[allow(dead_code, reason = "the cases that use the rest of it are being written")]
+mod limits;
+mod process;
+mod protocols;
+mod refusals;
+mod smuggling;
+mod streaming;
 mod support;
+mod upstreams;
+mod websockets;

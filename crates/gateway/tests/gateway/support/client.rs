@@ -59,6 +59,13 @@ pub(crate) async fn tls_on(
     server_name: &str,
     alpn: &[&[u8]],
 ) -> std::io::Result<TlsStream<TcpStream>> {
+    let config = client_config(gateway, alpn);
+    let name = ServerName::try_from(server_name.to_owned()).expect("a name");
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+}
+
+/// TLS that trusts the bottle's CA alone.
+pub(crate) fn client_config(gateway: &TestGateway, alpn: &[&[u8]]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     let ca = CertificateDer::from_pem_slice(gateway.ca_pem.as_bytes()).expect("a certificate");
     roots.add(ca).expect("a CA");
@@ -68,17 +75,30 @@ pub(crate) async fn tls_on(
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    let name = ServerName::try_from(server_name.to_owned()).expect("a name");
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    config
+}
+
+/// A connection of HTTP/1.1.
+pub(crate) struct Http1(http1::SendRequest<Full<Bytes>>);
+
+impl Http1 {
+    /// Sends a request as soon as the answer before it has been read: a connection carries one at a time.
+    pub(crate) async fn send_request(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> hyper::Result<Response<Incoming>> {
+        self.0.ready().await?;
+        self.0.send_request(request).await
+    }
 }
 
 /// HTTP/1.1 through TLS in a tunnel to `host:443`.
-pub(crate) async fn https1(gateway: &TestGateway, host: &str) -> http1::SendRequest<Full<Bytes>> {
+pub(crate) async fn https1(gateway: &TestGateway, host: &str) -> Http1 {
     http1_on(tls(gateway, &format!("{host}:443"), host, &[b"http/1.1"]).await).await
 }
 
 /// HTTP/1.1 on a stream.
-pub(crate) async fn http1_on<S>(stream: S) -> http1::SendRequest<Full<Bytes>>
+pub(crate) async fn http1_on<S>(stream: S) -> Http1
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -88,13 +108,21 @@ where
         .await
         .expect("a handshake");
     tokio::spawn(connection.with_upgrades());
-    sender
+    Http1(sender)
 }
 
 /// HTTP/2 through TLS in a tunnel to `host:443`.
 pub(crate) async fn https2(gateway: &TestGateway, host: &str) -> http2::SendRequest<Full<Bytes>> {
     let stream = tls(gateway, &format!("{host}:443"), host, &[b"h2"]).await;
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    http2_on(stream).await
+}
+
+/// HTTP/2 on a stream.
+pub(crate) async fn http2_on<S>(stream: S) -> http2::SendRequest<Full<Bytes>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (sender, connection) =
         http2::Builder::new(TokioExecutor::new()).handshake(TokioIo::new(stream)).await.expect("a handshake");
     tokio::spawn(connection);

@@ -139,6 +139,18 @@ impl TestGateway {
         (text("verdict"), text("reason"))
     }
 
+    /// Waits until there are so many receipts.
+    pub(crate) async fn wait_for_receipts(&self, count: usize) -> Vec<Value> {
+        for _ in 0..500 {
+            let receipts = self.receipts();
+            if receipts.len() >= count {
+                return receipts;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("fewer than {count} receipts: {:?}", self.receipts());
+    }
+
     /// Waits for a receipt with this reason: some are written when a connection ends, not when it is answered.
     pub(crate) async fn wait_for_receipt(&self, reason: &str) -> Value {
         for _ in 0..500 {

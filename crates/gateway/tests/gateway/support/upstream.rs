@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, Version, header};
 use http_body::{Body, Frame};
-use http_body_util::{BodyExt, Full, combinators::BoxBody};
+use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::BoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -34,7 +34,6 @@ use tokio_rustls::TlsAcceptor;
 /// What the upstream saw of one request.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {
-    pub(crate) method: String,
     pub(crate) uri: String,
     pub(crate) version: Version,
     pub(crate) headers: HeaderMap,
@@ -52,6 +51,8 @@ pub(crate) struct TestUpstream {
 struct State {
     seen: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
+    open: AtomicUsize,
+    produced: Arc<AtomicUsize>,
     go_on: Notify,
 }
 
@@ -87,13 +88,14 @@ impl TestUpstream {
                     state.connections.fetch_add(1, Ordering::SeqCst);
                     let (state, acceptor) = (Arc::clone(&state), acceptor.clone());
                     tokio::spawn(async move {
+                        let _open = Open::new(&state);
                         let mut first = [0];
                         if stream.peek(&mut first).await.unwrap_or(0) == 0 {
                             return;
                         }
                         let service = service_fn(move |request| serve(Arc::clone(&state), request));
                         let mut builder = auto::Builder::new(TokioExecutor::new());
-                        builder.http1().preserve_header_case(true);
+                        builder.http1().preserve_header_case(true).max_headers(1000);
                         if first == [0x16] {
                             let Ok(stream) = acceptor.accept(stream).await else { return };
                             let _ =
@@ -118,9 +120,34 @@ impl TestUpstream {
         self.state.connections.load(Ordering::SeqCst)
     }
 
+    /// Connections that are open now.
+    pub(crate) fn open_connections(&self) -> usize {
+        self.state.open.load(Ordering::SeqCst)
+    }
+
+    /// Bytes of large bodies that were asked for.
+    pub(crate) fn produced(&self) -> usize {
+        self.state.produced.load(Ordering::SeqCst)
+    }
+
     /// Lets a response that waits go on.
     pub(crate) fn go_on(&self) {
         self.state.go_on.notify_one();
+    }
+}
+
+struct Open(Arc<State>);
+
+impl Open {
+    fn new(state: &Arc<State>) -> Self {
+        state.open.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(state))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -160,17 +187,19 @@ async fn serve(state: Arc<State>, mut request: Request<Incoming>) -> Result<Resp
         }
     }
     state.seen.lock().expect("not poisoned").push(Seen {
-        method: parts.method.to_string(),
         uri: parts.uri.to_string(),
         version: parts.version,
         headers: parts.headers.clone(),
         body_bytes,
     });
+    if parts.method == http::Method::HEAD {
+        return Ok(Response::new(Empty::new().boxed()));
+    }
     Ok(match path.as_str() {
         "/sse" => sse(state),
         "/trailers" => with_trailers(),
         "/received-trailers" => text(format!("{trailers:?}")),
-        "/large" => large(parts.uri.query().and_then(|size| size.parse().ok()).unwrap_or(0)),
+        "/large" => large(parts.uri.query().and_then(|size| size.parse().ok()).unwrap_or(0), &state),
         "/slow" => {
             state.go_on.notified().await;
             text("at last".into())
@@ -234,16 +263,16 @@ impl Body for ChannelBody {
 fn with_trailers() -> Response<AnyBody> {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", "0".parse().expect("a value"));
-    let body =
-        Full::new(Bytes::from_static(b"body")).with_trailers(async move { Some(Ok(trailers)) }).boxed();
-    let mut response = Response::new(body);
+    // Of no known length, so that HTTP/1.1 sends it in chunks: without them there are no trailers.
+    let frames = [Frame::data(Bytes::from_static(b"body")), Frame::trailers(trailers)].map(Ok);
+    let mut response = Response::new(StreamBody::new(futures_util::stream::iter(frames)).boxed());
     response.headers_mut().insert(header::TRAILER, "grpc-status".parse().expect("a value"));
     response
 }
 
-fn large(size: usize) -> Response<AnyBody> {
+fn large(size: usize, state: &State) -> Response<AnyBody> {
     const CHUNK: &[u8] = &[b'x'; 64 * 1024];
-    struct Large(usize);
+    struct Large(usize, Arc<AtomicUsize>);
     impl Body for Large {
         type Data = Bytes;
         type Error = Infallible;
@@ -254,10 +283,11 @@ fn large(size: usize) -> Response<AnyBody> {
         ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
             let length = self.0.min(CHUNK.len());
             self.0 -= length;
+            self.1.fetch_add(length, Ordering::SeqCst);
             Poll::Ready((length > 0).then(|| Ok(Frame::data(Bytes::from_static(&CHUNK[..length])))))
         }
     }
-    Response::new(Large(size).boxed())
+    Response::new(Large(size, Arc::clone(&state.produced)).boxed())
 }
 
 /// Echoes what comes, as bytes: the frames are the client's business.

@@ -1,0 +1,194 @@
+//! What may not pass is told so, in words that a program and a person can read.
+
+use serde_json::json;
+
+use crate::support::{
+    client::{
+        connect, exchange, http1_on, https1, https2, raw_refusal, read_head, refusal, request, request2,
+        text, tls, tunnel,
+    },
+    gateway::{SECRET, Setup},
+    upstream::{HTTP1, TestUpstream},
+};
+
+const HINT_NO_ROUTE: &str = "only the hosts of this bottle's egress.routes can be reached; ask the operator to add a route for this host";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unlisted_host_is_refused_inside_tls_with_one_json_object() {
+    let gateway = Setup::new().start().await;
+    let expected = json!({
+        "reason": "no_route", "host": "evil.test", "method": "POST", "path": "/v1/x", "hint": HINT_NO_ROUTE,
+    });
+    let mut one = https1(&gateway, "evil.test").await;
+    let response =
+        one.send_request(request("POST", "evil.test", "/v1/x?q=1", "body")).await.expect("a response");
+    assert_eq!(response.status(), 403);
+    assert_eq!(refusal(response).await, expected);
+    let mut two = https2(&gateway, "evil.test").await;
+    let response =
+        two.send_request(request2("POST", "evil.test", "/v1/x?q=1", "")).await.expect("a response");
+    assert_eq!(response.status(), 403);
+    assert_eq!(refusal(response).await, expected);
+
+    let receipts = gateway.receipts();
+    assert_eq!(receipts.len(), 2);
+    for receipt in receipts {
+        for (key, value) in [
+            ("verdict", json!("refuse")),
+            ("reason", json!("no_route")),
+            ("source", json!("policy")),
+            ("host", json!("evil.test")),
+            ("port", json!(443)),
+            ("method", json!("POST")),
+            ("path", json!("/v1/x")),
+            ("status", json!(403)),
+        ] {
+            assert_eq!(receipt[key], value, "{key}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_rule_of_the_policy_has_its_reason() {
+    let upstream = TestUpstream::start(HTTP1).await;
+    let gateway = Setup::for_upstream(&upstream)
+        .fixed("narrow.test", upstream.address)
+        .route(json!({"host": "narrow.test", "ports": [443], "owner": "manifest", "matches": [
+            {"paths": [{"type": "prefix", "value": "/v1"}], "methods": ["GET"],
+             "headers": [{"name": "x-kind", "type": "exact", "value": "a"}]},
+        ]}))
+        .start()
+        .await;
+    let mut client = https1(&gateway, "narrow.test").await;
+    for (method, path, kind, status) in [
+        ("GET", "/v1/a", "a", 502),
+        ("POST", "/v1/a", "a", 403),
+        ("GET", "/v2", "a", 403),
+        ("GET", "/v1/a", "b", 403),
+    ] {
+        let mut asked = request(method, "narrow.test", path, "");
+        asked.headers_mut().insert("x-kind", kind.parse().expect("a value"));
+        let response = client.send_request(asked).await.expect("a response");
+        // Where the policy allows it, it ends at the certificate, which is not for this name.
+        assert_eq!(response.status(), status, "{method} {path} {kind}");
+        let expected = if status == 502 { "upstream_tls" } else { "no_match" };
+        assert_eq!(refusal(response).await["reason"], expected);
+    }
+    let mut client = https1(&gateway, "open.test").await;
+    for (path, reason) in [
+        ("/a/../b", "path_not_canonical"),
+        ("/a%2fb", "path_not_canonical"),
+        ("/me/app.git/git-receive-pack", "git_push"),
+        ("/me/app.git/info/refs?service=git-upload-pack", "git_fetch"),
+    ] {
+        let response = client.send_request(request("GET", "open.test", path, "")).await.expect("a response");
+        assert_eq!(response.status(), 403);
+        assert_eq!(refusal(response).await["reason"], reason, "{path}");
+    }
+    let mut client = http1_on(tls(&gateway, "api.test:8443", "api.test", &[]).await).await;
+    let response = client.send_request(request("GET", "api.test:8443", "/", "")).await.expect("a response");
+    assert_eq!(refusal(response).await["reason"], "port_not_allowed");
+    assert!(upstream.seen().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_is_never_sent_in_the_clear() {
+    let upstream = TestUpstream::start(HTTP1).await;
+    let gateway = Setup::new()
+        .fixed("api.test", upstream.address)
+        .route(json!({"host": "api.test", "ports": [80], "owner": "manifest",
+                      "auth": {"scheme": "Bearer", "token_ref": "TOKEN"}}))
+        .start()
+        .await;
+    let mut client = http1_on(tunnel(&gateway, "api.test:80").await).await;
+    let response = client.send_request(request("GET", "api.test", "/", "")).await.expect("a response");
+    assert_eq!(refusal(response).await["reason"], "cleartext_credential");
+    let mut stream = connect(&gateway).await;
+    let answer = exchange(
+        &mut stream,
+        b"GET http://api.test/ HTTP/1.1\r\nHost: api.test\r\nConnection: close\r\n\r\n",
+    )
+    .await;
+    assert_eq!(raw_refusal(&answer)["reason"], "cleartext_credential");
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_head_request_has_no_body() {
+    let gateway = Setup::new().start().await;
+    let mut stream = tls(&gateway, "evil.test:443", "evil.test", &[]).await;
+    let answer =
+        exchange(&mut stream, b"HEAD / HTTP/1.1\r\nHost: evil.test\r\nConnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 403") && answer.ends_with("\r\n\r\n"), "{answer}");
+    let mut two = https2(&gateway, "evil.test").await;
+    let response = two.send_request(request2("HEAD", "evil.test", "/", "")).await.expect("a response");
+    assert_eq!(response.status(), 403);
+    assert_eq!(text(response).await, "");
+}
+
+/// Clients send the body right behind the head. If the gateway closed on the unread rest, the kernel's reset
+/// would destroy the answer on its way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_arrives_although_the_body_was_not_read() {
+    use tokio::io::AsyncWriteExt;
+    let gateway = Setup::new().start().await;
+    for _ in 0..20 {
+        let mut stream = tls(&gateway, "evil.test:443", "evil.test", &[]).await;
+        let body = vec![b'x'; 300_000];
+        let head = format!("POST /v1 HTTP/1.1\r\nHost: evil.test\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all(head.as_bytes()).await.expect("written");
+        // Written in the face of a closing connection; only the answer counts.
+        let _ = stream.write_all(&body).await;
+        let answer = read_head(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 403"), "{answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_receipts_nothing_is_allowed() {
+    let upstream = TestUpstream::start(HTTP1).await;
+    let gateway = Setup::for_upstream(&upstream).receipts("/dev/full").start().await;
+    let mut client = https1(&gateway, "open.test").await;
+    for _ in 0..2 {
+        let response = client.send_request(request("GET", "open.test", "/", "")).await.expect("a response");
+        assert_eq!(response.status(), 500);
+        assert_eq!(refusal(response).await["reason"], "internal");
+    }
+    assert!(upstream.seen().is_empty(), "nothing of the request reached the upstream");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_secret_is_in_no_receipt_and_no_debug_output() {
+    let upstream = TestUpstream::start(HTTP1).await;
+    let gateway = Setup::for_upstream(&upstream).start().await;
+    let mut client = https1(&gateway, "api.test").await;
+    for path in ["/", "/../x", "/long?token=agent-query-value"] {
+        let mut asked = request("GET", "api.test", path, "");
+        asked.headers_mut().insert("authorization", "Bearer agent-header-value".parse().expect("a value"));
+        let _ = client.send_request(asked).await.expect("a response");
+    }
+    assert_eq!(upstream.seen()[0].headers["authorization"], format!("Bearer {SECRET}"));
+    let receipts = std::fs::read_to_string(&gateway.receipts).expect("receipts");
+    let debug = format!("{:?}", gateway.gateway);
+    for text in [receipts, debug] {
+        for secret in [SECRET, "agent-header-value", "agent-query-value"] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn paths_methods_and_hosts_in_answers_and_receipts_are_bounded() {
+    let gateway = Setup::new().start().await;
+    let mut stream = connect(&gateway).await;
+    let path = "p".repeat(20_000);
+    let method = "M".repeat(2_000);
+    let asked =
+        format!("{method} http://evil.test/{path} HTTP/1.1\r\nHost: evil.test\r\nConnection: close\r\n\r\n");
+    let answer = exchange(&mut stream, asked.as_bytes()).await;
+    let told = raw_refusal(&answer);
+    assert_eq!(told["reason"], "no_route");
+    assert_eq!(told["path"].as_str().map(str::len), Some(2048));
+    assert_eq!(told["method"].as_str().map(str::len), Some(64));
+    assert_eq!(gateway.receipts()[0]["path"].as_str().map(str::len), Some(2048));
+}

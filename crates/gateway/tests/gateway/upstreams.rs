@@ -1,0 +1,171 @@
+//! The way out: which addresses are dialled, who is believed, and what happens when it goes wrong.
+
+use serde_json::json;
+use tokio::net::TcpListener;
+
+use crate::support::{
+    client::{http1_on, https1, https2, refusal, request, request2, text, tunnel},
+    gateway::Setup,
+    upstream::{HTTP1, HTTP2, TestUpstream, raw_upstream},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_leads_inside_is_not_dialled() {
+    let upstream = TestUpstream::start(HTTP1).await;
+    let port = upstream.address.port();
+    // The upstream is there, so that a dial would be seen.
+    for addresses in [
+        &["127.0.0.1"][..],
+        &["::1"],
+        &["10.0.0.1"],
+        &["169.254.169.254"],
+        &["fd00:ec2::254"],
+        &["0.0.0.0"],
+        &["::ffff:127.0.0.1"],
+        &["64:ff9b::7f00:1"],
+        &["2002:7f00:1::1"],
+        // Rebinding: a public address beside one that is not. The name is refused whole.
+        &["1.1.1.1", "127.0.0.1"],
+        &["127.0.0.1", "1.1.1.1"],
+        &["2606:4700::1111", "::1"],
+    ] {
+        let gateway = Setup::new()
+            .trusting(&upstream)
+            .resolving("rebind.test", addresses)
+            .route(json!({"host": "rebind.test", "ports": [443, port], "owner": "manifest"}))
+            .start()
+            .await;
+        let host = format!("rebind.test:{port}");
+        let stream = crate::support::client::tls(&gateway, &host, "rebind.test", &[]).await;
+        let mut client = http1_on(stream).await;
+        let response = client.send_request(request("GET", &host, "/", "")).await.expect("a response");
+        assert_eq!(response.status(), 403, "{addresses:?}");
+        assert_eq!(refusal(response).await["reason"], "address_not_public", "{addresses:?}");
+        let receipt = &gateway.receipts()[0];
+        assert_eq!(receipt["source"], "address");
+        assert_eq!(receipt["route"], "rebind.test");
+    }
+    assert_eq!(upstream.connections(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_of_upstreams_have_their_reasons() {
+    let upstream = TestUpstream::start(HTTP1).await;
+    let stranger = TestUpstream::start(HTTP1).await;
+    let elsewhere = TestUpstream::start_as(&["another.test"]).await;
+    let closed =
+        TcpListener::bind("127.0.0.1:0").await.expect("a listener").local_addr().expect("an address");
+    let (silent, _received) = raw_upstream(b"").await;
+    let (garbage, _received) = raw_upstream(b"SSH-2.0-OpenSSH\r\n").await;
+    let (smuggling, _received) =
+        raw_upstream(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab").await;
+    let route = |host: &str| json!({"host": host, "ports": [80, 443], "owner": "manifest"});
+    let mut setup = Setup::new().trusting(&upstream).trusting(&elsewhere);
+    for (host, address) in [
+        ("stranger.test", stranger.address),
+        ("open.test", elsewhere.address),
+        ("closed.test", closed),
+        ("silent.test", silent),
+        ("garbage.test", garbage),
+        ("smuggling.test", smuggling),
+    ] {
+        setup = setup.fixed(host, address).route(route(host));
+    }
+    let gateway = setup.route(route("unknown.test")).start().await;
+    for (host, port, reason) in [
+        ("stranger.test", 443, "upstream_tls"),
+        ("open.test", 443, "upstream_tls"),
+        ("silent.test", 443, "upstream_tls"),
+        ("closed.test", 443, "upstream_unreachable"),
+        ("unknown.test", 443, "name_unresolvable"),
+        ("silent.test", 80, "upstream_protocol"),
+        ("garbage.test", 80, "upstream_protocol"),
+        ("smuggling.test", 80, "upstream_protocol"),
+    ] {
+        let mut client = if port == 443 {
+            https1(&gateway, host).await
+        } else {
+            http1_on(tunnel(&gateway, &format!("{host}:80")).await).await
+        };
+        let response = client.send_request(request("GET", host, "/", "")).await.expect("a response");
+        assert_eq!(response.status(), 502, "{host}:{port}");
+        assert_eq!(refusal(response).await["reason"], reason, "{host}:{port}");
+    }
+    assert!(stranger.seen().is_empty() && elsewhere.seen().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_to_upstreams_are_kept_for_all_clients() {
+    for alpn in [HTTP1, HTTP2] {
+        let upstream = TestUpstream::start(alpn).await;
+        let gateway = Setup::for_upstream(&upstream).start().await;
+        for number in 0..10 {
+            let response = if number % 2 == 0 {
+                https1(&gateway, "open.test").await.send_request(request("POST", "open.test", "/", "x")).await
+            } else {
+                https2(&gateway, "open.test")
+                    .await
+                    .send_request(request2("POST", "open.test", "/", "x"))
+                    .await
+            };
+            assert_eq!(text(response.expect("a response")).await, "POST / 1");
+            // The connection comes back when hyper's task has seen the end of the response.
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        assert_eq!(upstream.connections(), 1);
+        // Another name, or the same without TLS, is another upstream.
+        let mut other = https1(&gateway, "api.test").await;
+        other.send_request(request("GET", "api.test", "/", "")).await.expect("a response");
+        let mut plain = http1_on(tunnel(&gateway, "open.test:80").await).await;
+        plain.send_request(request("GET", "open.test", "/", "")).await.expect("a response");
+        assert_eq!(upstream.connections(), 3);
+    }
+}
+
+/// A kept connection that the upstream has closed is not the client's problem; but what may have arrived is
+/// not sent again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_sent_at_most_once() {
+    let (address, mut received) = raw_upstream(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    let gateway = Setup::new()
+        .fixed("open.test", address)
+        .route(json!({"host": "open.test", "ports": [80], "owner": "manifest"}))
+        .start()
+        .await;
+    let mut client = http1_on(tunnel(&gateway, "open.test:80").await).await;
+    for _ in 0..5 {
+        let response =
+            client.send_request(request("POST", "open.test", "/once", "abc")).await.expect("a response");
+        assert_eq!(response.status(), 200, "the kept connection was closed, and another one made");
+        assert_eq!(text(response).await, "ok");
+        let sent = received.recv().await.expect("a request");
+        assert_eq!(String::from_utf8_lossy(&sent).matches("POST /once").count(), 1);
+    }
+    // This one reads the request, and closes without an answer.
+    let (address, mut received) = raw_upstream(b"").await;
+    let gateway = Setup::new()
+        .fixed("open.test", address)
+        .route(json!({"host": "open.test", "ports": [80], "owner": "manifest"}))
+        .start()
+        .await;
+    let mut client = http1_on(tunnel(&gateway, "open.test:80").await).await;
+    let response =
+        client.send_request(request("POST", "open.test", "/once", "abc")).await.expect("a response");
+    assert_eq!(refusal(response).await["reason"], "upstream_protocol");
+    assert!(received.recv().await.is_some());
+    assert!(received.try_recv().is_err(), "sent twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_may_come_before_the_request_has_ended() {
+    let upstream = TestUpstream::start(HTTP1).await;
+    let gateway = Setup::for_upstream(&upstream).start().await;
+    let mut stream = crate::support::client::tls(&gateway, "open.test:443", "open.test", &[]).await;
+    use tokio::io::AsyncWriteExt;
+    stream
+        .write_all(b"POST /early HTTP/1.1\r\nHost: open.test\r\nContent-Length: 1000000\r\n\r\nabc")
+        .await
+        .expect("written");
+    let head = crate::support::client::read_head(&mut stream).await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+}
