@@ -236,3 +236,6 @@ pub(crate) struct DemoAgent {
     /// What the demo on the host told it, as JSON.
     pub(crate) script: String,
 }
+
+#[cfg(test)]
+mod document;
