@@ -32,7 +32,7 @@ pub(crate) struct Finished {
 
 /// What the agent is asked to run: it leaves a file, and then waits to be looked at.
 const WORK: &str = "echo by the agent > made.txt; touch ready; \
-                    for i in $(seq 300); do test -e release && break; sleep 0.1; done; cat made.txt";
+                    for i in $(seq 1000); do test -e release && break; sleep 0.1; done; cat made.txt";
 
 /// Until the agent works, and until it has ended.
 const PATIENCE: Duration = Duration::from_secs(90);

@@ -7,9 +7,9 @@ use crate::{
     script::{GREETING, command_in, final_text, pieces, text_of},
 };
 
-/// How long the agent waits for a command before it lets the model go on without its result, in milliseconds: as
-/// long as it ever does. The command of a test may take its time on a busy machine.
-const LONGEST_YIELD_MS: u32 = 30_000;
+/// How long the agent waits for a command before it lets the model go on, in milliseconds: codex 0.169 waits that long
+/// even when the command has ended. The command of a test may take its time on a busy machine.
+const YIELD_MS: u32 = 20_000;
 
 /// What is remembered between the requests of one conversation: those in a WebSocket send what is new, only.
 #[derive(Default)]
@@ -65,16 +65,16 @@ impl Conversation {
         };
         let offers = |name: &str| self.tools.iter().any(|tool| tool == name);
         if offers("exec_command") {
-            function("exec_command", json!({"cmd": command, "yield_time_ms": LONGEST_YIELD_MS}))
+            function("exec_command", json!({"cmd": command, "yield_time_ms": YIELD_MS}))
         } else if offers("shell_command") {
             function("shell_command", json!({"command": command}))
         } else if offers("shell") {
             function("shell", json!({"command": ["bash", "-c", command]}))
         } else if offers("exec") {
             // Code mode: the tool takes JavaScript, in which the other tools are functions.
-            let call = json!({"cmd": command, "yield_time_ms": LONGEST_YIELD_MS});
+            let call = json!({"cmd": command, "yield_time_ms": YIELD_MS});
             let script = format!(
-                "// @exec: {{\"yield_time_ms\": {LONGEST_YIELD_MS}}}\n\
+                "// @exec: {{\"yield_time_ms\": {YIELD_MS}}}\n\
                  const result = await tools.exec_command({call}); text(typeof result === 'string' ? result : JSON.stringify(result))"
             );
             Turn::Call(json!({"type": "custom_tool_call", "name": "exec", "input": script}))
