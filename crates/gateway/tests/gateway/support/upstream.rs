@@ -54,6 +54,7 @@ struct State {
     open: AtomicUsize,
     produced: Arc<AtomicUsize>,
     go_on: Notify,
+    abandoned: Notify,
 }
 
 /// Which protocols TLS offers.
@@ -133,6 +134,11 @@ impl TestUpstream {
     /// Lets a response that waits go on.
     pub(crate) fn go_on(&self) {
         self.state.go_on.notify_one();
+    }
+
+    /// Waits until a response is given up that waits to go on. Each such response is told once.
+    pub(crate) async fn abandoned(&self) {
+        self.state.abandoned.notified().await;
     }
 }
 
@@ -238,8 +244,13 @@ fn sse(state: Arc<State>) -> Response<AnyBody> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         let _ = sender.send(Bytes::from_static(b"data: one\n\n")).await;
-        state.go_on.notified().await;
-        let _ = sender.send(Bytes::from_static(b"data: two\n\n")).await;
+        tokio::select! {
+            () = state.go_on.notified() => {
+                let _ = sender.send(Bytes::from_static(b"data: two\n\n")).await;
+            }
+            // The server drops the body when its connection or stream has ended.
+            () = sender.closed() => state.abandoned.notify_one(),
+        }
     });
     let mut response = Response::new(BodyExt::boxed(ChannelBody(receiver)));
     response.headers_mut().insert(header::CONTENT_TYPE, "text/event-stream".parse().expect("a value"));
