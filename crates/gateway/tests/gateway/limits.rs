@@ -104,7 +104,7 @@ async fn there_are_so_many_connections_and_not_one_more() {
     let mut place_again = connect(&gateway).await;
     let mut answer = String::new();
     // Its place may take a moment to be free again.
-    for _ in 0..50 {
+    for _ in 0..1000 {
         place_again = connect(&gateway).await;
         let asked = b"GET http://evil.test/ HTTP/1.1\r\nHost: evil.test\r\n\r\n";
         place_again.write_all(asked).await.expect("written");

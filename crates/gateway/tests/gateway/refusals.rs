@@ -139,6 +139,7 @@ async fn a_refusal_arrives_although_the_body_was_not_read() {
         stream.write_all(head.as_bytes()).await.expect("written");
         // Written in the face of a closing connection; only the answer counts.
         let _ = stream.write_all(&body).await;
+        let _ = stream.flush().await;
         let answer = read_head(&mut stream).await;
         assert!(answer.starts_with("HTTP/1.1 403"), "{answer:?}");
     }

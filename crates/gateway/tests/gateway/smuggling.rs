@@ -1,11 +1,9 @@
 //! Requests that two parsers could read in two ways: either refused, or passed on in the one way that we read.
 
-use std::time::Duration;
-
 use tokio::{io::AsyncWriteExt, time::timeout};
 
 use crate::support::{
-    client::{connect, exchange, read_to_end, tunnel},
+    client::{PATIENCE, connect, exchange, read_to_end, tunnel},
     gateway::Setup,
     upstream::{HTTP1, TestUpstream, raw_upstream},
 };
@@ -124,8 +122,10 @@ async fn bodies_with_broken_chunks_do_not_become_requests() {
             .await
             .expect("written");
         stream.shutdown().await.expect("shut down");
-        let _ = timeout(Duration::from_secs(5), read_to_end(&mut stream)).await;
-        if let Ok(Some(sent)) = timeout(Duration::from_secs(1), received.recv()).await {
+        read_to_end(&mut stream).await;
+        // What was allowed has a connection to the upstream, whatever comes over it.
+        if gateway.receipts().iter().any(|receipt| receipt["verdict"] == "allow") {
+            let sent = timeout(PATIENCE, received.recv()).await.expect("in time").expect("a connection");
             let sent = String::from_utf8_lossy(&sent).into_owned();
             assert_eq!(
                 sent.matches("HTTP/1.1").count(),
@@ -156,7 +156,7 @@ async fn chunks_are_written_anew() {
         )
         .await
         .expect("written");
-    let sent = timeout(Duration::from_secs(5), received.recv()).await.expect("in time").expect("a request");
+    let sent = timeout(PATIENCE, received.recv()).await.expect("in time").expect("a request");
     let sent = String::from_utf8_lossy(&sent).to_ascii_lowercase();
     assert!(sent.contains("transfer-encoding: chunked") && !sent.contains("ext="), "{sent:?}");
     assert!(sent.ends_with("\r\n\r\n3\r\nabc\r\n0\r\n\r\n"), "{sent:?}");

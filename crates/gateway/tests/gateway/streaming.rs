@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::timeout,
@@ -28,27 +29,29 @@ async fn an_event_arrives_before_the_next_is_sent() {
         let gateway = Setup::for_upstream(&upstream).start().await;
         let mut one = https1(&gateway, "open.test").await;
         let mut two = https2(&gateway, "open.test").await;
-        let responses = [
-            one.send_request(request("GET", "open.test", "/sse", "")).await.expect("a response"),
-            two.send_request(request2("GET", "open.test", "/sse", "")).await.expect("a response"),
-        ];
-        for response in responses {
-            assert_eq!(response.headers()["content-type"], "text/event-stream");
-            let mut body = response.into_body();
-            let mut event = async || loop {
-                let frame = timeout(PATIENCE, body.frame()).await.expect("in time")?;
-                // HTTP/2 may end a stream with a frame that has nothing in it.
-                match frame.expect("a frame").into_data().ok() {
-                    Some(data) if data.is_empty() => {}
-                    data => break data,
-                }
-            };
-            assert_eq!(event().await.as_deref(), Some(&b"data: one\n\n"[..]));
-            upstream.go_on();
-            assert_eq!(event().await.as_deref(), Some(&b"data: two\n\n"[..]));
-            assert_eq!(event().await, None);
-        }
+        let response = one.send_request(request("GET", "open.test", "/sse", "")).await.expect("a response");
+        expect_events(&upstream, response).await;
+        // Not before: the upstream would let whichever of the two waits first go on.
+        let response = two.send_request(request2("GET", "open.test", "/sse", "")).await.expect("a response");
+        expect_events(&upstream, response).await;
     }
+}
+
+async fn expect_events(upstream: &TestUpstream, response: Response<Incoming>) {
+    assert_eq!(response.headers()["content-type"], "text/event-stream");
+    let mut body = response.into_body();
+    let mut event = async || loop {
+        let frame = timeout(PATIENCE, body.frame()).await.expect("in time")?;
+        // HTTP/2 may end a stream with a frame that has nothing in it.
+        match frame.expect("a frame").into_data().ok() {
+            Some(data) if data.is_empty() => {}
+            data => break data,
+        }
+    };
+    assert_eq!(event().await.as_deref(), Some(&b"data: one\n\n"[..]));
+    upstream.go_on();
+    assert_eq!(event().await.as_deref(), Some(&b"data: two\n\n"[..]));
+    assert_eq!(event().await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,6 +88,8 @@ async fn a_hundred_megabytes_pass_at_constant_memory() {
         for _ in 0..LARGE / chunk.len() {
             stream.write_all(&chunk).await.expect("written");
         }
+        // What TLS still holds when the socket is full is sent only with the next write.
+        stream.flush().await.expect("flushed");
         let answer = read_head(&mut stream).await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert_eq!(upstream.seen().last().map(|seen| seen.body_bytes), Some(LARGE));

@@ -174,6 +174,7 @@ pub(crate) async fn read_head<S: AsyncRead + Unpin>(stream: &mut S) -> String {
 /// Sends bytes and reads until the other side closes.
 pub(crate) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> String {
     stream.write_all(bytes).await.expect("written");
+    stream.flush().await.expect("flushed");
     read_to_end(stream).await
 }
 

@@ -141,7 +141,7 @@ impl TestGateway {
 
     /// Waits until there are so many receipts.
     pub(crate) async fn wait_for_receipts(&self, count: usize) -> Vec<Value> {
-        for _ in 0..500 {
+        for _ in 0..2000 {
             let receipts = self.receipts();
             if receipts.len() >= count {
                 return receipts;
@@ -153,7 +153,7 @@ impl TestGateway {
 
     /// Waits for a receipt with this reason: some are written when a connection ends, not when it is answered.
     pub(crate) async fn wait_for_receipt(&self, reason: &str) -> Value {
-        for _ in 0..500 {
+        for _ in 0..2000 {
             if let Some(found) = self.receipts().into_iter().find(|receipt| receipt["reason"] == reason) {
                 return found;
             }

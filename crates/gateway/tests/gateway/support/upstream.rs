@@ -28,8 +28,11 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
     sync::{Notify, mpsc},
+    time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
+
+use super::client::PATIENCE;
 
 /// What the upstream saw of one request.
 #[derive(Debug, Clone)]
@@ -328,8 +331,8 @@ fn web_socket(headers: &HeaderMap, upgrade: Option<hyper::upgrade::OnUpgrade>) -
     response
 }
 
-/// A server of plain TCP that answers every connection with these bytes, after it has read something, and tells
-/// what it read.
+/// A server of plain TCP that answers every connection with these bytes once it has read a request, closes it, and
+/// then tells what it read.
 pub(crate) async fn raw_upstream(answer: &'static [u8]) -> (SocketAddr, mpsc::UnboundedReceiver<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
     let address = listener.local_addr().expect("an address");
@@ -340,20 +343,38 @@ pub(crate) async fn raw_upstream(answer: &'static [u8]) -> (SocketAddr, mpsc::Un
             tokio::spawn(async move {
                 let mut read = Vec::new();
                 let mut buffer = [0; 4096];
-                // Until it is quiet: requests may come in pieces.
-                while let Ok(Ok(length)) =
-                    tokio::time::timeout(Duration::from_millis(100), stream.read(&mut buffer)).await
-                {
-                    if length == 0 {
-                        break;
+                loop {
+                    // A request comes in pieces, however long they take. Something may come behind it that should
+                    // not: until it is quiet.
+                    let patience = if is_whole(&read) { QUIET } else { PATIENCE };
+                    match timeout(patience, stream.read(&mut buffer)).await {
+                        Ok(Ok(length)) if length > 0 => read.extend_from_slice(&buffer[..length]),
+                        _ => break,
                     }
-                    read.extend_from_slice(&buffer[..length]);
                 }
-                let _ = sender.send(read);
                 let _ = stream.write_all(answer).await;
                 let _ = stream.shutdown().await;
+                let _ = sender.send(read);
             });
         }
     });
     (address, receiver)
+}
+
+/// How long nothing comes from a client that has said everything.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// Whether these bytes are a request with its body, or TLS, which is not understood here.
+fn is_whole(read: &[u8]) -> bool {
+    if read.first() == Some(&0x16) {
+        return true;
+    }
+    let text = String::from_utf8_lossy(read).to_ascii_lowercase();
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    if head.contains("transfer-encoding: chunked") {
+        body.ends_with("0\r\n\r\n")
+    } else {
+        body.len() >= length.unwrap_or(0)
+    }
 }
