@@ -15,6 +15,7 @@ mod channel;
 mod copying;
 mod place;
 mod relay;
+mod sealed;
 mod sys;
 mod trust;
 

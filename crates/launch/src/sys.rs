@@ -5,11 +5,13 @@
 use std::{
     ffi::CStr,
     io, mem,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
     ptr,
 };
 
 use rustix::process::{Pid, Signal};
+
+use crate::sealed;
 
 /// A copy of this process that becomes another part of this binary at once.
 ///
@@ -18,6 +20,8 @@ use rustix::process::{Pid, Signal};
 pub(crate) struct Spawn<'a> {
     /// The binary, opened.
     pub(crate) executable: BorrowedFd<'a>,
+    /// Where it was opened, if what it runs must not be able to change it; see [`sealed`].
+    pub(crate) sealed: Option<&'a CStr>,
     /// With the program's name in front.
     pub(crate) arguments: &'a [&'a CStr],
     /// `CLONE_NEW*`.
@@ -26,10 +30,29 @@ pub(crate) struct Spawn<'a> {
     pub(crate) become_root: bool,
     /// Standard input, output and error, and the descriptor [`CONTROL_FD`].
     pub(crate) descriptors: [BorrowedFd<'a>; 4],
-    /// The child goes on once this has a byte to read, and ends if it has none.
+    /// The child goes on once this has a [`Go`] to read, and ends if it has none.
     pub(crate) gate: BorrowedFd<'a>,
     /// The other end of `gate`, which the child closes: if the launcher ends, nothing comes.
     pub(crate) opener: BorrowedFd<'a>,
+}
+
+/// What the launcher lets a child do that waits at its gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Go {
+    /// Go on.
+    On,
+    /// Go on, and first leave every supplementary group.
+    WithoutGroups,
+}
+
+impl Go {
+    /// As it is sent.
+    pub(crate) fn byte(self) -> u8 {
+        match self {
+            Self::On => b'+',
+            Self::WithoutGroups => b'-',
+        }
+    }
 }
 
 /// The descriptor at which a spawned part of this binary finds its control socket.
@@ -37,6 +60,10 @@ pub(crate) const CONTROL_FD: RawFd = 3;
 
 /// Descriptors of a child are first moved to here and above, so that none is overwritten by another.
 const SAFE_FD: RawFd = 64;
+
+/// Joins a new and empty session keyring, keyctl(2). Where it fails (no keys in this kernel, or the user's quota
+/// of them is used up) the filter still refuses every call that could use the old one.
+const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
 
 /// What the exit status of a child means that could not execute.
 pub(crate) const SPAWN_FAILED: i32 = 121;
@@ -48,8 +75,6 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> io::Result<(Pid, OwnedFd)> {
     arguments.push(ptr::null());
     let environment: [*const libc::c_char; 1] = [ptr::null()];
     let descriptors = spawn.descriptors.map(|descriptor| descriptor.as_raw_fd());
-    let (executable, gate) = (spawn.executable.as_raw_fd(), spawn.gate.as_raw_fd());
-    let opener = spawn.opener.as_raw_fd();
     let mut pidfd: RawFd = -1;
     let flags = libc::c_long::from(spawn.namespaces | libc::CLONE_PIDFD | libc::SIGCHLD);
     // SAFETY: without CLONE_VM the child has a copy of the address space, and with a null stack it goes on
@@ -59,9 +84,7 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> io::Result<(Pid, OwnedFd)> {
     if pid == 0 {
         // SAFETY: only async-signal-safe system calls on values that were prepared before the clone, so that
         // no lock of another thread matters; it never returns.
-        unsafe {
-            run_child(executable, gate, opener, &descriptors, &arguments, &environment, spawn.become_root)
-        }
+        unsafe { run_child(spawn, &descriptors, &arguments, &environment) }
     }
     if pid < 0 {
         return Err(io::Error::last_os_error());
@@ -78,13 +101,10 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> io::Result<(Pid, OwnedFd)> {
 /// To be called in a freshly cloned child only; the pointers of `arguments` and `environment` are valid
 /// C strings and both end with a null pointer.
 unsafe fn run_child(
-    executable: RawFd,
-    gate: RawFd,
-    opener: RawFd,
+    spawn: &Spawn<'_>,
     descriptors: &[RawFd; 4],
     arguments: &[*const libc::c_char],
     environment: &[*const libc::c_char],
-    become_root: bool,
 ) -> ! {
     // SAFETY: plain system calls on descriptors and on memory of this frame; see the contract above.
     unsafe {
@@ -94,12 +114,23 @@ unsafe fn run_child(
             }
             result
         };
-        libc::close(opener);
+        libc::close(spawn.opener.as_raw_fd());
         let mut byte = 0_u8;
-        if libc::read(gate, (&raw mut byte).cast(), 1) != 1 {
+        if libc::read(spawn.gate.as_raw_fd(), (&raw mut byte).cast(), 1) != 1 {
             libc::_exit(SPAWN_FAILED);
         }
-        if become_root {
+        // Before the child changes its user: the bottle's may not walk to where the binary lies.
+        let executable = match spawn.sealed {
+            None => spawn.executable.as_raw_fd(),
+            Some(path) => match sealed::seal(spawn.executable, path) {
+                Ok(executable) => executable.into_raw_fd(),
+                Err(_) => libc::_exit(SPAWN_FAILED),
+            },
+        };
+        if byte == Go::WithoutGroups.byte() {
+            check(libc::syscall(libc::SYS_setgroups, 0, ptr::null::<libc::gid_t>()));
+        }
+        if spawn.become_root {
             check(libc::syscall(libc::SYS_setresgid, 0, 0, 0));
             check(libc::syscall(libc::SYS_setresuid, 0, 0, 0));
         }
@@ -115,10 +146,12 @@ unsafe fn run_child(
         }
         let first = libc::c_uint::try_from(CONTROL_FD + 1).unwrap_or(4);
         check(libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC));
-        // The launcher blocks signals to read them from a descriptor.
-        let mut none: libc::sigset_t = mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+        // The launcher blocks signals to read them from a descriptor, and may have been started with others
+        // ignored (`nohup`); with addresses that are not randomised (`setarch -R`); with a session keyring that
+        // holds the operator's keys, which would last as long as the bottle.
+        reset_signals();
+        check(libc::personality(0).into());
+        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, ptr::null::<libc::c_char>());
         check(libc::setsid().into());
         check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0).into());
         libc::syscall(
@@ -239,11 +272,36 @@ pub(crate) fn is_ignored(signal: Signal) -> bool {
     }
 }
 
-/// Gives every signal its default meaning again: one that was ignored stays so across exec (`nohup`).
+/// Unblocks every signal and gives each its default meaning again. Both last across fork and exec, signal(7), and
+/// no library clears them: a program that is started with SIGCHLD blocked waits for its children in vain.
 pub(crate) fn reset_signals() {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: SIG_DFL installs no handler. For SIGKILL, SIGSTOP and those of the C library it fails.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    /// `struct sigaction` of the kernel, with SIG_DFL, no flags and an empty mask.
+    const DEFAULT: [u64; 4] = [0; 4];
+    /// Size of the kernel's set of signals, in bytes.
+    const SET_BYTES: usize = 8;
+    for signal in 1..=64 {
+        // SAFETY: the kernel reads DEFAULT, which is as long as its structure, and installs no handler. It
+        // refuses SIGKILL and SIGSTOP. Not by the C library, which hides the signals 32 and 33 that it uses.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                DEFAULT.as_ptr(),
+                ptr::null_mut::<libc::c_void>(),
+                SET_BYTES,
+            );
+        }
+    }
+    let none = 0_u64;
+    // SAFETY: the kernel reads a set of the size that it is told.
+    unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const none,
+            ptr::null_mut::<libc::c_void>(),
+            SET_BYTES,
+        );
     }
 }
 

@@ -34,6 +34,9 @@ use super::{
 /// How often memory is looked at, where no cgroup counts it.
 const MEMORY_INTERVAL: Duration = Duration::from_millis(500);
 
+/// Longest core dump, in bytes.
+const CORE_BYTES: u64 = 1;
+
 /// A step that failed.
 struct Failure {
     doing: String,
@@ -144,8 +147,9 @@ fn take_trees(steps: &NativeSteps, taken: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, 
 /// Limits that this process shares with the programs. Before the agent's user namespace is made: the kernel
 /// remembers the limit of the one who makes it for all processes in it together (`set_userns_rlimit_max`).
 fn limit(confinement: &Confinement) -> Result<(), Failure> {
-    let fixed = |value: u64| Rlimit { current: Some(value), maximum: Some(value) };
-    setrlimit(Resource::Core, fixed(0)).map_err(doing("limiting core dumps"))?;
+    // Not 0, which does not keep the kernel from giving a core to a program of the host (`core_pattern` with a
+    // pipe); at 1 it gives none to anybody, core(5).
+    lower(Resource::Core, CORE_BYTES).map_err(doing("limiting core dumps"))?;
     if let Some(processes) = confinement.processes {
         // This process is one more.
         lower(Resource::Nproc, processes.saturating_add(1)).map_err(doing("limiting processes"))?;

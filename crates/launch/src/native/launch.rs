@@ -1,8 +1,7 @@
 //! The steps of a launch. Each registers what undoes it before it does anything.
 
 use std::{
-    fs::{self, File},
-    io,
+    fs, io,
     os::fd::AsFd,
     path::{Path, PathBuf},
 };
@@ -29,7 +28,7 @@ use super::{
     grouping,
     limits::{HostMeans, LimitMeans},
     mounting,
-    parts::{GatewayProcess, HostUser, Sandbox, start_gateway, start_sandbox},
+    parts::{Executable, GatewayProcess, HostUser, Sandbox, start_gateway, start_sandbox},
     probe,
     protocol::{FromInit, StartProgram, ToInit},
     render::{self, BUNDLE_NAME, MountedProgram, RunFolders, trust_folder},
@@ -75,7 +74,7 @@ impl Progress<'_> {
 /// Places of a run on the host.
 struct Run {
     directory: RunDirectory,
-    executable: File,
+    executable: Executable,
     user: HostUser,
     folders: RunFolders,
     means: LimitMeans,
@@ -183,8 +182,8 @@ fn allocate(request: &LaunchRequest, undo: &mut UndoStack) -> Result<Run, Launch
     let means = LimitMeans::choose(&plan.limits, &name, &HostMeans::gather(&plan.limits));
     let means = means.map_err(LaunchError::Limits)?;
     let program = mounted_program(request)?;
-    let executable =
-        File::open(&request.executable).doing(|| format!("opening {}", request.executable.display()))?;
+    let executable = Executable::open(&request.executable)
+        .doing(|| format!("opening {}", request.executable.display()))?;
     let path = request.home.run(&plan.identity);
     let directory = match RunDirectory::create(&request.home, &plan.identity) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {

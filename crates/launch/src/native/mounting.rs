@@ -64,7 +64,8 @@ pub(crate) fn take_tree(tree: &Tree) -> Result<OwnedFd, MountFailure> {
     let attributes = match tree.access {
         Access::ReadOnly => ATTR_READ_ONLY | ATTR_CONFINED,
         Access::ReadWrite => ATTR_CONFINED,
-        Access::Device => libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC,
+        // Read-only concerns the mode, the owner and the times of the node; what it stands for can be written.
+        Access::Device => ATTR_READ_ONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC,
     };
     sys::mount_setattr(taken.as_fd(), tree.recursive, attributes).doing(text)?;
     Ok(taken)
@@ -123,8 +124,9 @@ fn perform(operation: &Operation, trees: &[OwnedFd], notes: &mut Vec<String>) ->
             let at = staged(path);
             make_directory(&at, 0o555)?;
             let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-            // Only what a process may look into is shown, so that the bottle's first process is not.
-            mount("proc", &at, "proc", flags, c"hidepid=2")
+            // Only what a process may look into is shown, so that the bottle's first process is not. Not
+            // `hidepid=2`, which spares the members of group 0: an operator's own groups may be among them.
+            mount("proc", &at, "proc", flags, c"hidepid=ptraceable")
                 .doing(|| "mounting the bottle's processes at /proc".to_owned())
         }
         Operation::Terminals { path } => {

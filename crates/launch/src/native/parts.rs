@@ -5,7 +5,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, BufRead, BufReader, Read},
     os::{
-        fd::{AsFd, OwnedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{ffi::OsStrExt, fs::OpenOptionsExt, net::UnixStream},
     },
     path::Path,
@@ -19,7 +19,11 @@ use rustix::{
     process::{Pid, getegid, geteuid},
 };
 
-use crate::{channel::Channel, place::Owner, sys};
+use crate::{
+    channel::Channel,
+    place::Owner,
+    sys::{self, Go},
+};
 
 use super::{
     cgroup::Group,
@@ -81,15 +85,32 @@ impl HostUser {
         }
     }
 
-    fn map(self, pid: Pid) -> io::Result<()> {
+    /// Gives the bottle's user namespace its one user and group. Whether its first process can leave the
+    /// operator's supplementary groups, by which it could read files that are closed to everybody else.
+    fn map(self, pid: Pid) -> io::Result<Go> {
         let (user, group) = match self {
             Self::Operator => (geteuid().as_raw(), getegid().as_raw()),
             Self::Subordinate(user) => (user, user),
         };
         let folder = format!("/proc/{}", pid.as_raw_pid());
-        fs::write(format!("{folder}/setgroups"), "deny")?;
+        let group_map = format!("0 {group} 1\n");
         fs::write(format!("{folder}/uid_map"), format!("0 {user} 1\n"))?;
-        fs::write(format!("{folder}/gid_map"), format!("0 {group} 1\n"))
+        // Who has CAP_SETGID outside may map a group and leave setgroups(2) to the namespace; for others the
+        // kernel wants it denied first, because a group can be used to take a right away, user_namespaces(7).
+        // The namespace of the programs, below this one, has it denied in either case.
+        match fs::write(format!("{folder}/gid_map"), &group_map) {
+            // A namespace inherits the denial from the one above it: a container's, say.
+            Ok(()) if fs::read_to_string(format!("{folder}/setgroups"))?.trim() == "allow" => {
+                Ok(Go::WithoutGroups)
+            }
+            Ok(()) => Ok(Go::On),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                fs::write(format!("{folder}/setgroups"), "deny")?;
+                fs::write(format!("{folder}/gid_map"), group_map)?;
+                Ok(Go::On)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -143,9 +164,31 @@ pub(super) struct Sandbox {
     pub(super) pid: Pid,
 }
 
+/// This program's file.
+pub(super) struct Executable {
+    file: File,
+    path: CString,
+}
+
+impl Executable {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: File::open(path)?, path: CString::new(path.as_os_str().as_bytes())? })
+    }
+}
+
+/// A process that is about to start.
+struct Part<'a> {
+    executable: &'a Executable,
+    arguments: &'a [&'a CStr],
+    /// `CLONE_NEW*`; with any it is the bottle's first process, without it runs on the host.
+    namespaces: libc::c_int,
+    control: BorrowedFd<'a>,
+    log: &'a Path,
+}
+
 /// Starts the gateway, which gets its listeners and secrets later.
 pub(super) fn start_gateway(
-    executable: &File,
+    executable: &Executable,
     config: &Path,
     log: &Path,
     undo: &mut UndoStack,
@@ -153,7 +196,8 @@ pub(super) fn start_gateway(
     let (ours, theirs) = UnixStream::pair()?;
     let config = CString::new(config.as_os_str().as_bytes())?;
     let arguments = [c"bot-bottle", c"gateway", c"--control-fd", c"3", c"--config", &config];
-    let (pid, process) = start(executable, &arguments, 0, false, theirs.as_fd(), log, undo, |_| Ok(()))?;
+    let part = Part { executable, arguments: &arguments, namespaces: 0, control: theirs.as_fd(), log };
+    let (pid, process) = start(&part, undo, |_| Ok(Go::On))?;
     ours.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     ours.set_write_timeout(Some(ANSWER_TIMEOUT))?;
     Ok(GatewayProcess { channel: Channel::new(ours.try_clone()?.into()), control: ours, process, pid })
@@ -189,7 +233,7 @@ pub(super) fn tail(log: &Path) -> String {
 
 /// Starts the bottle's first process, in namespaces of its own.
 pub(super) fn start_sandbox(
-    executable: &File,
+    executable: &Executable,
     user: HostUser,
     groups: &[Group],
     log: &Path,
@@ -198,7 +242,9 @@ pub(super) fn start_sandbox(
     let (ours, theirs) = Channel::pair()?;
     ours.set_timeout(Some(ANSWER_TIMEOUT))?;
     let arguments = [c"bot-bottle", c"sandbox-init", c"3"];
-    let (pid, process) = start(executable, &arguments, NAMESPACES, true, theirs.as_fd(), log, undo, |pid| {
+    let part =
+        Part { executable, arguments: &arguments, namespaces: NAMESPACES, control: theirs.as_fd(), log };
+    let (pid, process) = start(&part, undo, |pid| {
         groups.iter().try_for_each(|group| grouping::enter(group, pid))?;
         user.map(pid)
     })?;
@@ -223,35 +269,28 @@ impl Sandbox {
     }
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the two callers are above, and a structure would say it twice"
-)]
 fn start(
-    executable: &File,
-    arguments: &[&CStr],
-    namespaces: libc::c_int,
-    become_root: bool,
-    control: std::os::fd::BorrowedFd<'_>,
-    log: &Path,
+    part: &Part<'_>,
     undo: &mut UndoStack,
-    before_it_runs: impl FnOnce(Pid) -> io::Result<()>,
+    before_it_runs: impl FnOnce(Pid) -> io::Result<Go>,
 ) -> io::Result<(Pid, OwnedFd)> {
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(log)?;
+    let log = OpenOptions::new().create(true).append(true).mode(0o600).open(part.log)?;
     let (gate, opener) = pipe_with(PipeFlags::CLOEXEC)?;
+    let is_sandbox = part.namespaces != 0;
     let (pid, process) = sys::spawn(&sys::Spawn {
-        executable: executable.as_fd(),
-        arguments,
-        namespaces,
-        become_root,
-        descriptors: [null.as_fd(), log.as_fd(), log.as_fd(), control],
+        executable: part.executable.file.as_fd(),
+        sealed: is_sandbox.then_some(&part.executable.path),
+        arguments: part.arguments,
+        namespaces: part.namespaces,
+        become_root: is_sandbox,
+        descriptors: [null.as_fd(), log.as_fd(), log.as_fd(), part.control],
         gate: gate.as_fd(),
         opener: opener.as_fd(),
     })?;
     undo.push(Undo::Process(pid, process.try_clone()?));
-    before_it_runs(pid)?;
-    rustix::io::write(&opener, b"x")?;
+    let go = before_it_runs(pid)?;
+    rustix::io::write(&opener, &[go.byte()])?;
     Ok((pid, process))
 }
 

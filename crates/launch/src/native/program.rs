@@ -132,6 +132,7 @@ fn streams(program: &StartProgram) -> io::Result<Streams> {
 
 /// Never comes back but with what failed.
 fn become_program(program: &StartProgram, confined: &Confined<'_>, streams: &[OwnedFd]) -> (u8, io::Error) {
+    sys::reset_signals();
     if let Err(error) = setsid() {
         return (4, error.into());
     }
@@ -148,7 +149,6 @@ fn become_program(program: &StartProgram, confined: &Confined<'_>, streams: &[Ow
     let Some((name, arguments)) = program.command.split_first() else {
         return (3, io::ErrorKind::NotFound.into());
     };
-    // Also unblocks all signals, and gives SIGPIPE its default meaning.
     (3, Command::new(name).args(arguments).env_clear().envs(&program.environment).exec())
 }
 

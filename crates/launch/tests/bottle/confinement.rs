@@ -138,7 +138,7 @@ const CALLS_EXPECTED: &str = "mount EPERM\nunshare-user EPERM\nsetns EPERM\nclon
     packet EAFNOSUPPORT\nalg EAFNOSUPPORT\nicmp EPERM\nping EPROTONOSUPPORT\nicmp6 EPERM\n\
     netfilter EPROTONOSUPPORT\ntcp4 captured\ntcp6 ENETUNREACH\nudp4 EPERM\ntiocsti EPERM\n";
 
-fn has_python() -> anyhow::Result<bool> {
+pub(crate) fn has_python() -> anyhow::Result<bool> {
     let has = Path::new("/usr/bin/python3").exists();
     if !has {
         crate::fixture::skip("python3", "the calls into the kernel: no /usr/bin/python3")?;

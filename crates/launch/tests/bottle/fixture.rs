@@ -36,6 +36,9 @@ pub(crate) enum User {
     Own,
     /// Root gives the tests away to somebody without any right.
     Ordinary,
+    /// Somebody who is root in a user namespace that has no other user, as in a container of an engine that runs
+    /// as a user.
+    OnlyRoot,
 }
 
 /// Nobody's number.
@@ -43,7 +46,7 @@ pub(crate) const ORDINARY: u32 = 54_321;
 
 pub(crate) fn users() -> Vec<User> {
     if is_root() {
-        return vec![User::Own, User::Ordinary];
+        return vec![User::Own, User::Ordinary, User::OnlyRoot];
     }
     let required = env::var("BOT_BOTTLE_TEST_REQUIRE").unwrap_or_default();
     assert!(!required.split(',').any(|name| name == "root" || name == "all"), "these tests need root");
@@ -68,6 +71,7 @@ pub(crate) fn skip(capability: &str, reason: &str) -> anyhow::Result<()> {
 pub(crate) fn trial(user: User, name: &str, test: fn(User) -> anyhow::Result<()>) -> Trial {
     let kind = match user {
         User::Ordinary => "ordinary",
+        User::OnlyRoot => "only-root",
         User::Own if is_root() => "root",
         User::Own => "own",
     };
@@ -79,6 +83,8 @@ pub(crate) fn trial(user: User, name: &str, test: fn(User) -> anyhow::Result<()>
 /// A home of bot-bottle and one run in it.
 pub(crate) struct Fixture {
     pub(crate) folder: TempDir,
+    /// What plays the launcher and every other part.
+    pub(crate) executable: PathBuf,
     pub(crate) user: User,
     pub(crate) order: Order,
 }
@@ -135,8 +141,9 @@ impl Fixture {
             fault: None,
             program: None,
             secrets: GatewayStart::default(),
+            executable: executable().to_owned(),
         };
-        Self { folder, user, order }
+        Self { folder, executable: executable().to_owned(), user, order }
     }
 
     pub(crate) fn shell(user: User, script: &str) -> Self {
@@ -148,16 +155,33 @@ impl Fixture {
         self
     }
 
+    /// Gives the fixture a program of its own, which belongs to its user as an operator's does.
+    pub(crate) fn with_own_program(mut self) -> anyhow::Result<Self> {
+        let path = self.folder.path().join("bot-bottle");
+        // By a process of its own: one that another test starts would hold on to a file that is written here,
+        // and such a file cannot be executed.
+        anyhow::ensure!(Command::new("cp").arg(executable()).arg(&path).status()?.success());
+        (self.executable, self.order.executable) = (path.clone(), path);
+        Ok(self)
+    }
+
     pub(crate) fn run(&self) -> PathBuf {
         self.order.home.join("state/test-aaaaa")
     }
 
     /// This executable with a part to play, as the fixture's user.
     pub(crate) fn part(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(executable());
+        let mut command = match self.user {
+            User::Own | User::Ordinary => Command::new(&self.executable),
+            User::OnlyRoot => {
+                let mut command = Command::new("/usr/bin/unshare");
+                command.args(["--user", "--map-root-user", "--"]).arg(&self.executable);
+                command
+            }
+        };
         command.args(arguments).env_clear().current_dir("/");
         command.env("SECRET_OF_THE_LAUNCHER", "not-for-the-bottle");
-        if self.user == User::Ordinary {
+        if self.user != User::Own {
             give_away(self.folder.path());
             command.uid(ORDINARY).gid(ORDINARY);
         }

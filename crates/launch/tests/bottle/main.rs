@@ -8,6 +8,7 @@ mod confinement;
 mod fixture;
 mod lifetime;
 mod limits;
+mod own_program;
 mod parts;
 mod streams;
 mod terminal;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
             [
                 streams::trials(user),
                 confinement::trials(user),
+                own_program::trials(user),
                 limits::trials(user),
                 lifetime::trials(user),
                 terminal::trials(user),

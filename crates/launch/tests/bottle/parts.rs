@@ -28,6 +28,7 @@ pub(crate) struct Order {
     pub(crate) fault: Option<(Step, FaultMoment, FaultKind)>,
     pub(crate) program: Option<FoundProgram>,
     pub(crate) secrets: GatewayStart,
+    pub(crate) executable: PathBuf,
 }
 
 /// Plays a part, if the arguments name one.
@@ -43,6 +44,10 @@ pub(crate) fn play(arguments: &[String]) -> Option<ExitCode> {
         [_, "stop-order", home, identity] => {
             let identity: Identity = identity.parse().expect("an identity");
             Some(done(native::stop(&BotBottleHome::new(home), &identity)))
+        }
+        [_, "wait-for-input", ..] => {
+            println!("waiting");
+            Some(done(std::io::stdin().read_line(&mut String::new()).map(|_| ())))
         }
         [_, "cleanup-order", home] => {
             let home = BotBottleHome::new(home);
@@ -78,7 +83,7 @@ fn launch(order: &Path) -> ExitCode {
         environment: order.environment,
         program: order.program,
         home: BotBottleHome::new(order.home.clone()),
-        executable: "/proc/self/exe".into(),
+        executable: order.executable,
         terminal: order.terminal,
         fault: order.fault.map(|(step, when, kind)| FaultPoint { step, when, kind }),
     };

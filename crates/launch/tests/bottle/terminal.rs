@@ -48,7 +48,7 @@ impl Operator {
         let mut on_terminal = Command::new("setsid");
         on_terminal.args(["--ctty", "--wait"]).arg(command.get_program()).args(command.get_args());
         on_terminal.env_clear().env("PATH", "/usr/bin:/bin").current_dir("/");
-        if fixture.user == User::Ordinary {
+        if fixture.user != User::Own {
             on_terminal.uid(ORDINARY).gid(ORDINARY);
         }
         for (stream, name) in [(0, "in"), (1, "out"), (2, "error")] {
