@@ -24,6 +24,7 @@ mod error;
 mod facts;
 mod filter;
 mod grouping;
+mod hidden;
 mod init;
 mod launch;
 mod limits;

@@ -120,15 +120,29 @@ fn open_lock_file(path: &Path) -> io::Result<File> {
 
 /// Whether the launcher of a run lives.
 pub(crate) fn is_alive(run: &Path) -> io::Result<bool> {
-    let lock = match OpenOptions::new().write(true).open(run.join(LOCK)) {
-        Ok(lock) => lock,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error),
-    };
-    match lock.try_lock_shared() {
-        Ok(()) => Ok(false),
-        Err(TryLockError::WouldBlock) => Ok(true),
-        Err(TryLockError::Error(error)) => Err(error),
+    RunLock::open(run)?.map_or(Ok(false), |lock| lock.is_held())
+}
+
+/// The lock of a run, which its launcher holds until it has cleared up.
+pub(crate) struct RunLock(File);
+
+impl RunLock {
+    /// None if there is no such run.
+    pub(crate) fn open(run: &Path) -> io::Result<Option<Self>> {
+        match OpenOptions::new().write(true).open(run.join(LOCK)) {
+            Ok(lock) => Ok(Some(Self(lock))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the launcher lives. True until its end also where it has removed the lock's name by then.
+    pub(crate) fn is_held(&self) -> io::Result<bool> {
+        match self.0.try_lock_shared() {
+            Ok(()) => self.0.unlock().map(|()| false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
     }
 }
 

@@ -131,10 +131,11 @@ fn pass_on(signals: &Signals, channel: &Channel, relay: &Relay) -> bool {
 pub(super) fn stop(home: &BotBottleHome, identity: &Identity) -> Result<(), ExecError> {
     let lost = |source: io::Error| ExecError::Launcher { identity: identity.clone(), source };
     let channel = channel(home, identity)?;
+    // Opened while it is there: the launcher removes the file before it lets the lock go.
+    let lock = state::RunLock::open(&home.run(identity)).map_err(lost)?;
     channel.send(&FromClient::Stop, &[]).map_err(lost)?;
     let (deadline, mut pause) = (Instant::now() + STOP_TIMEOUT, FIRST_PAUSE);
-    // The lock is free once the launcher has cleared up.
-    while state::is_alive(&home.run(identity)).unwrap_or(false) {
+    while lock.as_ref().is_some_and(|lock| lock.is_held().unwrap_or(false)) {
         if Instant::now() > deadline {
             return Err(lost(io::ErrorKind::TimedOut.into()));
         }

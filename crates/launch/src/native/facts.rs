@@ -8,6 +8,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::hidden;
+
 /// What a bottle's file system is made of.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostFacts {
@@ -17,6 +19,8 @@ pub struct HostFacts {
     pub etc: BTreeMap<PathBuf, EntryKind>,
     /// Where this host keeps the bundle of its certificate authorities, among [`BUNDLES`].
     pub bundles: Vec<PathBuf>,
+    /// Files and folders below the folders above that a bottle does not see.
+    pub hidden: Vec<PathBuf>,
     /// Which of the folders above hold a socket that some process of the host listens at.
     pub sockets: Vec<PathBuf>,
 }
@@ -41,11 +45,10 @@ const TOP_ENTRIES: [&str; 12] = [
 
 /// What a bottle sees of the host's `/etc`: what programs need to run and that is the same for everybody.
 /// Nothing that holds a credential on some host (`npmrc`, `pip.conf`, `apt/auth.conf.d`, `ssh`, `maven`,
-/// `gitconfig`, `environment`).
+/// `gitconfig`), and nothing that sets variables for everybody (`environment`, `profile`, `bash.bashrc`), since
+/// tokens and proxies with passwords are set there.
 const ETC_ENTRIES: &[&str] = &[
     "/etc/alternatives",
-    "/etc/bash.bashrc",
-    "/etc/bashrc",
     "/etc/bindresvport.blacklist",
     "/etc/ca-certificates",
     "/etc/ca-certificates.conf",
@@ -84,8 +87,6 @@ const ETC_ENTRIES: &[&str] = &[
     "/etc/pki/tls/cert.pem",
     "/etc/pki/tls/certs",
     "/etc/pki/tls/openssl.cnf",
-    "/etc/profile",
-    "/etc/profile.d",
     "/etc/protocols",
     "/etc/python3",
     "/etc/python3.9",
@@ -99,7 +100,6 @@ const ETC_ENTRIES: &[&str] = &[
     "/etc/services",
     "/etc/sgml",
     "/etc/shells",
-    "/etc/skel",
     "/etc/ssl/cert.pem",
     "/etc/ssl/certs",
     "/etc/ssl/openssl.cnf",
@@ -129,8 +129,11 @@ impl HostFacts {
             top: look(&TOP_ENTRIES),
             etc: look(ETC_ENTRIES),
             bundles: BUNDLES.iter().map(PathBuf::from).filter(|path| path.exists()).collect(),
+            hidden: Vec::new(),
             sockets: Vec::new(),
         };
+        let etc = directories(&facts.etc);
+        facts.hidden = hidden::find(directories(&facts.top).chain(etc.clone()), etc);
         facts.sockets = facts.folders_with_sockets(&fs::read_to_string("/proc/net/unix").unwrap_or_default());
         facts
     }
@@ -139,12 +142,10 @@ impl HostFacts {
     fn folders_with_sockets(&self, table: &str) -> Vec<PathBuf> {
         let sockets: Vec<&Path> =
             table.lines().skip(1).filter_map(|line| line.split_whitespace().nth(7)).map(Path::new).collect();
-        let folders = self.top.iter().chain(&self.etc);
+        let folders = directories(&self.top).chain(directories(&self.etc));
         folders
-            .filter(|(_, kind)| **kind == EntryKind::Directory)
-            .map(|(folder, _)| folder)
             .filter(|folder| sockets.iter().any(|socket| socket.starts_with(folder)))
-            .cloned()
+            .map(PathBuf::from)
             .collect()
     }
 
@@ -153,6 +154,10 @@ impl HostFacts {
     pub fn system_roots(&self) -> String {
         self.bundles.iter().find_map(|path| fs::read_to_string(path).ok()).unwrap_or_default()
     }
+}
+
+fn directories(entries: &BTreeMap<PathBuf, EntryKind>) -> impl Iterator<Item = &Path> + Clone {
+    entries.iter().filter(|(_, kind)| **kind == EntryKind::Directory).map(|(path, _)| path.as_path())
 }
 
 fn kind(path: &Path) -> Option<EntryKind> {

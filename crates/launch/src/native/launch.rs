@@ -25,7 +25,7 @@ use super::{
     attending::{Attendance, Signals},
     error::{Doing, LaunchError},
     facts::HostFacts,
-    grouping,
+    grouping, hidden,
     limits::{HostMeans, LimitMeans},
     mounting,
     parts::{Executable, GatewayProcess, HostUser, Sandbox, start_gateway, start_sandbox},
@@ -146,7 +146,10 @@ pub(super) fn launch(
     })?;
     progress.step(Step::WaitUntilExecAnswers, |on_event| {
         let FromInit::Ready { notes } = sandbox.expect()?.0 else { return Err(unexpected("being ready")) };
-        notes.into_iter().for_each(|note| on_event(LaunchEvent::Note(note)));
+        notes
+            .into_iter()
+            .chain(hidden::note(&facts.hidden))
+            .for_each(|note| on_event(LaunchEvent::Note(note)));
         Ok(())
     })?;
     let program = StartProgram {

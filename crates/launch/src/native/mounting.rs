@@ -11,7 +11,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD},
+    fs::{AtFlags, CWD, FileType, Mode, mknodat},
     mount::{
         MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change,
         move_mount, open_tree, unmount,
@@ -114,6 +114,7 @@ fn perform(operation: &Operation, trees: &[OwnedFd], notes: &mut Vec<String>) ->
         Operation::Overlay { lower, above, path, else_bind } => {
             overlay(lower, &staged(above), &staged(path), *else_bind, notes)
         }
+        Operation::Hide { path, above } => hide(path, &staged(above)),
         Operation::Attach { tree, path } => {
             let at = staged(path);
             let tree = trees.get(*tree).ok_or(io::ErrorKind::NotFound);
@@ -216,7 +217,7 @@ fn attach(tree: &OwnedFd, at: &Path) -> Result<(), MountFailure> {
     let text = || format!("attaching {}", at.display());
     if !at.exists() {
         let stat = rustix::fs::statat(tree, "", AtFlags::EMPTY_PATH).doing(text)?;
-        if rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Directory {
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             make_directory(at, 0o755)?;
         } else {
             write_file(at, b"", 0o644)?;
@@ -258,6 +259,22 @@ fn overlay(
         lower.display()
     ));
     Ok(())
+}
+
+/// Puts a whiteout into the layer above, which takes the name away from the layers below it
+/// (Documentation/filesystems/overlayfs.rst). The folders on the way keep the host's modes, since those of the
+/// upper layer count.
+fn hide(path: &Path, above: &Path) -> Result<(), MountFailure> {
+    let text = || format!("hiding {} of the host", path.display());
+    let folders: Vec<_> = path.ancestors().zip(above.ancestors()).skip(1).collect();
+    // From the layer's root down, which is there.
+    for (on_host, at) in folders.iter().rev().filter(|(on_host, _)| on_host.parent().is_some()) {
+        if !at.exists() {
+            let mode = fs::metadata(on_host).map_or(0o755, |metadata| metadata.mode() & 0o755);
+            make_directory(at, mode | 0o700)?;
+        }
+    }
+    mknodat(CWD, above, FileType::CharacterDevice, Mode::empty(), 0).doing(text)
 }
 
 /// Layers from the top down. A colon or a comma in a path has a meaning and is escaped.

@@ -100,6 +100,9 @@ const DEVICES: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
 pub fn render(plan: &BottlePlan, facts: &HostFacts, folders: &RunFolders, means: &LimitMeans) -> NativeSteps {
     let mut root = Root { trees: Vec::new(), operations: Vec::new() };
     root.operations.push(Operation::Tmpfs { path: ABOVE.into(), size: ABOVE_BYTES, mode: 0o755 });
+    for path in &facts.hidden {
+        root.operations.push(Operation::Hide { path: path.clone(), above: above(path) });
+    }
     root.host_programs(facts, folders.program.as_ref());
     root.etc(plan, facts);
     root.devices();

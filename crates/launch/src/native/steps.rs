@@ -127,6 +127,15 @@ pub enum Operation {
         /// Whether a bind will do where an overlay cannot be had: no process of the host has a socket there.
         else_bind: bool,
     },
+    /// Make a path of the host missing in the overlay that will lie over its folder.
+    ///
+    /// By name, in the layer above: a mount over the file would be gone once the host renames another file to it.
+    Hide {
+        /// On the host.
+        path: PathBuf,
+        /// The same in the layer above.
+        above: PathBuf,
+    },
     /// Attach a tree by its place in [`NativeSteps::trees`].
     Attach {
         /// Which.

@@ -18,7 +18,7 @@ use std::{
 use anyhow::{Context, ensure};
 use libtest_mimic::Trial;
 
-use crate::fixture::{Fixture, User, is_root, trial};
+use crate::fixture::{Fixture, User, give_to, is_root, trial};
 
 pub(crate) fn trials(user: User) -> Vec<Trial> {
     vec![
@@ -28,6 +28,8 @@ pub(crate) fn trials(user: User) -> Vec<Trial> {
         trial(user, "exec_is_confined_alike", exec_is_confined),
         trial(user, "the_host_is_not_there", host_is_absent),
         trial(user, "host_folders_cannot_be_written", read_only),
+        trial(user, "what_the_host_closes_to_others_is_hidden", closed_files),
+        trial(user, "what_root_groups_may_read_is_not_read", groups_of_root),
         trial(user, "sockets_of_the_host_are_not_reached", sockets),
         trial(user, "the_first_process_is_out_of_reach", first_process),
         trial(user, "a_command_that_is_stopped_before_it_begins_holds_nothing_up", stopped_before_it_begins),
@@ -230,6 +232,63 @@ fn read_only(user: User) -> anyhow::Result<()> {
 }
 
 /// A place below a folder of the host that is in every bottle; root alone can put something there.
+/// Files that belong to the operator, who may read them, below a folder of programs.
+fn closed_files(user: User) -> anyhow::Result<()> {
+    let Some(folder) = bound_folder(user) else { return Ok(()) };
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir_all(at("open/private"))?;
+    for (name, mode) in
+        [("open/token", 0o600), ("open/group", 0o640), ("open/private/inner", 0o644), ("open/tool", 0o755)]
+    {
+        fs::write(at(name), format!("content of {name}\n"))?;
+        fs::set_permissions(at(name), fs::Permissions::from_mode(mode))?;
+    }
+    fs::set_permissions(at("open/private"), fs::Permissions::from_mode(0o700))?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    give_to(folder.path(), user);
+    let script = format!(
+        "cd {}/open; echo ready; read line; cat tool token group private/inner 2>&1; ls",
+        folder.path().display()
+    );
+    let fixture = Fixture::shell(user, &script);
+    let mut running = fixture.start()?;
+    // The host writes a new file and renames it, as programs do that keep a token up to date.
+    fs::write(at("open/new"), "content of a new token\n")?;
+    fs::set_permissions(at("open/new"), fs::Permissions::from_mode(0o600))?;
+    fs::rename(at("open/new"), at("open/token"))?;
+    give_to(folder.path(), user);
+    running.child.stdin.take().context("piped")?.write_all(b"\n")?;
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut running.reader, &mut text)?;
+    let missing = |name| format!("cat: {name}: No such file or directory\n");
+    let expected = format!(
+        "content of open/tool\n{}{}{}tool\n",
+        missing("token"),
+        missing("group"),
+        missing("private/inner")
+    );
+    ensure!(text == expected, "{text}");
+    ensure!(fixture.events().contains("hidden from the bottle"), "{}", fixture.events());
+    Ok(())
+}
+
+/// A launcher that root started has root's supplementary groups; what a bottle could read by them in `/opt` is
+/// hidden, and what it could see by them in `/proc` too.
+fn groups_of_root(user: User) -> anyhow::Result<()> {
+    if !(is_root() && user == User::Own) {
+        return Ok(());
+    }
+    let fixture =
+        Fixture::shell(user, "grep ^Groups /proc/self/status; ls -d /proc/[0-9]* | grep -cx /proc/1");
+    let launcher = fixture.launcher();
+    let mut with_groups = std::process::Command::new("setpriv");
+    with_groups.args(["--groups", "0,4,54321"]).arg(launcher.get_program()).args(launcher.get_args());
+    let output = with_groups.output()?;
+    let text = String::from_utf8(output.stdout)?;
+    ensure!(text == "Groups:\t \n0\n", "{text}{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
 fn bound_folder(user: User) -> Option<tempfile::TempDir> {
     let folder = is_root().then(|| tempfile::tempdir_in("/opt").ok()).flatten();
     if folder.is_none() {

@@ -322,6 +322,13 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) -> anyhow:
     Ok(())
 }
 
+/// Gives a folder to who runs the launcher.
+pub(crate) fn give_to(path: &Path, user: User) {
+    if user != User::Own {
+        give_away(path);
+    }
+}
+
 fn give_away(path: &Path) {
     chown(path, Some(ORDINARY), Some(ORDINARY)).expect("given away");
     if path.is_dir() && !path.is_symlink() {
