@@ -180,7 +180,7 @@ impl Run {
     }
 
     fn identity_of_running_bottle(&self) -> Result<String> {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while Instant::now() < deadline {
             let output = self.program().args(["--json", "list", "active"]).output()?;
             let listed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();

@@ -65,7 +65,7 @@ impl Operator {
     fn expect(&mut self, text: &str) -> anyhow::Result<()> {
         while !self.seen.contains(text) {
             let mut waits = [rustix::event::PollFd::new(&self.controller, rustix::event::PollFlags::IN)];
-            let limit = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
+            let limit = rustix::event::Timespec { tv_sec: 60, tv_nsec: 0 };
             ensure!(rustix::event::poll(&mut waits, Some(&limit))? > 0, "no {text:?} in {:?}", self.seen);
             let mut buffer = [0; 4096];
             let count = rustix::io::read(&self.controller, &mut buffer)?;
