@@ -86,7 +86,9 @@ impl Turn {
             request["tools"].as_array().is_some_and(|tools| tools.iter().any(|tool| tool["name"] == "Bash"));
         Some(match command_in(&prompt.join("\n")) {
             Some(command) if has_shell => {
-                Self::RunTool { name: "Bash", input: json!({"command": command, "description": "As asked"}) }
+                // As long as the tool allows, in milliseconds: by itself it waits for two minutes.
+                let input = json!({"command": command, "description": "As asked", "timeout": 600_000});
+                Self::RunTool { name: "Bash", input }
             }
             _ => Self::Say(GREETING.to_owned()),
         })

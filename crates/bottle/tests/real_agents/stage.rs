@@ -32,10 +32,10 @@ pub(crate) struct Finished {
 
 /// What the agent is asked to run: it leaves a file, and then waits to be looked at.
 const WORK: &str = "echo by the agent > made.txt; touch ready; \
-                    for i in $(seq 1000); do test -e release && break; sleep 0.1; done; cat made.txt";
+                    for i in $(seq 3000); do test -e release && break; sleep 0.1; done; cat made.txt";
 
 /// Until the agent works, and until it has ended.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 impl Stage {
     /// Prepares the home of an operator with this frontmatter for their bottle; `None`, aloud, where the test cannot run.
@@ -262,8 +262,7 @@ fn read(path: &Path) -> Option<String> {
     fs::read_to_string(path).ok()
 }
 
-/// One agent at a time: a shell command of codex is waited for ten seconds only, and the searches of a busy
-/// machine would take longer than that.
+/// One agent at a time: the memory of all that runs in a bottle is searched, which takes a processor for seconds.
 pub(crate) fn turn() -> std::sync::MutexGuard<'static, ()> {
     static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
     TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)

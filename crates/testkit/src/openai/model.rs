@@ -7,9 +7,12 @@ use crate::{
     script::{GREETING, command_in, final_text, pieces, text_of},
 };
 
-/// How long the agent waits for a command before it lets the model go on, in milliseconds: codex 0.169 waits that long
-/// even when the command has ended. The command of a test may take its time on a busy machine.
-const YIELD_MS: u32 = 20_000;
+/// How long the agent waits for a command before it tells the model that it still runs, in milliseconds. The model then
+/// has it wait again, so that a command may take as long as it needs.
+const YIELD_MS: u32 = 2_000;
+
+/// What codex 0.169 says of a script that still runs, before the number by which it can be waited for.
+const STILL_RUNS: &str = "Script running with cell ID ";
 
 /// What is remembered between the requests of one conversation: those in a WebSocket send what is new, only.
 #[derive(Default)]
@@ -35,10 +38,14 @@ impl Conversation {
             return Turn::Warm;
         }
         if let Some(result) = items.last().filter(|item| is_tool_output(item)) {
-            return Turn::Say(final_text(&match &result["output"] {
+            let output = match &result["output"] {
                 Value::String(text) => text.clone(),
                 output => output.to_string(),
-            }));
+            };
+            return match cell_that_runs(&output) {
+                Some(cell) => function("wait", &json!({"cell_id": cell, "yield_time_ms": YIELD_MS})),
+                None => Turn::Say(final_text(&output)),
+            };
         }
         let prompt: Vec<String> = items
             .iter()
@@ -60,28 +67,41 @@ impl Conversation {
 
     /// Runs the command by whichever shell tool the agent offers.
     fn call(&self, command: &str) -> Turn {
-        let function = |name: &str, arguments: Value| {
-            Turn::Call(json!({"type": "function_call", "name": name, "arguments": arguments.to_string()}))
-        };
         let offers = |name: &str| self.tools.iter().any(|tool| tool == name);
         if offers("exec_command") {
-            function("exec_command", json!({"cmd": command, "yield_time_ms": YIELD_MS}))
+            function("exec_command", &json!({"cmd": command, "yield_time_ms": YIELD_MS}))
         } else if offers("shell_command") {
-            function("shell_command", json!({"command": command}))
+            function("shell_command", &json!({"command": command}))
         } else if offers("shell") {
-            function("shell", json!({"command": ["bash", "-c", command]}))
+            function("shell", &json!({"command": ["bash", "-c", command]}))
         } else if offers("exec") {
             // Code mode: the tool takes JavaScript, in which the other tools are functions.
             let call = json!({"cmd": command, "yield_time_ms": YIELD_MS});
             let script = format!(
                 "// @exec: {{\"yield_time_ms\": {YIELD_MS}}}\n\
-                 const result = await tools.exec_command({call}); text(typeof result === 'string' ? result : JSON.stringify(result))"
+                 let result = await tools.exec_command({call});\n\
+                 let output = result.output;\n\
+                 while (result.session_id != null) {{\n\
+                 result = await tools.write_stdin({{session_id: result.session_id, chars: '', yield_time_ms: {YIELD_MS}}});\n\
+                 output += result.output;\n\
+                 }}\n\
+                 text(output);"
             );
             Turn::Call(json!({"type": "custom_tool_call", "name": "exec", "input": script}))
         } else {
             Turn::Say(format!("There is no shell tool among {:?}.", self.tools))
         }
     }
+}
+
+fn function(name: &str, arguments: &Value) -> Turn {
+    Turn::Call(json!({"type": "function_call", "name": name, "arguments": arguments.to_string()}))
+}
+
+/// The script that a tool's result says still runs.
+fn cell_that_runs(output: &str) -> Option<&str> {
+    let (_, rest) = output.split_once(STILL_RUNS)?;
+    rest.split(|character: char| !character.is_ascii_digit()).next()
 }
 
 /// The events of one response.
