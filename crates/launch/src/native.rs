@@ -42,6 +42,7 @@ mod usage;
 pub use cgroup::{Controller, Group, Parent, Setting, Version};
 pub use error::{ExecError, LaunchError, Prerequisite};
 pub use facts::{EntryKind, HostFacts};
+pub use filter::system_calls_page;
 pub(crate) use grouping::remove as remove_group;
 pub use limits::{HostMeans, LimitMeans};
 pub use probe::HostReport;

@@ -6,6 +6,7 @@ mod addresses;
 mod calls;
 mod dns;
 mod files;
+mod filtered;
 mod git;
 mod http;
 mod kernel;
@@ -16,7 +17,7 @@ mod smuggling;
 mod sockets;
 
 /// The table: groups in order, each with its attempts.
-const TABLE: [(Group, &[Attempt]); 12] = [
+const TABLE: [(Group, &[Attempt]); 13] = [
     (Group::Names, names::ATTEMPTS),
     (Group::Names, addresses::ATTEMPTS),
     (Group::Dns, dns::ATTEMPTS),
@@ -27,6 +28,7 @@ const TABLE: [(Group, &[Attempt]); 12] = [
     (Group::Git, git::ATTEMPTS),
     (Group::Kernel, kernel::ATTEMPTS),
     (Group::Kernel, calls::ATTEMPTS),
+    (Group::Kernel, filtered::ATTEMPTS),
     (Group::Kernel, files::ATTEMPTS),
     (Group::Operator, operator::ATTEMPTS),
 ];
