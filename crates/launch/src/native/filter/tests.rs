@@ -13,12 +13,12 @@ mod arguments;
 const EVERYTHING: Confinement =
     Confinement { user: 1000, processes: None, file_size: None, processors: None };
 
-/// The last number of the kernel that the table was read against, and those that have no call.
+/// The last number of the kernel that the table was read against, and the numbers between which there is no call.
 const LAST_NUMBER: u32 = 469;
 #[cfg(target_arch = "x86_64")]
-const GAPS: [std::ops::Range<u32>; 1] = [337..424];
+const GAPS: &[(u32, u32)] = &[(337, 423)];
 #[cfg(target_arch = "aarch64")]
-const GAPS: [std::ops::Range<u32>; 2] = [244..260, 295..424];
+const GAPS: &[(u32, u32)] = &[(244, 259), (295, 423)];
 
 /// Runs a filter as the kernel does.
 fn run(program: &[sock_filter], arch: u32, number: u32, arguments: [u64; 6]) -> u32 {
@@ -86,8 +86,8 @@ fn decisions() -> BTreeMap<u32, (&'static str, Decision)> {
 #[test]
 fn every_call_of_the_kernel_has_one_decision() {
     let decided: BTreeSet<_> = decisions().into_keys().collect();
-    let expected: BTreeSet<_> =
-        (0..=LAST_NUMBER).filter(|number| !GAPS.iter().any(|gap| gap.contains(number))).collect();
+    let is_gap = |number: &u32| GAPS.iter().any(|(first, last)| (first..=last).contains(&number));
+    let expected: BTreeSet<_> = (0..=LAST_NUMBER).filter(|number| !is_gap(number)).collect();
     assert_eq!(decided, expected);
 }
 

@@ -228,7 +228,7 @@ pub(super) const RULES: &[Rule] = &[
         calls![SYS_prctl],
         &[Case { tests: &[is(0, PROCESS_OPTIONS)], answer: Answer::Allow }],
         Answer::Refuse(EINVAL),
-        "the options of `process_options` in the table; else `EINVAL`",
+        "names, signals, timers, capabilities, seccomp, memory and processor of the process itself; else `EINVAL`",
         "what no program of a bottle needs is answered as by an older kernel: `PR_SET_MM`, performance counters, \
          merging of memory, dispatching of system calls, and `PR_SCHED_CORE`, which makes processors idle",
     )

@@ -114,16 +114,14 @@ fn terminals_are_used_but_not_typed_into() {
     const BTRFS_IOC_SNAP_CREATE: u64 = 0x5000_9401;
     const PIDFD_GET_NET_NAMESPACE: u64 = 0xFF04;
     let request = |request| answer(libc::SYS_ioctl, &[0, request]);
-    for refused in [libc::TIOCSTI as u64, libc::TIOCLINUX as u64, TIOCSETD, TIOCCONS] {
+    for refused in [libc::TIOCSTI, libc::TIOCLINUX, TIOCSETD, TIOCCONS] {
         assert_eq!(request(refused), REFUSED, "{refused:#x}");
         assert_eq!(request(UPPER | refused), REFUSED, "{refused:#x}");
     }
-    for allowed in
-        [libc::TCGETS as u64, libc::TIOCGWINSZ as u64, libc::FIONREAD as u64, libc::SIOCGIFCONF as u64]
-    {
+    for allowed in [libc::TCGETS, libc::TIOCGWINSZ, libc::FIONREAD, libc::SIOCGIFCONF] {
         assert_eq!(request(allowed), Answer::Allow, "{allowed:#x}");
     }
-    assert_eq!(request(libc::FICLONE as u64), Answer::Allow);
+    assert_eq!(request(libc::FICLONE), Answer::Allow);
     for other in
         [FS_IOC_SETFLAGS, FS_IOC_ADD_ENCRYPTION_KEY, FITRIM, BTRFS_IOC_SNAP_CREATE, PIDFD_GET_NET_NAMESPACE]
     {
