@@ -1,5 +1,5 @@
-//! Numbers of system calls: those of the C library's headers, and those that are missing there. Since Linux 5.1
-//! a call has the same number on every architecture.
+//! Numbers of system calls: those of the `libc` crate, and those that some of its C libraries lack, which go
+//! before its own. Since Linux 5.1 a new call has the same number on every architecture.
 #![allow(non_upper_case_globals, reason = "as the C library spells them")]
 
 use libc::c_long;
@@ -44,38 +44,24 @@ pub(super) const SYS_file_getattr: c_long = 468;
 /// Linux 6.17.
 pub(super) const SYS_file_setattr: c_long = 469;
 
+/// Linux 4.18.
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86_64::*;
-
+pub(super) const SYS_io_pgetevents: c_long = 333;
+/// Linux 4.18.
+#[cfg(target_arch = "aarch64")]
+pub(super) const SYS_io_pgetevents: c_long = 292;
+/// Linux 6.11.
 #[cfg(target_arch = "x86_64")]
-mod x86_64 {
-    use libc::c_long;
-
-    /// Linux 4.18.
-    pub(in super::super) const SYS_io_pgetevents: c_long = 333;
-    /// Linux 6.11.
-    pub(in super::super) const SYS_uretprobe: c_long = 335;
-    /// Linux 6.18.
-    pub(in super::super) const SYS_uprobe: c_long = 336;
-    /// Until Linux 2.6.
-    pub(in super::super) const SYS_create_module: c_long = 174;
-    /// Until Linux 2.6.
-    pub(in super::super) const SYS_get_kernel_syms: c_long = 177;
-    /// Until Linux 2.6.
-    pub(in super::super) const SYS_query_module: c_long = 178;
-}
-
-#[cfg(target_arch = "aarch64")]
-pub(super) use aarch64::*;
-
-#[cfg(target_arch = "aarch64")]
-mod aarch64 {
-    use libc::c_long;
-
-    pub(in super::super) const SYS_renameat: c_long = 38;
-    pub(in super::super) const SYS_sync_file_range: c_long = 84;
-    pub(in super::super) const SYS_getrlimit: c_long = 163;
-    pub(in super::super) const SYS_setrlimit: c_long = 164;
-    pub(in super::super) const SYS_io_pgetevents: c_long = 292;
-    pub(in super::super) const SYS_kexec_file_load: c_long = 294;
-}
+pub(super) const SYS_uretprobe: c_long = 335;
+/// Linux 6.18.
+#[cfg(target_arch = "x86_64")]
+pub(super) const SYS_uprobe: c_long = 336;
+/// Until Linux 2.6.
+#[cfg(target_arch = "x86_64")]
+pub(super) const SYS_create_module: c_long = 174;
+/// Until Linux 2.6.
+#[cfg(target_arch = "x86_64")]
+pub(super) const SYS_get_kernel_syms: c_long = 177;
+/// Until Linux 2.6.
+#[cfg(target_arch = "x86_64")]
+pub(super) const SYS_query_module: c_long = 178;
