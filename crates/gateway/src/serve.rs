@@ -11,6 +11,7 @@ use std::{
 };
 
 use bot_bottle_core::gateway_config::{GatewayConfig, GatewayReady, GatewayStart};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use thiserror::Error;
 use tokio::{
     net::{TcpListener, UdpSocket},
@@ -121,6 +122,7 @@ pub fn read_config(path: &Path) -> Result<GatewayConfig, ServeError> {
 /// # Errors
 /// When the gateway cannot start, or the launcher does not keep to the protocol.
 pub fn serve_controlled(config: &GatewayConfig, control: UnixStream) -> Result<(), ServeError> {
+    protect_memory();
     let (start, handed_over) = control::receive(&control)?;
     let runtime = runtime()?;
     let served = runtime.block_on(async {
@@ -153,6 +155,7 @@ pub fn serve_alone(
     start: GatewayStart,
     ready: impl FnOnce(&GatewayReady, &[SocketAddr]),
 ) -> Result<(), ServeError> {
+    protect_memory();
     let runtime = runtime()?;
     runtime.block_on(async {
         let gateway = Gateway::new(config, &start, Box::<SystemResolver>::default())?;
@@ -198,6 +201,15 @@ pub fn spawn(gateway: &Arc<Gateway>, listeners: Vec<TcpListener>) -> Result<(), 
         listen::open(gateway, OpenDoor::Proxy(listener));
     }
     Ok(())
+}
+
+/// Keeps the credentials in this process's memory out of core dumps and from other programs of the same user. A
+/// limit of 1 is what stops a `core_pattern` with a pipe too, core(5).
+fn protect_memory() {
+    // Neither fails for a process that does this to itself, prctl(2) and setrlimit(2): a limit is lowered.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let bytes = getrlimit(Resource::Core).maximum.map_or(1, |maximum| maximum.min(1));
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(bytes), maximum: Some(bytes) });
 }
 
 fn runtime() -> Result<Runtime, ServeError> {

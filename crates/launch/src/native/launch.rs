@@ -10,7 +10,7 @@ use bot_bottle_core::{
     gateway_config::GatewayConfig,
     plan::{AGENT_PROGRAM_FOLDER, BottlePlan, ProgramSource},
 };
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 
 use crate::{
     copying::{CopyLimit, copy_tree},
@@ -92,6 +92,7 @@ pub(super) fn launch(
 ) -> Result<AgentExit, LaunchError> {
     // Before any process is started, so that none of the operator's signals is lost. They count from here on.
     let signals = Signals::take().doing(|| "taking signals".to_owned())?;
+    keep_core_dumps_away();
     // Dropped first: processes end before their directory goes.
     let mut undo = UndoStack::default();
     let mut progress = Progress { on_event, fault: request.fault };
@@ -172,6 +173,15 @@ pub(super) fn launch(
         on_event(LaunchEvent::KeptWorkspace(workspace));
     }
     Ok(exit)
+}
+
+/// This process has the credentials until the gateway has them: a core dump would hold them. The hard limit stays,
+/// and with it what the operator allows; 1 stops a `core_pattern` with a pipe too, core(5).
+fn keep_core_dumps_away() {
+    let maximum = getrlimit(Resource::Core).maximum;
+    let current = Some(maximum.map_or(1, |maximum| maximum.min(1)));
+    // Lowering a soft limit does not fail, setrlimit(2).
+    let _ = setrlimit(Resource::Core, Rlimit { current, maximum });
 }
 
 fn unexpected(what: &str) -> LaunchError {

@@ -6,6 +6,7 @@ use std::{env, process::ExitCode};
 
 mod confinement;
 mod fixture;
+mod inherited;
 mod lifetime;
 mod limits;
 mod own_program;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
                 streams::trials(user),
                 confinement::trials(user),
                 own_program::trials(user),
+                inherited::trials(user),
                 limits::trials(user),
                 lifetime::trials(user),
                 terminal::trials(user),
