@@ -33,6 +33,7 @@ pub(crate) fn from_environment(
         }
         match edge::variable(reference.name()).filter(|value| !value.is_empty()) {
             Some(value) => {
+                check(reference, &value)?;
                 known.insert(reference.clone(), Zeroizing::new(value));
             }
             None => missing.push(format!("`{reference}`")),
@@ -46,8 +47,28 @@ pub(crate) fn from_environment(
         .hint(format!("export {list} before starting, or remove the route's `auth`").replace('`', "")))
 }
 
-/// The environment of the agent: literals as written, `${VAR}` from the host, `?` from the terminal.
-pub(crate) fn for_agent(plan: &BottlePlan, ui: &Ui) -> Result<BTreeMap<String, String>, CommandError> {
+/// A credential is one word of a header line: what else a variable holds got there by a copy of too much, and would
+/// be sent as it is. The value itself is not shown.
+fn check(reference: &SecretRef, value: &str) -> Result<(), CommandError> {
+    let first = value.split_whitespace().next().unwrap_or_default();
+    let scheme = ["bearer", "basic", "token"].into_iter().find(|scheme| first.eq_ignore_ascii_case(scheme));
+    let problem = match value {
+        _ if value.contains(['\n', '\r']) => "a line break",
+        _ if value.contains('\0') => "a NUL byte",
+        _ if value.contains(['"', '\'']) => "quotes",
+        _ if scheme.is_some() && first.len() < value.len() => "the scheme (`Bearer `) that the gateway adds",
+        _ if value.contains(char::is_whitespace) => "blanks",
+        _ if !value.bytes().all(|byte| byte.is_ascii_graphic()) => {
+            "characters that do not fit into a header (RFC 9110 section 5.5)"
+        }
+        _ => return Ok(()),
+    };
+    Err(CommandError::failed(format!("the credential in `{reference}` holds {problem}"))
+        .hint(format!("export {reference} with the value alone, as its provider gave it")))
+}
+
+/// The part of the agent's environment that needs nobody's answer: literals as written, `${VAR}` from the host.
+pub(crate) fn from_host(plan: &BottlePlan) -> Result<BTreeMap<String, String>, CommandError> {
     let mut values = BTreeMap::new();
     for (name, entry) in &plan.env {
         let value = match entry {
@@ -58,9 +79,23 @@ pub(crate) fn for_agent(plan: &BottlePlan, ui: &Ui) -> Result<BTreeMap<String, S
                 ))
                 .hint(format!("export {variable} before starting, or change `env.{name}` in the bottle"))
             })?,
-            EnvEntry::Prompt(text) => ui.ask_secret(&format!("env.{name}"), text)?,
+            EnvEntry::Prompt(_) => continue,
         };
         values.insert(name.clone(), value);
+    }
+    Ok(values)
+}
+
+/// The whole environment of the agent: with what the operator types (`?`).
+pub(crate) fn for_agent(
+    plan: &BottlePlan,
+    mut values: BTreeMap<String, String>,
+    ui: &Ui,
+) -> Result<BTreeMap<String, String>, CommandError> {
+    for (name, entry) in &plan.env {
+        if let EnvEntry::Prompt(text) = entry {
+            values.insert(name.clone(), ui.ask_secret(&format!("env.{name}"), text)?);
+        }
     }
     Ok(values)
 }

@@ -1,12 +1,19 @@
-//! The one place that prints. Progress and questions go to stderr, results to stdout; colour only where it is
+//! The one place that prints, and that makes text of strangers printable: whatever is told goes through
+//! [`bot_bottle_core::printable`] here, a table's cells in [`Table`].
+//!
+//! Progress and questions go to stderr, results to stdout; colour only where it is
 //! welcome (`NO_COLOR`, `CLICOLOR`, a terminal), which `anstream` decides.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this module is the one that prints")]
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
 
 use anstream::{eprint, eprintln, println};
 use anstyle::{AnsiColor, Style};
+use bot_bottle_core::printable::{printable, printable_but_colours, printable_lines};
 use serde::Serialize;
 
 use crate::exit::{CommandError, Failure};
@@ -15,7 +22,7 @@ mod ask;
 mod preflight;
 mod table;
 
-pub(crate) use preflight::{printable, render as preflight, route};
+pub(crate) use preflight::{render as preflight, route};
 pub(crate) use table::Table;
 
 /// Bold.
@@ -52,24 +59,24 @@ impl Ui {
             }
         } else {
             let text = text(value);
-            println!("{}", text.trim_end_matches('\n'));
+            println!("{}", printable_but_colours(text.trim_end_matches('\n')));
         }
     }
 
     /// Tells what is going on.
     pub(crate) fn progress(&self, text: &str) {
-        eprintln!("{FAINT}{text}{FAINT:#}");
+        eprintln!("{FAINT}{}{FAINT:#}", printable_lines(text));
     }
 
     /// Tells that something was done.
     pub(crate) fn done(&self, text: &str) {
-        eprintln!("{GOOD}✓{GOOD:#} {text}");
+        eprintln!("{GOOD}✓{GOOD:#} {}", printable_lines(text));
     }
 
     /// Rewrites one line of progress, on a terminal only.
     pub(crate) fn progress_line(&self, text: &str) {
         if std::io::stderr().is_terminal() {
-            eprint!("\r\x1b[K{FAINT}{text}{FAINT:#}");
+            eprint!("\r\x1b[K{FAINT}{}{FAINT:#}", printable(text));
         }
     }
 
@@ -82,12 +89,12 @@ impl Ui {
 
     /// Warns.
     pub(crate) fn warn(&self, text: &str) {
-        eprintln!("{WARNING}warning{WARNING:#}: {text}");
+        eprintln!("{WARNING}warning{WARNING:#}: {}", printable_lines(text));
     }
 
     /// Says what to do next.
     pub(crate) fn hint(&self, text: &str) {
-        eprintln!("{HINT}  hint{HINT:#}: {text}");
+        eprintln!("{HINT}  hint{HINT:#}: {}", printable_lines(text));
     }
 
     /// Prints why a command failed; returns its exit code.
@@ -100,11 +107,12 @@ impl Ui {
                 Err(fault) => eprintln!("error: {} ({fault})", error.message),
             }
         } else {
-            let mut lines = error.message.lines();
+            let message = printable_lines(&error.message);
+            let mut lines = message.lines();
             let first = lines.next().unwrap_or_default();
             match &error.manifest {
                 // A manifest's own diagnostics begin with their kind and place.
-                Some(_) => eprintln!("{}", error.message),
+                Some(_) => eprintln!("{message}"),
                 None => {
                     eprintln!("{BAD}error{BAD:#}: {first}");
                     lines.for_each(|line| eprintln!("       {line}"));
@@ -121,6 +129,11 @@ impl Ui {
 /// Prints what `clap` says of the arguments, and of `--help`.
 pub(crate) fn usage(usage: &clap::Error) -> ExitCode {
     // A closed stdout loses the help text, and nothing else.
-    let _ = usage.print();
+    let text = printable_but_colours(&usage.render().ansi().to_string());
+    if usage.use_stderr() {
+        eprint!("{text}");
+    } else {
+        let _ = write!(anstream::stdout(), "{text}");
+    }
     if usage.use_stderr() { Failure::Usage.into() } else { ExitCode::SUCCESS }
 }

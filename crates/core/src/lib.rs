@@ -14,6 +14,7 @@ pub mod limits;
 pub mod manifest;
 pub mod plan;
 pub mod policy;
+pub mod printable;
 pub mod provider;
 pub mod receipt;
 pub mod secret;

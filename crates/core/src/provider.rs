@@ -17,6 +17,11 @@ pub trait Provider: std::fmt::Debug + Sync {
     /// The name of the program's executable.
     fn program(&self) -> &'static str;
 
+    /// Names of the executables that have to lie beside it.
+    fn companions(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Where the program can be had, for `bot-bottle provider install`: one package for each processor.
     fn packages(&self) -> &'static [Package];
 

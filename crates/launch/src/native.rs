@@ -46,7 +46,7 @@ pub use filter::system_calls_page;
 pub(crate) use grouping::remove as remove_group;
 pub use limits::{HostMeans, LimitMeans};
 pub use probe::HostReport;
-pub use render::{MountedProgram, RunFolders, render};
+pub use render::{MountedFile, MountedProgram, RunFolders, render};
 pub use steps::{Access, Confinement, NativeSteps, Operation, Tree};
 
 /// Runs a bottle from nothing to the end of its agent, and undoes all of it.

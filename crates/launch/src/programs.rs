@@ -19,8 +19,21 @@ pub struct FoundProgram {
     pub source: PathBuf,
     /// The executable in `source`, relative; empty where `source` is the executable itself.
     pub executable: PathBuf,
+    /// Executables that have to lie beside it, where `source` is the executable itself.
+    pub companions: Vec<PathBuf>,
     /// As the package says; `None` for a program of the host.
     pub version: Option<String>,
+}
+
+/// An agent program that is looked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// What it is called.
+    pub name: &'a str,
+    /// The installed version; any where it is `None`.
+    pub version: Option<&'a str>,
+    /// Names of the executables beside it without which it does not work.
+    pub companions: &'a [&'a str],
 }
 
 /// `manifest.json` beside the unpacked package, in `providers/<name>/<version>/`.
@@ -60,6 +73,16 @@ pub enum ProgramError {
         /// What was found.
         path: PathBuf,
     },
+    /// What is on the host lacks a part.
+    #[error("`{}` cannot be used: it needs `{companion}` beside it", .path.display())]
+    Incomplete {
+        /// The agent program.
+        name: String,
+        /// What was found.
+        path: PathBuf,
+        /// What is missing.
+        companion: String,
+    },
     /// The cache is damaged.
     #[error("the installation of `{name}` in {} cannot be used: {why}", .path.display())]
     Damaged {
@@ -76,20 +99,23 @@ impl ProgramError {
     /// What to do.
     #[must_use]
     pub fn hint(&self) -> String {
-        let (Self::NotFound(name) | Self::NotElf { name, .. } | Self::Damaged { name, .. }) = self;
+        let (Self::NotFound(name)
+        | Self::NotElf { name, .. }
+        | Self::Incomplete { name, .. }
+        | Self::Damaged { name, .. }) = self;
         format!("run `bot-bottle provider install {name}`")
     }
 }
 
-/// Finds an agent program: this version (or, where none is asked for, any) in the cache, else an ELF file of
-/// that name in the folders of `search_path` (the operator's `PATH`).
+/// Finds an agent program: in the cache, else an ELF file of that name in the folders of `search_path` (the
+/// operator's `PATH`). Of those the program and its companions are mounted, and never their folder, which may be
+/// one that holds other things of the operator's.
 ///
 /// # Errors
 /// See [`ProgramError`].
 pub fn find(
     home: &BotBottleHome,
-    name: &str,
-    version: Option<&str>,
+    Wanted { name, version, companions }: Wanted<'_>,
     search_path: &OsStr,
 ) -> Result<FoundProgram, ProgramError> {
     if let Some(found) = installed(home, name, version)? {
@@ -99,7 +125,8 @@ pub fn find(
     for folder in std::env::split_paths(search_path).filter(|folder| folder.is_absolute()) {
         let Ok(path) = fs::canonicalize(folder.join(name)) else { continue };
         if is_elf(&path) {
-            return Ok(FoundProgram { source: path, executable: PathBuf::new(), version: None });
+            let companions = companions_of(name, &path, companions)?;
+            return Ok(FoundProgram { source: path, executable: PathBuf::new(), companions, version: None });
         }
         script.get_or_insert(path);
     }
@@ -107,6 +134,18 @@ pub fn find(
         Some(path) => ProgramError::NotElf { name: name.to_owned(), path },
         None => ProgramError::NotFound(name.to_owned()),
     })
+}
+
+fn companions_of(name: &str, path: &Path, companions: &[&str]) -> Result<Vec<PathBuf>, ProgramError> {
+    let find = |companion: &&str| {
+        let found = fs::canonicalize(path.with_file_name(companion)).ok().filter(|found| is_elf(found));
+        found.ok_or_else(|| ProgramError::Incomplete {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            companion: (*companion).to_owned(),
+        })
+    };
+    companions.iter().map(find).collect()
 }
 
 fn installed(
@@ -147,7 +186,7 @@ fn read_installation(folder: &Path) -> Result<FoundProgram, String> {
         return Err(format!("`{}` is not an ELF file", executable.display()));
     }
     let executable = executable.strip_prefix(&source).map_err(|error| error.to_string())?.to_owned();
-    Ok(FoundProgram { source, executable, version: Some(manifest.version) })
+    Ok(FoundProgram { source, executable, companions: Vec::new(), version: Some(manifest.version) })
 }
 
 fn is_elf(path: &Path) -> bool {
@@ -169,31 +208,51 @@ mod tests {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("a mode");
     }
 
+    fn wanted(version: Option<&str>) -> Wanted<'_> {
+        Wanted { name: "agent", version, companions: &[] }
+    }
+
+    #[test]
+    fn a_program_of_the_host_comes_with_its_companions_or_not_at_all() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = BotBottleHome::new(folder.path().join("home"));
+        let path = folder.path().join("bin");
+        write(&path.join("agent"), b"\x7fELF and more");
+        write(&path.join("other"), b"\x7fELF and more");
+        let wanted = Wanted { companions: &["agent-host"], ..wanted(None) };
+        let error = find(&home, wanted, path.as_os_str()).expect_err("alone");
+        assert!(error.to_string().ends_with("it needs `agent-host` beside it"), "{error}");
+        assert_eq!(error.hint(), "run `bot-bottle provider install agent`");
+        write(&path.join("agent-host"), b"\x7fELF and more");
+        let found = find(&home, wanted, path.as_os_str()).expect("whole");
+        assert_eq!(found.companions, [fs::canonicalize(path.join("agent-host")).expect("it is there")]);
+    }
+
     #[test]
     fn an_installation_wins_and_a_script_is_no_program() {
         let folder = tempfile::tempdir().expect("a folder");
         let home = BotBottleHome::new(folder.path().join("home"));
         let path = folder.path().join("bin");
-        let missing = find(&home, "agent", None, path.as_os_str()).expect_err("nothing there");
+        let missing = find(&home, wanted(None), path.as_os_str()).expect_err("nothing there");
         assert_eq!(missing.to_string(), "the agent program `agent` is not installed");
         assert_eq!(missing.hint(), "run `bot-bottle provider install agent`");
 
         write(&path.join("agent"), b"#!/bin/sh\n");
-        let script = find(&home, "agent", None, path.as_os_str()).expect_err("a script");
+        let script = find(&home, wanted(None), path.as_os_str()).expect_err("a script");
         assert!(matches!(script, ProgramError::NotElf { .. }), "{script}");
 
         write(&path.join("agent"), b"\x7fELF and more");
-        let host = find(&home, "agent", None, path.as_os_str()).expect("the host's");
+        let host = find(&home, wanted(None), path.as_os_str()).expect("the host's");
         assert_eq!(host.executable, PathBuf::new());
 
         let version = home.providers().join("agent/1.2.3");
         write(&version.join("package/bin/agent"), b"\x7fELF and more");
-        assert_eq!(find(&home, "agent", None, path.as_os_str()).expect("still the host's"), host);
+        assert_eq!(find(&home, wanted(None), path.as_os_str()).expect("still the host's"), host);
         write(
             &version.join(MANIFEST_FILE),
             br#"{"version":"1.2.3","integrity":"sha512-x","root":"package","executable":"bin/agent"}"#,
         );
-        let installed = find(&home, "agent", Some("1.2.3"), path.as_os_str()).expect("the installed one");
+        let installed = find(&home, wanted(Some("1.2.3")), path.as_os_str()).expect("the installed one");
         assert_eq!(installed.executable, PathBuf::from("bin/agent"));
         assert_eq!(installed.version.as_deref(), Some("1.2.3"));
     }
@@ -208,7 +267,7 @@ mod tests {
             &version.join(MANIFEST_FILE),
             br#"{"version":"1","integrity":"","root":"../../../elsewhere","executable":"agent"}"#,
         );
-        let error = find(&home, "agent", None, OsStr::new("")).expect_err("outside");
+        let error = find(&home, wanted(None), OsStr::new("")).expect_err("outside");
         assert!(error.to_string().ends_with("it points out of its folder"), "{error}");
     }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use bot_bottle_core::provider;
-use bot_bottle_launch::{native, programs};
+use bot_bottle_launch::native;
 use serde::Serialize;
 
 use super::prepare;
@@ -61,7 +61,7 @@ pub(super) fn run(ui: &Ui) -> Result<ExitCode, CommandError> {
     }
     let home = prepare::home()?;
     for provider in provider::all() {
-        let program = programs::find(&home, provider.program(), None, &edge::search_path());
+        let program = prepare::find_program(&home, provider);
         checks.push(match program {
             Ok(program) => Check {
                 name: format!("{} program", provider.name()),

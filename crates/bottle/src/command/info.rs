@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use bot_bottle_core::bottle::EffectiveBottle;
+use bot_bottle_core::{bottle::EffectiveBottle, printable::printable};
 
 use super::prepare;
 use crate::{
@@ -42,20 +42,13 @@ fn describe(effective: &EffectiveBottle) -> String {
         [("name", &user.name), ("email", &user.email)]
             .into_iter()
             .filter_map(|(field, value)| {
-                value
-                    .as_ref()
-                    .map(|value| format!("{field} {} ({})", crate::ui::printable(&value.value), value.from))
+                value.as_ref().map(|value| format!("{field} {} ({})", value.value, value.from))
             })
             .collect(),
     );
     add(
         "git remotes",
-        bottle
-            .git
-            .remotes
-            .iter()
-            .map(|(name, remote)| format!("{name} {}", crate::ui::printable(&remote.url)))
-            .collect(),
+        bottle.git.remotes.iter().map(|(name, remote)| format!("{name} {}", remote.url)).collect(),
     );
     add("egress", bottle.egress.routes.iter().map(crate::ui::route).collect());
     let text = table.render();
@@ -63,6 +56,6 @@ fn describe(effective: &EffectiveBottle) -> String {
     if prompt.is_empty() {
         return text;
     }
-    let prompt: Vec<String> = prompt.lines().map(crate::ui::printable).collect();
+    let prompt: Vec<String> = prompt.lines().map(printable).collect();
     format!("{text}\n{STRONG}prompt{STRONG:#}\n{}\n", prompt.join("\n"))
 }

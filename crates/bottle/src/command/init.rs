@@ -9,7 +9,6 @@ use std::{
 };
 
 use bot_bottle_core::provider::{self, Provider, TokenLogin};
-use bot_bottle_launch::programs;
 use serde::Serialize;
 
 use super::prepare;
@@ -57,7 +56,7 @@ pub(super) fn run(init: &Init, ui: &Ui) -> Result<ExitCode, CommandError> {
         if let Login::Token { login: TokenLogin { variable, command }, set: false } = login {
             next.push(format!("make a token with `{command}` and export it as {variable}"));
         }
-        if programs::find(&prepare::home()?, provider.program(), None, &edge::search_path()).is_err() {
+        if prepare::find_program(&prepare::home()?, provider).is_err() {
             next.push(format!("bot-bottle provider install {}", provider.name()));
         }
         next.push(format!("cd YOUR-PROJECT && bot-bottle start {}-developer --cwd", provider.name()));

@@ -7,11 +7,12 @@ use bot_bottle_core::{
     identity::Identity,
     manifest::Manifest,
     plan::{BottlePlan, PlanError, ProgramSource},
-    provider::ProvisionedSecret,
+    provider::{self, Provider, ProvisionedSecret},
 };
 use bot_bottle_launch::{
     home::BotBottleHome,
-    native, programs,
+    native,
+    programs::{self, FoundProgram, ProgramError, Wanted},
     request::{
         AgentExit, EndedBy, FaultKind, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest, Step, Terminal,
     },
@@ -58,6 +59,15 @@ pub(super) fn workspace(options: &BottleOptions) -> Result<Option<PathBuf>, Comm
     options.cwd.then(edge::working_directory).transpose()
 }
 
+/// Where a provider's program lies.
+pub(super) fn find_program(
+    home: &BotBottleHome,
+    provider: &dyn Provider,
+) -> Result<FoundProgram, ProgramError> {
+    let wanted = Wanted { name: provider.program(), version: None, companions: provider.companions() };
+    programs::find(home, wanted, &edge::search_path())
+}
+
 /// Warnings about the files, on stderr.
 pub(super) fn warn(manifest: &Manifest, ui: &Ui) {
     manifest.warnings().iter().for_each(|warning| ui.warn(warning));
@@ -90,18 +100,23 @@ pub(super) fn launch(
         ui.result(&plan, |plan| crate::ui::preflight(plan, &limits, &[]));
         return Ok(ExitCode::SUCCESS);
     }
+    // What is wrong with a credential is said before the question, not after the answer.
+    let secrets = secret_values::for_gateway(&plan, provisioned)?;
+    let from_host = secret_values::from_host(&plan)?;
     if consent != Consent::Silent {
         ui.preflight(&plan, &limits, &[]);
     }
     if consent == Consent::Ask && !ui.confirm("Start?")? {
         return Err(CommandError::failed("not started"));
     }
-    let secrets = secret_values::for_gateway(&plan, provisioned)?;
-    let environment = secret_values::for_agent(&plan, ui)?;
+    let environment = secret_values::for_agent(&plan, from_host, ui)?;
     let identity = plan.identity.clone();
     let program = match &plan.program.source {
         ProgramSource::AgentProgram(name) => {
-            let found = programs::find(&home()?, name, None, &edge::search_path());
+            let companions = provider::all().into_iter().find(|provider| provider.program() == name);
+            let companions = companions.map_or(&[][..], |provider| provider.companions());
+            let wanted = Wanted { name, version: None, companions };
+            let found = programs::find(&home()?, wanted, &edge::search_path());
             Some(found.map_err(|error| CommandError::failed(&error).hint(error.hint()))?)
         }
         ProgramSource::Bottle | ProgramSource::OwnBinary => None,

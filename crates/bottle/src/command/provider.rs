@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use bot_bottle_core::provider;
-use bot_bottle_launch::programs;
 use serde::Serialize;
 
 use super::prepare;
@@ -39,7 +38,7 @@ fn list(ui: &Ui) -> Result<ExitCode, CommandError> {
             pinned_version: provider
                 .package(std::env::consts::ARCH)
                 .map_or("none for this platform", |package| package.version),
-            program: programs::find(&home, provider.program(), None, &edge::search_path())
+            program: prepare::find_program(&home, provider)
                 .ok()
                 .map(|program| program.source.display().to_string()),
         })

@@ -165,8 +165,7 @@ fn a_package_is_downloaded_checked_and_unpacked_once() {
 
     let found = bot_bottle_launch::programs::find(
         &bot_bottle_launch::home::BotBottleHome::new(host.folder.path().join("home")),
-        "tool",
-        Some("1.2.3"),
+        bot_bottle_launch::programs::Wanted { name: "tool", version: Some("1.2.3"), companions: &[] },
         "".as_ref(),
     )
     .expect("the launcher finds it");

@@ -5,6 +5,7 @@ use std::{
     io::{BufRead, BufReader, IsTerminal, Write},
 };
 
+use bot_bottle_core::printable::{printable, printable_lines};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::{Ui, WARNING};
@@ -15,7 +16,7 @@ impl Ui {
     pub(crate) fn confirm(&self, question: &str) -> Result<bool, CommandError> {
         let mut terminal = open_terminal("to ask whether to go on")
             .map_err(|error| error.hint("pass `--yes` to go on without being asked"))?;
-        ask(&mut terminal, &format!("{question} [y/N] "))?;
+        ask(&mut terminal, &format!("{} [y/N] ", printable_lines(question)))?;
         let answer = read_line(&terminal)?;
         Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
     }
@@ -25,10 +26,10 @@ impl Ui {
         let mut terminal = open_terminal("to ask which one")
             .map_err(|error| error.hint(format!("name one of: {}", choices.join(", "))))?;
         for (number, choice) in choices.iter().enumerate() {
-            ask(&mut terminal, &format!("  {}  {choice}\n", number + 1))?;
+            ask(&mut terminal, &format!("  {}  {}\n", number + 1, printable(choice)))?;
         }
         loop {
-            ask(&mut terminal, &format!("{question} "))?;
+            ask(&mut terminal, &format!("{} ", printable_lines(question)))?;
             let answer = read_line(&terminal)?;
             let answer = answer.trim();
             let by_number =
@@ -39,7 +40,7 @@ impl Ui {
             if answer.is_empty() {
                 return Err(CommandError::failed("nothing was chosen"));
             }
-            ask(&mut terminal, &format!("there is no `{answer}`\n"))?;
+            ask(&mut terminal, &format!("there is no `{}`\n", printable(answer)))?;
         }
     }
 
@@ -50,7 +51,10 @@ impl Ui {
         })?;
         ask(
             &mut terminal,
-            &format!("{WARNING}{}{WARNING:#} (not shown): ", if text.is_empty() { what } else { text }),
+            &format!(
+                "{WARNING}{}{WARNING:#} (not shown): ",
+                printable(if text.is_empty() { what } else { text })
+            ),
         )?;
         let answer = {
             let _silent = EchoOff::on(&terminal)?;

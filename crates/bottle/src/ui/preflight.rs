@@ -38,7 +38,7 @@ pub(crate) fn render(plan: &BottlePlan, limits: &[String], missing: &[String]) -
     let identity = identity
         .into_iter()
         .filter_map(|(field, value)| {
-            value.as_ref().map(|value| format!("{field} {} ({})", printable(&value.value), value.from))
+            value.as_ref().map(|value| format!("{field} {} ({})", value.value, value.from))
         })
         .collect();
     sections.push(("git user", identity));
@@ -84,7 +84,7 @@ pub(crate) fn route(route: &Route) -> String {
         text.push_str(&format!(":{}", ports.join(",")));
     }
     if let Some(auth) = &route.auth {
-        text.push_str(&format!(" [auth:{}]", printable(&auth.scheme)));
+        text.push_str(&format!(" [auth:{}]", auth.scheme));
     }
     if !route.matches.is_empty() {
         text.push_str(&format!(
@@ -103,18 +103,4 @@ pub(crate) fn route(route: &Route) -> String {
         text.push_str(&format!(" (by {provider})"));
     }
     text
-}
-
-/// Text from a file that may come from a cloned repository, with what a terminal would act on made visible.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|character| match character {
-            character if character.is_control() => format!("\\u{{{:x}}}", u32::from(character)),
-            // Bidirectional controls reorder what is shown (CVE-2021-42574).
-            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' => {
-                format!("\\u{{{:x}}}", u32::from(character))
-            }
-            character => character.to_string(),
-        })
-        .collect()
 }

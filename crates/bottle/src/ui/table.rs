@@ -1,6 +1,7 @@
 //! Columns of text.
 
 use anstyle::Style;
+use bot_bottle_core::printable::printable;
 
 /// Rows of cells, aligned by their visible width.
 #[derive(Debug, Default)]
@@ -9,9 +10,9 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Adds a row.
+    /// Adds a row. What its cells hold may come from strangers.
     pub(crate) fn row<const COLUMNS: usize>(&mut self, cells: [(String, Style); COLUMNS]) {
-        self.rows.push(cells.into());
+        self.rows.push(cells.map(|(text, style)| (printable(&text), style)).into());
     }
 
     /// The table as text, one line per row.

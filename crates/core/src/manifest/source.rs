@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::diagnostic::{Place, Problem};
+use crate::printable::is_hazardous;
 
 /// The longest file that is read, in bytes. Everything in a manifest is written by hand; the longest prompts
 /// are a tenth of this.
@@ -126,13 +127,11 @@ pub(super) fn shown_path(path: &Path) -> String {
     path.to_string_lossy().chars().map(printable).collect()
 }
 
-/// The text without what would move the cursor, colour or reorder what a terminal shows (CVE-2021-42574).
+/// One character for one, so that what is marked below a line stays below it.
 pub(super) fn printable(character: char) -> char {
     match character {
         '\t' => ' ',
-        '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => '\u{fffd}',
-        '\u{2028}' | '\u{2029}' | '\u{feff}' => '\u{fffd}',
-        control if control.is_control() => '\u{fffd}',
+        hazardous if is_hazardous(hazardous) => char::REPLACEMENT_CHARACTER,
         other => other,
     }
 }

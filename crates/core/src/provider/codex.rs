@@ -63,6 +63,11 @@ impl Provider for Codex {
         "codex"
     }
 
+    /// Without it the program ends with "failed to spawn code-mode host", and exit code 0.
+    fn companions(&self) -> &'static [&'static str] {
+        &["codex-code-mode-host"]
+    }
+
     fn packages(&self) -> &'static [Package] {
         &PACKAGES
     }

@@ -31,7 +31,7 @@ use super::{
     parts::{Executable, GatewayProcess, HostUser, Sandbox, start_gateway, start_sandbox},
     probe,
     protocol::{FromInit, StartProgram, ToInit},
-    render::{self, BUNDLE_NAME, MountedProgram, RunFolders, trust_folder},
+    render::{self, BUNDLE_NAME, MountedFile, MountedProgram, RunFolders, trust_folder},
     steps::NativeSteps,
     undo::{Undo, UndoStack},
 };
@@ -255,7 +255,14 @@ fn mounted_program(request: &LaunchRequest) -> Result<Option<MountedProgram>, La
         (ProgramSource::AgentProgram(name), None) => Err(LaunchError::NoProgram(name.clone())),
         (ProgramSource::AgentProgram(name), Some(found)) => {
             Ok(Some(if found.executable.as_os_str().is_empty() {
-                MountedProgram::File { source: found.source.clone(), name: name.clone() }
+                let file_name =
+                    |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let program = MountedFile { source: found.source.clone(), name: name.clone() };
+                let companions = found
+                    .companions
+                    .iter()
+                    .map(|path| MountedFile { source: path.clone(), name: file_name(path) });
+                MountedProgram::Files(std::iter::once(program).chain(companions).collect())
             } else {
                 MountedProgram::Folder(found.source.clone())
             }))
@@ -263,7 +270,7 @@ fn mounted_program(request: &LaunchRequest) -> Result<Option<MountedProgram>, La
         (ProgramSource::OwnBinary, _) => {
             let source = fs::canonicalize(&request.executable)
                 .doing(|| format!("finding {}", request.executable.display()))?;
-            Ok(Some(MountedProgram::File { source, name: "bot-bottle".to_owned() }))
+            Ok(Some(MountedProgram::Files(vec![MountedFile { source, name: "bot-bottle".to_owned() }])))
         }
     }
 }

@@ -14,6 +14,7 @@ use std::{
 
 use bot_bottle_core::gateway_config::{GatewayReady, GatewayStart};
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::{Gid, Mode, OFlags, Uid, open},
     pipe::{PipeFlags, pipe_with},
     process::{Pid, getegid, geteuid},
@@ -35,6 +36,9 @@ use super::{
 
 /// How long the gateway or the sandbox may take for one answer while the bottle starts.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a gateway that has closed its socket may take to end.
+const LAST_WORDS_TIMEOUT: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
 /// Longest answer of the gateway, in bytes.
 const MAX_READY_BYTES: u64 = 256 << 10;
@@ -218,7 +222,11 @@ impl GatewayProcess {
         match read {
             Ok(_) if line.ends_with('\n') => serde_json::from_str(&line)
                 .map_err(|error| failed(format!("its answer is unreadable: {error}"))),
-            Ok(_) => Err(failed(tail(log))),
+            // Its socket is closed before it has written why it ends.
+            Ok(_) => {
+                let _ = poll(&mut [PollFd::new(&self.process, PollFlags::IN)], Some(&LAST_WORDS_TIMEOUT));
+                Err(failed(tail(log)))
+            }
             Err(error) => Err(failed(format!("no answer ({error})"))),
         }
     }

@@ -36,13 +36,17 @@ pub struct RunFolders {
 pub enum MountedProgram {
     /// A folder, which becomes that folder.
     Folder(PathBuf),
-    /// One executable, which lies in that folder.
-    File {
-        /// On the host.
-        source: PathBuf,
-        /// What it is called in the bottle.
-        name: String,
-    },
+    /// Executables, which lie in that folder.
+    Files(Vec<MountedFile>),
+}
+
+/// An executable of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountedFile {
+    /// On the host.
+    pub source: PathBuf,
+    /// What it is called in the bottle.
+    pub name: String,
 }
 
 /// User and group of every program in a bottle.
@@ -190,7 +194,9 @@ impl Root {
         match program {
             None => {}
             Some(MountedProgram::Folder(_)) => self.directory(place(&folder), 0o755),
-            Some(MountedProgram::File { name, .. }) => self.file(place(&folder.join(name)), "", 0o755),
+            Some(MountedProgram::Files(files)) => {
+                files.iter().for_each(|file| self.file(place(&folder.join(&file.name)), "", 0o755));
+            }
         }
         for (path, kind) in &facts.top {
             match kind {
@@ -202,9 +208,9 @@ impl Root {
         match program {
             None => {}
             Some(MountedProgram::Folder(source)) => self.attach(source, folder, Access::ReadOnly, false),
-            Some(MountedProgram::File { source, name }) => {
-                self.attach(source, folder.join(name), Access::ReadOnly, false);
-            }
+            Some(MountedProgram::Files(files)) => files.iter().for_each(|file| {
+                self.attach(&file.source, folder.join(&file.name), Access::ReadOnly, false);
+            }),
         }
     }
 

@@ -3,18 +3,18 @@
 
 use std::{
     fs,
-    os::unix::{
-        fs::{PermissionsExt, chown},
-        process::{CommandExt, ExitStatusExt},
-    },
-    path::PathBuf,
-    process::{Command, Output, Stdio},
-    thread,
-    time::Duration,
+    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
 use bot_bottle_testkit::{find_program, has_user_namespaces, require};
+
+use home::Home;
+
+mod credentials;
+mod foreign_text;
+mod home;
 
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;
@@ -38,110 +38,6 @@ const STEPS: [&str; 9] = [
 ];
 
 const CLAUDE: &str = "---\nagent_provider: {template: claude, auth_token: TOKEN}\n---\n";
-
-/// A home with a `.bot-bottle` in it.
-struct Home {
-    folder: tempfile::TempDir,
-    program: PathBuf,
-}
-
-impl Home {
-    fn new() -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
-        // A checkout in root's home cannot be reached by others.
-        let program = folder.path().join("program");
-        // By a process of its own: one that another test starts would hold on to a file that is written here, and
-        // such a file cannot be executed.
-        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_bot-bottle")).arg(&program).status()?;
-        ensure!(copied.success(), "the program could not be copied");
-        let home = Self { folder, program };
-        for name in ["bottles", "agents"] {
-            fs::create_dir_all(home.path(name))?;
-        }
-        fs::create_dir(home.project())?;
-        Ok(home)
-    }
-
-    fn project(&self) -> PathBuf {
-        self.folder.path().join("project")
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(".bot-bottle").join(name)
-    }
-
-    fn write(&self, name: &str, text: impl AsRef<[u8]>) -> Result<&Self> {
-        fs::write(self.path(name), text)?;
-        Ok(self)
-    }
-
-    fn environment(&self, command: &mut Command) {
-        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.folder.path());
-        command.current_dir(self.project()).stdin(Stdio::null());
-    }
-
-    /// Without the terminal of whoever runs the tests.
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new("setsid");
-        command.arg("--wait").arg(&self.program).args(arguments);
-        self.environment(&mut command);
-        command
-    }
-
-    /// In a user namespace where `.bot-bottle` is a file system in memory, mounted with these options. `before`
-    /// is done on it first.
-    fn on_a_disk(&self, options: &str, before: &str, as_user: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new("unshare");
-        let script = format!(
-            "mount -t tmpfs -o mode=777,{options} none ~/.bot-bottle && {before} {as_user} \"$0\" \"$@\"; \
-             code=$?; ls -A ~/.bot-bottle/state 2>/dev/null; exit $code"
-        );
-        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]);
-        command.arg(&self.program).args(arguments);
-        self.environment(&mut command);
-        command
-    }
-
-    fn left(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.path("state")).into_iter().flatten().flatten();
-        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
-    }
-
-    /// `cleanup`, until nothing is left. A process that was just being started holds the run's lock for the moment
-    /// that it takes to end, and its run is no leftover as long.
-    fn clean_up(&self) -> Result<()> {
-        for _ in 0..500 {
-            let cleanup = self.command(&["cleanup", "--yes"]).output()?;
-            ensure!(cleanup.status.success(), "{cleanup:?}");
-            if self.left().iter().all(|name| name == ".lock") {
-                return Ok(());
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        anyhow::bail!("{:?} is left", self.left())
-    }
-
-    /// One error with this code that holds these texts, and nothing left.
-    fn refused(&self, command: &mut Command, code: i32, texts: &[&str]) -> Result<Output> {
-        let output = command.output()?;
-        let message = String::from_utf8(output.stderr.clone())?;
-        ensure!(output.status.code() == Some(code), "{:?} instead of {code}: {message}", output.status);
-        let errors = message.lines().filter(|line| line.starts_with("error")).count();
-        ensure!(errors == 1, "{errors} errors: {message}");
-        for text in texts {
-            ensure!(message.contains(text), "no {text:?} in: {message}");
-        }
-        ensure!(!message.contains("panicked"), "{message}");
-        ensure!(self.left().iter().all(|name| name == ".lock"), "{:?}", self.left());
-        Ok(output)
-    }
-
-    fn refuses(&self, arguments: &[&str], code: i32, texts: &[&str]) -> Result<()> {
-        self.refused(&mut self.command(arguments), code, texts).with_context(|| format!("{arguments:?}"))?;
-        Ok(())
-    }
-}
 
 const NO_CAPABILITY: &str = "unshare --user --map-user=1000 --map-group=1000";
 
@@ -294,12 +190,7 @@ fn a_file_that_cannot_be_read_is_named_and_nothing_is_copied() -> Result<()> {
     fs::write(&secret, "x")?;
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o000))?;
     let mut command = home.command(&["run", "--cwd", "--", "true"]);
-    if rustix::process::geteuid().is_root() {
-        for path in [home.folder.path().to_owned(), home.path(""), home.project(), secret] {
-            chown(path, Some(ORDINARY_USER), Some(ORDINARY_USER))?;
-        }
-        command.uid(ORDINARY_USER).gid(ORDINARY_USER);
-    }
+    home.as_ordinary_user(&mut command)?;
     home.refused(&mut command, FAILED, &["secret cannot be copied: Permission denied", "hint"])?;
     Ok(())
 }
