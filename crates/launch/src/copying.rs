@@ -1,16 +1,19 @@
 //! Copying a folder of the operator's into a bottle, copy-on-write where the file system can.
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, OsStr},
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     path::{Path, PathBuf},
 };
 
 use rustix::{
     fs::{
-        AtFlags, Dir, FileType, Mode, OFlags, chownat, copy_file_range, fchmod, fstat, ioctl_ficlone, open,
-        openat, readlinkat, symlinkat,
+        AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, chownat, copy_file_range, fchmod,
+        fstat, futimens, ioctl_ficlone, open, openat, readlinkat, statat, symlinkat, utimensat,
     },
     io::Errno,
 };
@@ -43,6 +46,8 @@ pub(crate) struct Copied {
     pub(crate) bytes: u64,
     /// Sockets, FIFOs and devices, which are left out.
     pub(crate) skipped: u64,
+    /// Entries that were gone, or changed their kind, between being listed and being copied.
+    pub(crate) vanished: u64,
 }
 
 /// Why a folder could not be copied.
@@ -68,7 +73,8 @@ pub enum CopyError {
 }
 
 /// Copies what lies in `source` into the open folder `target`. Links stay links and are never followed.
-/// Modes are kept but for set-user-id and set-group-id; owners and hard links are not.
+/// Modes are kept but for set-user-id and set-group-id, and so are times; owners and hard links are not. What
+/// vanishes meanwhile is left out.
 pub(crate) fn copy_tree(
     source: &Path,
     target: OwnedFd,
@@ -117,44 +123,59 @@ impl Copy {
             if self.copied.entries > MAX_ENTRIES {
                 return Err(CopyError::TooMany);
             }
-            let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed(&at))?;
-            match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory if self.target == Some((stat.st_dev, stat.st_ino)) => {}
-                FileType::Directory => {
-                    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                    let inner = openat(from, name, flags, Mode::empty()).map_err(failed(&at))?;
-                    let made =
-                        make_directory(to.as_fd(), Path::new(&*name.to_string_lossy()), 0o700, self.owner);
-                    let made = match made {
-                        // A name that is not UTF-8.
-                        Err(_) | Ok(_) if name.to_str().is_err() => self.raw_folder(to, name.into(), &at)?,
-                        Err(source) => return Err(CopyError::Io { path: at, source }),
-                        Ok(made) => made,
-                    };
-                    self.folder(&inner, &made, &at, depth + 1)?;
-                    // At the end, because it may take away the right to write.
-                    fchmod(&made, Mode::from_raw_mode(stat.st_mode & 0o777)).map_err(failed(&at))?;
-                }
-                FileType::RegularFile => self.file(from, to, name.into(), &at)?,
-                FileType::Symlink => {
-                    let link = readlinkat(from, name, Vec::new()).map_err(failed(&at))?;
-                    symlinkat(link, to, name).map_err(failed(&at))?;
-                    if let Some((user, group)) = self.owner {
-                        chownat(to, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)
-                            .map_err(failed(&at))?;
-                    }
-                }
-                _ => self.copied.skipped += 1,
+            match self.entry(from, to, name, &at, depth) {
+                Err(CopyError::Io { source, .. }) if is_changing(&source) => self.copied.vanished += 1,
+                other => other?,
             }
         }
         Ok(())
     }
 
-    fn file(&mut self, from: &OwnedFd, to: &OwnedFd, name: CString, at: &Path) -> Result<(), CopyError> {
+    fn entry(
+        &mut self,
+        from: &OwnedFd,
+        to: &OwnedFd,
+        name: &CStr,
+        at: &Path,
+        depth: usize,
+    ) -> Result<(), CopyError> {
+        let failed = |error: Errno| CopyError::Io { path: at.to_owned(), source: error.into() };
+        let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory if self.target == Some((stat.st_dev, stat.st_ino)) => Ok(()),
+            FileType::Directory => {
+                let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let inner = openat(from, name, flags, Mode::empty()).map_err(failed)?;
+                let path = Path::new(OsStr::from_bytes(name.to_bytes()));
+                let made = make_directory(to.as_fd(), path, 0o700, self.owner)
+                    .map_err(|source| CopyError::Io { path: at.to_owned(), source })?;
+                self.folder(&inner, &made, at, depth + 1)?;
+                // At the end: the mode may take away the right to write, and writing changes the time.
+                futimens(&made, &times_of(&stat)).map_err(failed)?;
+                fchmod(&made, Mode::from_raw_mode(stat.st_mode & 0o777)).map_err(failed)
+            }
+            FileType::RegularFile => self.file(from, to, name, at),
+            FileType::Symlink => {
+                let link = readlinkat(from, name, Vec::new()).map_err(failed)?;
+                symlinkat(link, to, name).map_err(failed)?;
+                utimensat(to, name, &times_of(&stat), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+                if let Some((user, group)) = self.owner {
+                    chownat(to, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+                }
+                Ok(())
+            }
+            _ => {
+                self.copied.skipped += 1;
+                Ok(())
+            }
+        }
+    }
+
+    fn file(&mut self, from: &OwnedFd, to: &OwnedFd, name: &CStr, at: &Path) -> Result<(), CopyError> {
         let failed = |source: io::Error| CopyError::Io { path: at.to_owned(), source };
         // Between the look and the opening it may have become a FIFO, which would wait for a writer.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let input = openat(from, &name, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
+        let input = openat(from, name, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
         let stat = fstat(&input).map_err(|error| failed(error.into()))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             self.copied.skipped += 1;
@@ -162,7 +183,7 @@ impl Copy {
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let output =
-            openat(to, &name, flags, Mode::from_raw_mode(0o600)).map_err(|error| failed(error.into()))?;
+            openat(to, name, flags, Mode::from_raw_mode(0o600)).map_err(|error| failed(error.into()))?;
         let expected = u64::try_from(stat.st_size).unwrap_or(0);
         if self.copied.bytes.saturating_add(expected) > self.limit.bytes {
             return Err(CopyError::TooLarge(self.limit.bytes));
@@ -175,14 +196,8 @@ impl Copy {
             copied.ok_or(CopyError::TooLarge(self.limit.bytes))?
         };
         give(output.as_fd(), self.owner).map_err(failed)?;
+        futimens(&output, &times_of(&stat)).map_err(|error| failed(error.into()))?;
         fchmod(&output, Mode::from_raw_mode(stat.st_mode & 0o777)).map_err(|error| failed(error.into()))
-    }
-
-    fn raw_folder(&self, to: &OwnedFd, name: CString, at: &Path) -> Result<OwnedFd, CopyError> {
-        use std::os::unix::ffi::OsStrExt;
-        let name = Path::new(std::ffi::OsStr::from_bytes(name.as_bytes()));
-        make_directory(to.as_fd(), name, 0o700, self.owner)
-            .map_err(|source| CopyError::Io { path: at.to_owned(), source })
     }
 
     fn cloned(&mut self, output: &OwnedFd, input: &OwnedFd) -> bool {
@@ -195,6 +210,26 @@ impl Copy {
             self.clone = false;
         }
         cloned.is_ok()
+    }
+}
+
+/// Whether an entry failed because the folder changes while it is copied: what was listed is gone, is another kind of
+/// thing by now, or was listed twice because it was renamed.
+fn is_changing(error: &io::Error) -> bool {
+    let changing = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::EXIST, Errno::STALE];
+    Errno::from_io_error(error).is_some_and(|errno| changing.contains(&errno))
+}
+
+/// The times of a file, which build tools compare. A file that was made later than its sources is not built again.
+fn times_of(stat: &Stat) -> Timestamps {
+    let time = |seconds, nanoseconds| Timespec {
+        tv_sec: seconds,
+        // A part of a second, which fits whatever the type.
+        tv_nsec: i64::try_from(nanoseconds).unwrap_or(0),
+    };
+    Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
     }
 }
 
@@ -273,12 +308,79 @@ mod tests {
         let _listener = UnixListener::bind(source.join("socket")).expect("a socket");
         let target = folder.path().join("target");
         let copied = copy(&source, &target, ANY).expect("copied");
-        assert_eq!(copied, Copied { entries: 7, bytes: 7, skipped: 2 });
+        assert_eq!(copied, Copied { entries: 7, bytes: 7, skipped: 2, vanished: 0 });
         assert_eq!(fs::read_link(target.join("shadow")).expect("a link"), Path::new("/etc/shadow"));
         assert_eq!(fs::read_link(target.join("etc")).expect("a link"), Path::new("/etc"));
         assert!(!target.join("fifo").exists() && !target.join("socket").exists());
         let mode = fs::metadata(target.join("deep/er/file")).expect("a file").permissions().mode();
         assert_eq!(mode & 0o7777, 0o755, "set-user-id is not kept");
+    }
+
+    #[test]
+    fn times_are_kept_to_the_nanosecond() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let source = folder.path().join("source");
+        fs::create_dir_all(source.join("in")).expect("a folder");
+        fs::write(source.join("in/file"), b"x").expect("a file");
+        symlink("in/file", source.join("link")).expect("a link");
+        let time = Timespec { tv_sec: 1_000_000_000, tv_nsec: 123_456_789 };
+        let times = Timestamps { last_access: time, last_modification: time };
+        for name in ["in/file", "link", "in"] {
+            utimensat(rustix::fs::CWD, source.join(name), &times, AtFlags::SYMLINK_NOFOLLOW).expect("set");
+        }
+        let target = folder.path().join("target");
+        copy(&source, &target, ANY).expect("copied");
+        for name in ["in/file", "link", "in"] {
+            let stat = rustix::fs::lstat(target.join(name)).expect("there");
+            assert_eq!((stat.st_mtime, stat.st_mtime_nsec), (1_000_000_000, 123_456_789), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_changes_meanwhile_is_copied() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let source = folder.path().join("source");
+        fs::create_dir(&source).expect("a folder");
+        for number in 0..500 {
+            fs::write(source.join(format!("stays-{number}")), b"x").expect("a file");
+        }
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let vanished = std::thread::scope(|scope| {
+            let busy = |kind: &'static str| {
+                let (source, stop) = (&source, &stop);
+                move || {
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                        for number in 0..50 {
+                            let (one, two) = (
+                                source.join(format!("{kind}-{number}")),
+                                source.join(format!("{kind}-to-{number}")),
+                            );
+                            let _ = if kind == "file" { fs::write(&one, b"y") } else { fs::create_dir(&one) };
+                            let _ = fs::rename(&one, &two);
+                            let _ = fs::remove_file(&two).or_else(|_| fs::remove_dir(&two));
+                        }
+                    }
+                }
+            };
+            scope.spawn(busy("file"));
+            scope.spawn(busy("folder"));
+            let mut vanished = 0;
+            for round in 0..200 {
+                let target = folder.path().join(format!("target-{round}"));
+                let copied = copy(&source, &target, ANY).map(|copied| vanished += copied.vanished);
+                let stays = (0..500).filter(|number| target.join(format!("stays-{number}")).exists()).count();
+                let _ = fs::remove_dir_all(&target);
+                if copied.is_err() || stays != 500 || vanished > 20 {
+                    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+                    copied.expect("copied");
+                    assert_eq!(stays, 500, "what does not change is whole");
+                    break;
+                }
+            }
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            vanished
+        });
+        assert!(vanished > 0, "nothing changed meanwhile, so that nothing is shown");
     }
 
     #[test]

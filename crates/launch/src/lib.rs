@@ -10,6 +10,7 @@ pub mod native;
 pub mod programs;
 pub mod request;
 pub mod state;
+pub mod workspace;
 
 mod channel;
 mod copying;

@@ -54,9 +54,16 @@ pub(super) fn identity(agent: &str) -> Result<Identity, CommandError> {
     Identity::new(agent, edge::random()?).map_err(CommandError::usage)
 }
 
-/// The folder to copy in, if one is wanted.
+/// The folder to copy in, if one is wanted. One that holds the operator's credentials is refused, whatever `--yes`
+/// says.
 pub(super) fn workspace(options: &BottleOptions) -> Result<Option<PathBuf>, CommandError> {
-    options.cwd.then(edge::working_directory).transpose()
+    if !options.cwd {
+        return Ok(None);
+    }
+    let folder = edge::working_directory()?;
+    bot_bottle_launch::workspace::check(&folder, &edge::home()?, &edge::bot_bottle_home()?)
+        .map_err(|error| CommandError::failed(&error).hint(error.hint()))?;
+    Ok(Some(folder))
 }
 
 /// Where a provider's program lies.

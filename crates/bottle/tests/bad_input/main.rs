@@ -15,6 +15,7 @@ use home::Home;
 mod credentials;
 mod foreign_text;
 mod home;
+mod workspace;
 
 const FAILED: i32 = 1;
 const USAGE: i32 = 2;

@@ -1,0 +1,184 @@
+//! Which folder may become a workspace. What is copied into a bottle is in the agent's hands, and in its model's
+//! conversation soon after: a home, or a folder of keys, never gets there by mistake.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+/// Files and folders below a home in which programs keep credentials, with the program and where it says so.
+///
+/// A folder stands for whatever is in it. Sources: the programs' own manuals on where they keep their credentials.
+const CREDENTIAL_STORES: &[(&str, &str)] = &[
+    (".aws/credentials", "AWS CLI, docs.aws.amazon.com/cli/latest/userguide/cli-configure-files.html"),
+    (".azure", "Azure CLI, learn.microsoft.com/cli/azure/azure-cli-configuration"),
+    (".cargo/credentials.toml", "cargo, doc.rust-lang.org/cargo/commands/cargo-login.html"),
+    (".claude/.credentials.json", "Claude Code, code.claude.com/docs/en/iam"),
+    (".codex/auth.json", "Codex, developers.openai.com/codex/auth"),
+    (".config/gcloud", "gcloud, cloud.google.com/sdk/docs/configurations"),
+    (".config/gh/hosts.yml", "gh, cli.github.com/manual/gh_auth_login"),
+    (".config/google-chrome", "Chrome, chromium.googlesource.com/chromium/src/+/main/docs/user_data_dir.md"),
+    (".config/op", "1Password CLI, developer.1password.com/docs/cli/config-directories"),
+    (".docker/config.json", "docker, docs.docker.com/reference/cli/docker/login"),
+    (".git-credentials", "git, git-scm.com/docs/git-credential-store"),
+    (".gnupg/private-keys-v1.d", "GnuPG, gnupg.org/documentation/manuals/gnupg/Agent-Configuration.html"),
+    (".kube/config", "kubectl, kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig"),
+    (".local/share/keyrings", "GNOME Keyring, wiki.gnome.org/Projects/GnomeKeyring"),
+    (".mozilla/firefox", "Firefox, support.mozilla.org/kb/profiles-where-firefox-stores-user-data"),
+    (".netrc", "curl and git, everything.curl.dev/usingcurl/netrc"),
+    (".password-store", "pass, passwordstore.org"),
+    (".pypirc", "twine, packaging.python.org/specifications/pypirc"),
+    (".ssh/id_ecdsa", "OpenSSH, ssh(1)"),
+    (".ssh/id_ecdsa_sk", "OpenSSH, ssh(1)"),
+    (".ssh/id_ed25519", "OpenSSH, ssh(1)"),
+    (".ssh/id_ed25519_sk", "OpenSSH, ssh(1)"),
+    (".ssh/id_rsa", "OpenSSH, ssh(1)"),
+    (".terraform.d/credentials.tfrc.json", "Terraform, developer.hashicorp.com/terraform/cli/commands/login"),
+    (".vault-token", "Vault, developer.hashicorp.com/vault/docs/commands/token-helper"),
+    ("Library/Keychains", "macOS, security(1)"),
+];
+
+/// Why a folder is not copied into a bottle.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum WorkspaceError {
+    /// The whole file system.
+    #[error("`/` cannot be a workspace: it would be copied whole into the bottle")]
+    Root,
+    /// The operator's home.
+    #[error("{} cannot be a workspace: it is your home, with every key and login in it", .0.display())]
+    Home(PathBuf),
+    /// A folder above it.
+    #[error("{} cannot be a workspace: your home {} lies in it", .folder.display(), .home.display())]
+    AboveHome {
+        /// What was wanted.
+        folder: PathBuf,
+        /// The operator's home.
+        home: PathBuf,
+    },
+    /// With the manifests and every run's state.
+    #[error("{} cannot be a workspace: bot-bottle's own files lie in {}", .folder.display(), .own.display())]
+    OwnFiles {
+        /// What was wanted.
+        folder: PathBuf,
+        /// `BOT_BOTTLE_HOME`.
+        own: PathBuf,
+    },
+    /// With credentials.
+    #[error("{} cannot be a workspace: {} is where {program} keeps credentials", .folder.display(), .store.display())]
+    Credentials {
+        /// What was wanted.
+        folder: PathBuf,
+        /// The file or folder.
+        store: PathBuf,
+        /// What keeps them there.
+        program: &'static str,
+    },
+}
+
+impl WorkspaceError {
+    /// What to do.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        "change to the folder of one project, and start there"
+    }
+}
+
+/// Checks a folder. All three paths are absolute; links in them are followed first.
+///
+/// # Errors
+/// See [`WorkspaceError`]. Nothing overrides it.
+pub fn check(folder: &Path, home: &Path, own: &Path) -> Result<(), WorkspaceError> {
+    // What cannot be resolved is not there, and compared as it is written.
+    let resolved = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let (folder, home, own) = (resolved(folder), resolved(home), resolved(own));
+    if folder.parent().is_none() {
+        return Err(WorkspaceError::Root);
+    }
+    if folder == home {
+        return Err(WorkspaceError::Home(folder));
+    }
+    if home.starts_with(&folder) {
+        return Err(WorkspaceError::AboveHome { folder, home });
+    }
+    // In it as well: the manifests are the boundary, and the state holds other runs.
+    if own.starts_with(&folder) || folder.starts_with(&own) {
+        return Err(WorkspaceError::OwnFiles { folder, own });
+    }
+    // The operator's own stores, wherever the folder lies to them, and those of another home that it may be.
+    for root in [&home, &folder] {
+        for (path, source) in CREDENTIAL_STORES {
+            let Ok(store) = fs::canonicalize(root.join(path)) else { continue };
+            if store.starts_with(&folder) || folder.starts_with(&store) {
+                let program = source.split(',').next().unwrap_or(source);
+                return Err(WorkspaceError::Credentials { folder: folder.clone(), store, program });
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn no_home_and_no_folder_of_keys_is_a_workspace() {
+        let top = tempfile::tempdir().expect("a folder");
+        let top = fs::canonicalize(top.path()).expect("resolved");
+        let at = |name: &str| top.join(name);
+        for folder in [
+            "ada/project/src",
+            "ada/.config/gh",
+            "ada/.ssh",
+            "ada/.bot-bottle/state",
+            "bob/.kube",
+            "ada/.azure/x",
+        ] {
+            fs::create_dir_all(at(folder)).expect("a folder");
+        }
+        for file in ["ada/.config/gh/hosts.yml", "ada/.ssh/id_rsa", "bob/.kube/config"] {
+            fs::write(at(file), b"x").expect("a file");
+        }
+        symlink(at("ada"), at("link")).expect("a link");
+        symlink(at("ada/.ssh"), at("ada/project/keys")).expect("a link");
+        let check = |folder: &Path| super::check(folder, &at("ada"), &at("ada/.bot-bottle"));
+
+        assert_eq!(check(Path::new("/")), Err(WorkspaceError::Root));
+        for home in ["ada", "link", "ada/project/.."] {
+            assert_eq!(check(&at(home)), Err(WorkspaceError::Home(at("ada"))), "{home}");
+        }
+        assert!(matches!(check(&top), Err(WorkspaceError::AboveHome { .. })));
+        for own in ["ada/.bot-bottle", "ada/.bot-bottle/state"] {
+            assert!(matches!(check(&at(own)), Err(WorkspaceError::OwnFiles { .. })), "{own}");
+        }
+        for (folder, program) in [
+            ("ada/.config", "gh"),
+            ("ada/.config/gh", "gh"),
+            ("ada/.ssh", "OpenSSH"),
+            ("ada/project/keys", "OpenSSH"),
+            ("bob", "kubectl"),
+            ("ada/.azure/x", "Azure CLI"),
+        ] {
+            let error = check(&at(folder)).expect_err(folder);
+            assert!(
+                matches!(error, WorkspaceError::Credentials { program: found, .. } if found == program),
+                "{error}"
+            );
+        }
+        for honest in ["ada/project", "ada/project/src", "link/project"] {
+            assert_eq!(check(&at(honest)), Ok(()), "{honest}");
+        }
+    }
+
+    #[test]
+    fn every_store_has_its_source_once() {
+        assert!(CREDENTIAL_STORES.is_sorted_by_key(|(path, _)| *path));
+        for (path, source) in CREDENTIAL_STORES {
+            assert!(source.contains(", "), "{path}");
+        }
+    }
+}
