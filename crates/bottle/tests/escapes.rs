@@ -36,7 +36,7 @@ fn every_attempt_is_held_in_a_native_bottle() -> Result<()> {
     if !require("userns", has_user_namespaces()) {
         return Ok(());
     }
-    let run = Run::set_up(None)?;
+    let run = Run::set_up(Operator::Own)?;
     let script = run.script(true)?;
     let report = run.output(run.bottled(&["--own-binary"], &["bot-bottle", "demo-agent", &script]))?;
     run.expect_all_held(&report, true)
@@ -48,7 +48,19 @@ fn every_attempt_is_held_for_an_ordinary_user_too() -> Result<()> {
     if !require("userns", has_user_namespaces()) || !require("root", root) {
         return Ok(());
     }
-    let run = Run::set_up(Some(ORDINARY_USER))?;
+    let run = Run::set_up(Operator::Ordinary)?;
+    let script = run.script(true)?;
+    let report = run.output(run.bottled(&["--own-binary"], &["bot-bottle", "demo-agent", &script]))?;
+    run.expect_all_held(&report, true)
+}
+
+#[test]
+fn every_attempt_is_held_for_the_only_root_of_a_container() -> Result<()> {
+    let root = rustix::process::geteuid().is_root();
+    if !require("userns", has_user_namespaces()) || !require("root", root) {
+        return Ok(());
+    }
+    let run = Run::set_up(Operator::OnlyRoot)?;
     let script = run.script(true)?;
     let report = run.output(run.bottled(&["--own-binary"], &["bot-bottle", "demo-agent", &script]))?;
     run.expect_all_held(&report, true)
@@ -59,7 +71,7 @@ fn every_attempt_is_held_through_exec() -> Result<()> {
     if !require("userns", has_user_namespaces()) {
         return Ok(());
     }
-    let run = Run::set_up(None)?;
+    let run = Run::set_up(Operator::Own)?;
     let mut bottle = run.bottled(&["--own-binary"], &["sleep", "600"]);
     let bottle = Ending(bottle.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
     let identity = run.identity_of_running_bottle()?;
@@ -71,13 +83,24 @@ fn every_attempt_is_held_through_exec() -> Result<()> {
     run.expect_all_held(&report, false)
 }
 
+/// Who starts the bottle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Operator {
+    /// Whoever runs the tests.
+    Own,
+    /// Somebody without any right.
+    Ordinary,
+    /// The same, as root of a user namespace that has no other user: a container of an engine that is not root's.
+    OnlyRoot,
+}
+
 /// One run with its stage.
 struct Run {
     // Dropped in this order: what listens, then the files.
     stage: Stage,
     setting: Setting,
     program: PathBuf,
-    user: Option<u32>,
+    operator: Operator,
     credential: String,
     _folder: tempfile::TempDir,
 }
@@ -93,7 +116,7 @@ impl Drop for Ending {
 }
 
 impl Run {
-    fn set_up(user: Option<u32>) -> Result<Self> {
+    fn set_up(operator: Operator) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("bb-").tempdir()?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
         let program = folder.path().join("bot-bottle");
@@ -115,10 +138,10 @@ impl Run {
             host_addresses: own_address().into_iter().collect(),
         })?;
         setting.write(&stage)?;
-        if let Some(user) = user {
-            give(setting.folder(), user)?;
+        if operator != Operator::Own {
+            give(setting.folder(), ORDINARY_USER)?;
         }
-        Ok(Self { stage, setting, program, user, credential, _folder: folder })
+        Ok(Self { stage, setting, program, operator, credential, _folder: folder })
     }
 
     fn script(&self, honest: bool) -> Result<String> {
@@ -136,11 +159,15 @@ impl Run {
 
     /// The program, as the operator of the test would start it.
     fn program(&self) -> Command {
-        let mut command = match self.user {
-            None => Command::new(&self.program),
-            Some(user) => {
+        let mut command = match self.operator {
+            Operator::Own => Command::new(&self.program),
+            Operator::Ordinary | Operator::OnlyRoot => {
                 let mut command = Command::new("setpriv");
-                command.arg(format!("--reuid={user}")).arg(format!("--regid={user}")).arg("--clear-groups");
+                command.arg(format!("--reuid={ORDINARY_USER}")).arg(format!("--regid={ORDINARY_USER}"));
+                command.arg("--clear-groups");
+                if self.operator == Operator::OnlyRoot {
+                    command.args(["unshare", "--user", "--map-root-user"]);
+                }
                 command.arg(&self.program);
                 command
             }

@@ -8,6 +8,7 @@ mod dns;
 mod files;
 mod filtered;
 mod git;
+mod host_files;
 mod http;
 mod kernel;
 mod names;
@@ -17,7 +18,7 @@ mod smuggling;
 mod sockets;
 
 /// The table: groups in order, each with its attempts.
-const TABLE: [(Group, &[Attempt]); 13] = [
+const TABLE: [(Group, &[Attempt]); 14] = [
     (Group::Names, names::ATTEMPTS),
     (Group::Names, addresses::ATTEMPTS),
     (Group::Dns, dns::ATTEMPTS),
@@ -30,6 +31,7 @@ const TABLE: [(Group, &[Attempt]); 13] = [
     (Group::Kernel, calls::ATTEMPTS),
     (Group::Kernel, filtered::ATTEMPTS),
     (Group::Kernel, files::ATTEMPTS),
+    (Group::Kernel, host_files::ATTEMPTS),
     (Group::Operator, operator::ATTEMPTS),
 ];
 
@@ -59,7 +61,7 @@ mod tests {
             let valid =
                 |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
             assert!(name.is_some_and(valid), "{} is not `{group}.<what>`", attempt.id);
-            assert!((1..=14).contains(&attempt.promise), "{}: there is no such promise", attempt.id);
+            assert!((1..=15).contains(&attempt.promise), "{}: there is no such promise", attempt.id);
             assert!(attempt.source.starts_with("https://"), "{}: a source is a link", attempt.id);
             assert!(
                 !attempt.what.ends_with('.') && attempt.what.len() < 110,
