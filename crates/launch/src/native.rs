@@ -35,6 +35,7 @@ mod probe;
 mod program;
 mod protocol;
 mod render;
+mod shares;
 mod steps;
 mod undo;
 mod usage;
@@ -47,6 +48,7 @@ pub(crate) use grouping::remove as remove_group;
 pub use limits::{HostMeans, LimitMeans};
 pub use probe::HostReport;
 pub use render::{MountedFile, MountedProgram, RunFolders, render};
+pub use shares::Shares;
 pub use steps::{Access, Confinement, NativeSteps, Operation, Tree};
 
 /// Runs a bottle from nothing to the end of its agent, and undoes all of it.

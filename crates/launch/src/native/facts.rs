@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::hidden;
+use super::{hidden, shares::Shares};
 
 /// What a bottle's file system is made of.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub struct HostFacts {
     pub bundles: Vec<PathBuf>,
     /// Files and folders below the folders above that a bottle does not see.
     pub hidden: Vec<PathBuf>,
+    /// The bottle's part of what the kernel counts.
+    pub shares: Shares,
     /// Which of the folders above hold a socket that some process of the host listens at.
     pub sockets: Vec<PathBuf>,
 }
@@ -130,6 +132,7 @@ impl HostFacts {
             etc: look(ETC_ENTRIES),
             bundles: BUNDLES.iter().map(PathBuf::from).filter(|path| path.exists()).collect(),
             hidden: Vec::new(),
+            shares: Shares::of_the_host(),
             sockets: Vec::new(),
         };
         let etc = directories(&facts.etc);

@@ -27,6 +27,7 @@ use crate::{channel::Channel, request::ProgramStatus, sys};
 use super::{
     capture, confine, filter, mounting, network, program,
     protocol::{FromInit, ToInit},
+    shares,
     steps::{Capture, Confinement, NativeSteps, Opening},
     usage,
 };
@@ -78,10 +79,15 @@ fn prepare(channel: &Channel) -> Result<Init<'_>, Failure> {
     };
     network::bring_up(steps.address).map_err(doing("bringing the loopback device up"))?;
     let uncaptured = open_doors(channel, &steps)?;
+    // Through the host's /proc, which is still there: that of the bottle has its settings read-only.
+    let unbounded = steps.shares.apply().join(", ");
     let trees = take_trees(&steps, trees)?;
     let mut notes = mounting::build(&steps, &trees)
         .map_err(|failure| Failure { doing: failure.doing, error: failure.error })?;
     notes.extend(uncaptured);
+    if !unbounded.is_empty() {
+        notes.push(format!("this kernel does not let a bottle have less than the host of: {unbounded}"));
+    }
     drop(trees);
     rustix::system::sethostname(steps.hostname.as_bytes()).map_err(doing("naming the host"))?;
     limit(&steps.confinement)?;
@@ -93,7 +99,9 @@ fn prepare(channel: &Channel) -> Result<Init<'_>, Failure> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(doing("closing its memory"))?;
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(doing("asking to end with the launcher"))?;
     channel.send(&FromInit::Ready { notes }, &[]).map_err(doing("reporting"))?;
-    Ok(Init { channel, steps: *steps, user_namespace, filter, signals, sessions: BTreeMap::new() })
+    let terminals = program::Terminals::new();
+    let sessions = BTreeMap::new();
+    Ok(Init { channel, steps: *steps, user_namespace, filter, signals, terminals, sessions })
 }
 
 /// Hands the gateway its sockets. Returns what there is to say where not every connection can be captured.
@@ -150,6 +158,7 @@ fn limit(confinement: &Confinement) -> Result<(), Failure> {
     // Not 0, which does not keep the kernel from giving a core to a program of the host (`core_pattern` with a
     // pipe); at 1 it gives none to anybody, core(5).
     lower(Resource::Core, CORE_BYTES).map_err(doing("limiting core dumps"))?;
+    shares::lower_limits().map_err(doing("lowering resource limits"))?;
     if let Some(processes) = confinement.processes {
         // This process is one more.
         lower(Resource::Nproc, processes.saturating_add(1)).map_err(doing("limiting processes"))?;
@@ -175,6 +184,7 @@ struct Init<'a> {
     user_namespace: OwnedFd,
     filter: Vec<sock_filter>,
     signals: OwnedFd,
+    terminals: program::Terminals,
     /// By the process id of what was started.
     sessions: BTreeMap<i32, u64>,
 }
@@ -231,7 +241,7 @@ impl Init<'_> {
                     user_namespace: &self.user_namespace,
                     filter: &self.filter,
                 };
-                match program::start(&program, &confined) {
+                match program::start(&program, &confined, &mut self.terminals) {
                     Ok(started) => {
                         self.sessions.insert(started.pid.as_raw_pid(), session);
                         let streams: Vec<_> = started.streams.iter().map(AsFd::as_fd).collect();

@@ -28,6 +28,9 @@ const STAGING: &str = "/tmp";
 /// Size of the bottle's root, which holds folders, links and small files of ours alone, in bytes.
 const ROOT_BYTES: u64 = 32 << 20;
 
+/// Most files, folders and links in the bottle's root.
+const ROOT_INODES: u64 = 1 << 16;
+
 /// Largest file of the host that is copied into a bottle's `/etc`, in bytes; a longer one is left out.
 const MAX_COPY_BYTES: u64 = 1 << 20;
 
@@ -76,7 +79,7 @@ pub(crate) fn build(steps: &NativeSteps, trees: &[OwnedFd]) -> Result<Vec<String
     let mut notes = Vec::new();
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .doing(|| "separating the mounts from the host's".to_owned())?;
-    mount_tmpfs(Path::new(STAGING), ROOT_BYTES, 0o755)?;
+    mount_tmpfs(Path::new(STAGING), ROOT_BYTES, ROOT_INODES, 0o755)?;
     for operation in &steps.operations {
         perform(operation, trees, &mut notes)?;
     }
@@ -106,10 +109,10 @@ fn perform(operation: &Operation, trees: &[OwnedFd], notes: &mut Vec<String>) ->
         }
         Operation::File { path, content, mode } => write_file(&staged(path), content.as_bytes(), *mode),
         Operation::Copy { source, path } => copy_file(source, &staged(path)),
-        Operation::Tmpfs { path, size, mode } => {
+        Operation::Tmpfs { path, size, inodes, mode } => {
             let at = staged(path);
             make_directory(&at, *mode)?;
-            mount_tmpfs(&at, *size, *mode)
+            mount_tmpfs(&at, *size, *inodes, *mode)
         }
         Operation::Overlay { lower, above, path, else_bind } => {
             overlay(lower, &staged(above), &staged(path), *else_bind, notes)
@@ -130,11 +133,13 @@ fn perform(operation: &Operation, trees: &[OwnedFd], notes: &mut Vec<String>) ->
             mount("proc", &at, "proc", flags, c"hidepid=ptraceable")
                 .doing(|| "mounting the bottle's processes at /proc".to_owned())
         }
-        Operation::Terminals { path } => {
+        Operation::Terminals { path, most } => {
             let at = staged(path);
             make_directory(&at, 0o755)?;
             let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
-            mount("devpts", &at, "devpts", flags, c"newinstance,ptmxmode=0666,mode=620")
+            let options = format!("newinstance,ptmxmode=0666,mode=620,max={most}");
+            let options = std::ffi::CString::new(options).expect("digits hold no NUL");
+            mount("devpts", &at, "devpts", flags, options.as_c_str())
                 .doing(|| "mounting the bottle's terminals".to_owned())
         }
         Operation::Mask { path } => mask(&staged(path)),
@@ -205,8 +210,8 @@ fn copy_file(source: &Path, at: &Path) -> Result<(), MountFailure> {
     write_file(at, &content, metadata.permissions().mode() & 0o755)
 }
 
-fn mount_tmpfs(at: &Path, size: u64, mode: u32) -> Result<(), MountFailure> {
-    let options = format!("size={size},mode={mode:o}");
+fn mount_tmpfs(at: &Path, size: u64, inodes: u64, mode: u32) -> Result<(), MountFailure> {
+    let options = format!("size={size},nr_inodes={inodes},mode={mode:o}");
     let options = std::ffi::CString::new(options).expect("digits hold no NUL");
     mount("tmpfs", at, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())
         .doing(|| format!("mounting memory at {}", at.display()))

@@ -48,6 +48,36 @@ pub(super) struct NotStarted {
     pub(super) error: io::Error,
 }
 
+/// The bottle's pseudo-terminals, of which the kernel gives it so many. One is kept back: programs that take all
+/// others do not keep the operator from `exec`.
+#[derive(Default)]
+pub(super) struct Terminals {
+    spare: Option<OwnedFd>,
+}
+
+impl Terminals {
+    /// With one kept back from the start, if it can be had.
+    pub(super) fn new() -> Self {
+        Self { spare: open_terminal().ok() }
+    }
+
+    fn take(&mut self) -> io::Result<OwnedFd> {
+        let taken = open_terminal().or_else(|error| self.spare.take().ok_or(error))?;
+        self.spare = self.spare.take().or_else(|| open_terminal().ok());
+        Ok(taken)
+    }
+}
+
+fn open_terminal() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let controller = open("/dev/pts/ptmx", flags, Mode::empty())?;
+    unlockpt(&controller)?;
+    Ok(controller)
+}
+
+/// What is told where the bottle's pseudo-terminals are used up.
+const NO_TERMINAL: &str = "opening a terminal, of which programs in the bottle hold all that it may have";
+
 /// What a child was doing when it failed; sent as one byte.
 const STAGES: [&str; 5] = [
     "connecting the program's streams",
@@ -65,9 +95,17 @@ struct Streams {
 }
 
 /// Starts a program, and comes back when it runs or has failed to.
-pub(super) fn start(program: &StartProgram, confined: &Confined<'_>) -> Result<Started, NotStarted> {
+pub(super) fn start(
+    program: &StartProgram,
+    confined: &Confined<'_>,
+    terminals: &mut Terminals,
+) -> Result<Started, NotStarted> {
     let failed = |doing: &str, error: io::Error| NotStarted { doing: doing.to_owned(), error };
-    let streams = streams(program).map_err(|error| failed("making the program's streams", error))?;
+    let streams = streams(program, terminals).map_err(|error| match error.raw_os_error() {
+        // The kernel says "no space left on device", which reads as a full disk.
+        Some(libc::ENOSPC) => failed(NO_TERMINAL, io::Error::from_raw_os_error(libc::EAGAIN)),
+        _ => failed("making the program's streams", error),
+    })?;
     let (report_read, report_write) =
         pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed("starting a process", error.into()))?;
     let pid = sys::fork(|| {
@@ -104,12 +142,10 @@ pub(super) fn start(program: &StartProgram, confined: &Confined<'_>) -> Result<S
     }
 }
 
-fn streams(program: &StartProgram) -> io::Result<Streams> {
+fn streams(program: &StartProgram, terminals: &mut Terminals) -> io::Result<Streams> {
     match program.terminal {
         Terminal::Pty => {
-            let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-            let controller = open("/dev/pts/ptmx", flags, Mode::empty())?;
-            unlockpt(&controller)?;
+            let controller = terminals.take()?;
             if let Some((rows, columns)) = program.size {
                 let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
                 tcsetwinsize(&controller, size)?;

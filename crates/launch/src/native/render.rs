@@ -64,6 +64,15 @@ const ABOVE: &str = "/.above";
 /// Folders, links and empty files.
 const ABOVE_BYTES: u64 = 1 << 20;
 
+/// For every path that is hidden, the folders above it included.
+const ABOVE_INODES: u64 = 1 << 20;
+
+/// Bytes of a writable folder in memory for each file that it may hold.
+const BYTES_PER_INODE: u64 = 16 << 10;
+
+/// Files that the smallest writable folder in memory may hold.
+const MIN_INODES: u64 = 4096;
+
 /// Size of `/tmp` and of every other writable folder in memory where no limit says another, in bytes. Memory
 /// is used for what is really written.
 pub(super) const SCRATCH_BYTES: u64 = 4 << 30;
@@ -103,16 +112,23 @@ const DEVICES: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
 #[must_use]
 pub fn render(plan: &BottlePlan, facts: &HostFacts, folders: &RunFolders, means: &LimitMeans) -> NativeSteps {
     let mut root = Root { trees: Vec::new(), operations: Vec::new() };
-    root.operations.push(Operation::Tmpfs { path: ABOVE.into(), size: ABOVE_BYTES, mode: 0o755 });
+    root.operations.push(Operation::Tmpfs {
+        path: ABOVE.into(),
+        size: ABOVE_BYTES,
+        inodes: ABOVE_INODES,
+        mode: 0o755,
+    });
     for path in &facts.hidden {
         root.operations.push(Operation::Hide { path: path.clone(), above: above(path) });
     }
     root.host_programs(facts, folders.program.as_ref());
     root.etc(plan, facts);
-    root.devices();
+    root.devices(facts);
     root.processes();
     for (path, mode, share) in SCRATCH {
-        root.operations.push(Operation::Tmpfs { path: path.into(), size: means.scratch / share, mode });
+        let size = means.scratch / share;
+        let inodes = (size / BYTES_PER_INODE).max(MIN_INODES);
+        root.operations.push(Operation::Tmpfs { path: path.into(), size, inodes, mode });
     }
     for path in ["/var/cache", "/var/lib", "/var/log", "/mnt", "/srv", "/root", "/media"] {
         root.directory(path, 0o755);
@@ -136,6 +152,7 @@ pub fn render(plan: &BottlePlan, facts: &HostFacts, folders: &RunFolders, means:
         capture: Capture { redirected_to: CAPTURE_DOOR, ports_without_redirection: vec![80, 443] },
         trees: root.trees,
         operations: root.operations,
+        shares: facts.shares.clone(),
         confinement: Confinement {
             user: AGENT_USER,
             processes: Some(means.processes),
@@ -264,13 +281,13 @@ impl Root {
         self.operations.push(Operation::Unmount { path: ABOVE.into() });
     }
 
-    fn devices(&mut self) {
+    fn devices(&mut self, facts: &HostFacts) {
         self.directory("/dev", 0o755);
         for name in DEVICES {
             let path = Path::new("/dev").join(name);
             self.attach(&path.clone(), path, Access::Device, false);
         }
-        self.operations.push(Operation::Terminals { path: "/dev/pts".into() });
+        self.operations.push(Operation::Terminals { path: "/dev/pts".into(), most: facts.shares.terminals });
         for (name, target) in [
             ("ptmx", "pts/ptmx"),
             ("fd", "/proc/self/fd"),

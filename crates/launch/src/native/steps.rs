@@ -8,6 +8,8 @@ use std::{
 use bot_bottle_core::gateway_config::Door;
 use serde::{Deserialize, Serialize};
 
+use super::shares::Shares;
+
 /// Everything that the bottle's first process does. Made by [`super::render`], without touching anything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NativeSteps {
@@ -23,6 +25,8 @@ pub struct NativeSteps {
     pub trees: Vec<Tree>,
     /// How the bottle's file system is made.
     pub operations: Vec<Operation>,
+    /// The bottle's part of what the kernel counts.
+    pub shares: Shares,
     /// How each program in the bottle is confined.
     pub confinement: Confinement,
     /// Resident memory at which the bottle's first process ends it, in bytes, where no cgroup does.
@@ -110,6 +114,8 @@ pub enum Operation {
         path: PathBuf,
         /// Largest size in bytes.
         size: u64,
+        /// Most files and folders; each takes about a KiB of the kernel's memory, whatever its size.
+        inodes: u64,
         /// Permission bits of its root.
         mode: u32,
     },
@@ -152,6 +158,8 @@ pub enum Operation {
     Terminals {
         /// Where.
         path: PathBuf,
+        /// Most of them.
+        most: u64,
     },
     /// Hide a file or a folder, if it is there.
     Mask {

@@ -34,8 +34,10 @@ enum Expected {
     Always(&'static str),
     /// What a program has that a login shell started in the same way.
     AsFromTheShell,
+    /// A quarter of that, for the soft and the hard limit alike.
+    PartOfTheShells,
 }
-use Expected::{Always, AsFromTheShell};
+use Expected::{Always, AsFromTheShell, PartOfTheShells};
 
 /// One thing that a program inherits.
 struct Attribute {
@@ -92,13 +94,13 @@ const ATTRIBUTES: &[Attribute] = &[
     attribute("limits Max resident set", "RLIMIT_RSS", AsFromTheShell, ""),
     attribute("limits Max processes", "RLIMIT_NPROC", Always("8193 8193 processes"), "`limits.pids` and one, counted in the bottle alone"),
     attribute("limits Max open files", "RLIMIT_NOFILE", AsFromTheShell, ""),
-    attribute("limits Max locked memory", "RLIMIT_MEMLOCK", AsFromTheShell, ""),
+    attribute("limits Max locked memory", "RLIMIT_MEMLOCK", PartOfTheShells, "a quarter: the kernel counts it for the whole user"),
     attribute("limits Max address space", "RLIMIT_AS", AsFromTheShell, ""),
     attribute("limits Max file locks", "RLIMIT_LOCKS", AsFromTheShell, ""),
-    attribute("limits Max pending signals", "RLIMIT_SIGPENDING", AsFromTheShell, ""),
-    attribute("limits Max msgqueue size", "RLIMIT_MSGQUEUE", AsFromTheShell, ""),
-    attribute("limits Max nice priority", "RLIMIT_NICE", AsFromTheShell, ""),
-    attribute("limits Max realtime priority", "RLIMIT_RTPRIO", AsFromTheShell, ""),
+    attribute("limits Max pending signals", "RLIMIT_SIGPENDING", PartOfTheShells, "a quarter, timers included"),
+    attribute("limits Max msgqueue size", "RLIMIT_MSGQUEUE", PartOfTheShells, "a quarter"),
+    attribute("limits Max nice priority", "RLIMIT_NICE", Always("0 0"), "no program goes before those of the host"),
+    attribute("limits Max realtime priority", "RLIMIT_RTPRIO", Always("0 0"), "no program goes before those of the host"),
     attribute("limits Max realtime timeout", "RLIMIT_RTTIME", AsFromTheShell, ""),
     attribute("cgroup", "control groups", Always("/"), "those of the launcher, or one of the bottle's own; shown from inside as the root"),
     attribute("oom_score_adj", "OOM score", AsFromTheShell, ""),
@@ -274,17 +276,28 @@ fn programs(user: User) -> anyhow::Result<()> {
     for (who, measured) in [("agent", measured(&agent, "1000")), ("exec", measured(&beside, "1000"))] {
         for Attribute { field, expected, .. } in ATTRIBUTES {
             let value = measured.get(*field).with_context(|| format!("{field} was not measured"))?;
+            let shells = || from_shell.get(*field).cloned().context("not measured for the shell");
             let wanted = match expected {
-                Always(wanted) => *wanted,
-                AsFromTheShell => from_shell.get(*field).context("not measured for the shell")?,
+                Always(wanted) => (*wanted).to_owned(),
+                AsFromTheShell => shells()?,
+                PartOfTheShells => quarter(&shells()?),
             };
-            if sorted(value) != sorted(wanted) {
+            if sorted(value) != sorted(&wanted) {
                 writeln!(problems, "{who}: {field} is `{value}`, not `{wanted}`")?;
             }
         }
     }
     ensure!(problems.is_empty(), "{problems}");
     Ok(())
+}
+
+/// A line of `/proc/PID/limits` with a quarter of its soft limit twice; one without a limit stays.
+fn quarter(limits: &str) -> String {
+    let mut fields: Vec<String> = limits.split(' ').map(str::to_owned).collect();
+    if let Some(part) = fields.first().and_then(|soft| soft.parse::<u64>().ok()).map(|soft| soft / 4) {
+        fields[..2].fill(part.to_string());
+    }
+    fields.join(" ")
 }
 
 /// The order of variables has no meaning.
@@ -356,6 +369,7 @@ fn page(_: User) -> anyhow::Result<()> {
             Always("" | NO_SIGNAL) => "none".to_owned(),
             Always(value) => format!("`{value}`"),
             AsFromTheShell => "as from a login shell".to_owned(),
+            PartOfTheShells => "a quarter of a login shell's".to_owned(),
         };
         writeln!(page, "| {what} | {value} | {reason} |")?;
     }

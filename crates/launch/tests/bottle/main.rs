@@ -11,6 +11,7 @@ mod lifetime;
 mod limits;
 mod own_program;
 mod parts;
+mod shares;
 mod streams;
 mod terminal;
 
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
                 streams::trials(user),
                 confinement::trials(user),
                 own_program::trials(user),
+                shares::trials(user),
                 inherited::trials(user),
                 limits::trials(user),
                 lifetime::trials(user),

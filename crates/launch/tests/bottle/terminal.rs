@@ -28,15 +28,20 @@ pub(crate) fn trials(user: User) -> Vec<Trial> {
 }
 
 /// A terminal of the operator's, with a program on it.
-struct Operator {
+pub(crate) struct Operator {
     controller: OwnedFd,
     line: OwnedFd,
-    child: std::process::Child,
+    pub(crate) child: std::process::Child,
     seen: String,
 }
 
 impl Operator {
-    fn start(fixture: &Fixture, command: &Command, rows: u16, columns: u16) -> anyhow::Result<Self> {
+    pub(crate) fn start(
+        fixture: &Fixture,
+        command: &Command,
+        rows: u16,
+        columns: u16,
+    ) -> anyhow::Result<Self> {
         let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
         unlockpt(&controller)?;
         let line =
@@ -62,7 +67,7 @@ impl Operator {
         Ok(Self { child: on_terminal.spawn()?, controller, line, seen: String::new() })
     }
 
-    fn expect(&mut self, text: &str) -> anyhow::Result<()> {
+    pub(crate) fn expect(&mut self, text: &str) -> anyhow::Result<()> {
         while !self.seen.contains(text) {
             let mut waits = [rustix::event::PollFd::new(&self.controller, rustix::event::PollFlags::IN)];
             let limit = rustix::event::Timespec { tv_sec: 60, tv_nsec: 0 };
@@ -91,7 +96,8 @@ fn terminal(user: User) -> anyhow::Result<()> {
     fixture.order.terminal = Terminal::Pty;
     let launcher = fixture.launcher();
     let mut operator = Operator::start(&fixture, &launcher, 30, 100)?;
-    operator.expect("size 30 100 /dev/pts/0")?;
+    // The first one is kept for `exec`.
+    operator.expect("size 30 100 /dev/pts/1")?;
     operator.type_in("hello\r")?;
     operator.expect("got:hello")?;
     operator.expect("ready")?;
@@ -141,7 +147,7 @@ fn exec_terminal(user: User) -> anyhow::Result<()> {
     let home = fixture.order.home.to_string_lossy().into_owned();
     let client = fixture.part(&["exec-order", &home, "test-aaaaa", "pty", "bash", "-c", ON_A_TERMINAL]);
     let mut operator = Operator::start(&fixture, &client, 20, 90)?;
-    operator.expect("size 20 90 /dev/pts/0")?;
+    operator.expect("size 20 90 /dev/pts/1")?;
     operator.type_in("there\r")?;
     operator.expect("got:there")?;
     operator.expect("ready")?;
