@@ -194,9 +194,13 @@ pub(crate) fn close_on_exec_from(first: libc::c_uint) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Sets attributes of a mount (`MOUNT_ATTR_*`), mount_setattr(2).
+/// Sets attributes of a mount (`MOUNT_ATTR_*`) and makes it private, mount_setattr(2).
+///
+/// A clone of a shared mount, which is what systemd makes of `/`, is its peer: what is mounted below the one appears
+/// below the other, mount_namespaces(7). A bottle's mounts would then appear on the host, and the host's in the bottle.
 pub(crate) fn mount_setattr(tree: BorrowedFd<'_>, recursive: bool, set: u64) -> io::Result<()> {
-    let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let attributes =
+        libc::mount_attr { attr_set: set, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the kernel reads the structure, whose size it is told, and an empty string.
     let result = unsafe {

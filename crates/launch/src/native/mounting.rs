@@ -77,7 +77,8 @@ pub(crate) fn take_tree(tree: &Tree) -> Result<OwnedFd, MountFailure> {
 /// Makes the bottle's root and moves into it. Gives notes on what was done in another way than asked.
 pub(crate) fn build(steps: &NativeSteps, trees: &[OwnedFd]) -> Result<Vec<String>, MountFailure> {
     let mut notes = Vec::new();
-    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+    // Private and not only a slave, which would show the bottle what the host mounts later.
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .doing(|| "separating the mounts from the host's".to_owned())?;
     mount_tmpfs(Path::new(STAGING), ROOT_BYTES, ROOT_INODES, 0o755)?;
     for operation in &steps.operations {

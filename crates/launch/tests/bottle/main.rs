@@ -11,6 +11,7 @@ mod lifetime;
 mod limits;
 mod own_program;
 mod parts;
+mod propagation;
 mod shares;
 mod streams;
 mod terminal;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
                 confinement::trials(user),
                 own_program::trials(user),
                 shares::trials(user),
+                propagation::trials(user),
                 inherited::trials(user),
                 limits::trials(user),
                 lifetime::trials(user),
