@@ -16,6 +16,8 @@ pub struct LaunchRequest {
     pub secrets: GatewayStart,
     /// The agent's whole environment, resolved. `PATH`, `HOME` and `TERM` are added where they are missing.
     pub environment: BTreeMap<String, String>,
+    /// The operator's home, which no bottle sees.
+    pub operator_home: Option<PathBuf>,
     /// The agent program, as [`crate::programs::find`] found it; for a plan that names one.
     pub program: Option<FoundProgram>,
     /// Where state is kept.

@@ -133,6 +133,7 @@ pub(super) fn launch(
         secrets,
         environment,
         home: home()?,
+        operator_home: edge::home().ok(),
         executable: edge::own_binary()?,
         program,
         terminal: terminal(),

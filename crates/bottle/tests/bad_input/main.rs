@@ -161,8 +161,24 @@ fn the_root_of_a_container_has_bottles_too() -> Result<()> {
         return Ok(());
     }
     let home = Home::new()?;
-    let output = home.on_a_disk("size=64m", "", "", &["run", "--", "id", "-u"]).output()?;
+    let mut command = home.on_a_disk("size=64m", "", "", &["run", "--", "id", "-u"]);
+    home.as_ordinary_user(&mut command)?;
+    let output = command.output()?;
     ensure!(output.status.success() && output.stdout == b"1000\n.lock\n", "{output:?}");
+    Ok(())
+}
+
+/// Whatever only root of the host may read, a bottle of this root could.
+#[test]
+fn the_root_of_the_host_without_other_users_has_none() -> Result<()> {
+    let root = rustix::process::geteuid().is_root();
+    if !require("userns", has_user_namespaces()) || !require("root", root) {
+        return Ok(());
+    }
+    let home = Home::new()?;
+    let mut command = home.on_a_disk("size=64m", "", "", &["run", "--", "id", "-u"]);
+    let texts = ["no user but the root of the one outside", "start bot-bottle as an ordinary user"];
+    home.refused(&mut command, BACKEND, &texts)?;
     Ok(())
 }
 

@@ -121,9 +121,9 @@ const BUNDLES: &[&str] = &[
 ];
 
 impl HostFacts {
-    /// Looks at the host.
+    /// Looks at the host. `own` are folders of the operator's that no bottle sees, wherever they lie.
     #[must_use]
-    pub fn gather() -> Self {
+    pub fn gather(own: &[&Path]) -> Self {
         let look = |paths: &[&str]| -> BTreeMap<PathBuf, EntryKind> {
             paths.iter().filter_map(|path| Some((PathBuf::from(path), kind(Path::new(path))?))).collect()
         };
@@ -136,7 +136,7 @@ impl HostFacts {
             sockets: Vec::new(),
         };
         let etc = directories(&facts.etc);
-        facts.hidden = hidden::find(directories(&facts.top).chain(etc.clone()), etc);
+        facts.hidden = hidden::find(directories(&facts.top).chain(etc.clone()), etc, own);
         facts.sockets = facts.folders_with_sockets(&fs::read_to_string("/proc/net/unix").unwrap_or_default());
         facts
     }

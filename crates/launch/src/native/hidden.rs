@@ -67,18 +67,24 @@ const NAMED: usize = 4;
 const EVERYBODY_READS: u32 = 0o004;
 const EVERYBODY_ENTERS: u32 = 0o001;
 
-/// What is hidden below these folders, which a bottle sees through overlays. `etc` are those of `/etc`.
+/// What is hidden below these folders, which a bottle sees through overlays. `etc` are those of `/etc`; `own` are
+/// folders of the operator's.
 pub(super) fn find<'a>(
     folders: impl Iterator<Item = &'a Path> + Clone,
     etc: impl Iterator<Item = &'a Path>,
+    own: &[&Path],
 ) -> Vec<PathBuf> {
     let is_shown = |path: &Path| folders.clone().any(|folder| path.starts_with(folder));
     let walked = WALKED.iter().map(Path::new).filter(|path| is_shown(path)).chain(etc);
     let mut hidden: Vec<_> = walked.flat_map(closed).collect();
     let credentials = CREDENTIALS.iter().map(Path::new).filter(|path| is_shown(path));
+    // A home below a folder of programs: that of a service, or where /home is a link.
+    let own = own.iter().filter_map(|path| fs::canonicalize(path).ok());
+    hidden.extend(own.filter(|path| is_shown(path) && !folders.clone().any(|folder| folder == path)));
     hidden.extend(credentials.filter(|path| fs::symlink_metadata(path).is_ok()).map(PathBuf::from));
     hidden.sort();
-    hidden.dedup();
+    // What lies below something that is hidden is hidden with it.
+    hidden.dedup_by(|later, earlier| later.starts_with(&*earlier));
     hidden
 }
 

@@ -243,9 +243,22 @@ impl Init<'_> {
                 };
                 match program::start(&program, &confined, &mut self.terminals) {
                     Ok(started) => {
-                        self.sessions.insert(started.pid.as_raw_pid(), session);
                         let streams: Vec<_> = started.streams.iter().map(AsFd::as_fd).collect();
-                        self.channel.send(&FromInit::Started { session }, &streams)
+                        match self.channel.send(&FromInit::Started { session }, &streams) {
+                            Ok(()) => {
+                                self.sessions.insert(started.pid.as_raw_pid(), session);
+                                Ok(())
+                            }
+                            // Programs of this user hold too many descriptors in flight, unix(7): the command
+                            // fails, and not the bottle.
+                            Err(error) => {
+                                // It may have ended at this moment.
+                                let _ = kill_process_group(started.pid, Signal::KILL);
+                                let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                                let doing = "handing its streams over".to_owned();
+                                self.channel.send(&FromInit::NotStarted { session, doing, errno }, &[])
+                            }
+                        }
                     }
                     Err(failure) => {
                         let errno = failure.error.raw_os_error().unwrap_or(libc::EIO);

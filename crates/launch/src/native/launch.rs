@@ -107,7 +107,8 @@ pub(super) fn launch(
         record(&run, &[gateway.pid.as_raw_pid()])?;
         Ok(gateway)
     })?;
-    let facts = HostFacts::gather();
+    let own = [request.operator_home.as_deref(), Some(request.home.path()), plan.workspace.as_deref()];
+    let facts = HostFacts::gather(&own.into_iter().flatten().collect::<Vec<_>>());
     let sandbox = progress.step(Step::StartSandbox, |_| {
         let sandbox =
             start_sandbox(&run.executable, run.user, &run.means.groups, &run.path("sandbox.log"), &mut undo);
@@ -208,7 +209,7 @@ fn allocate(request: &LaunchRequest, undo: &mut UndoStack) -> Result<Run, Launch
             directory
         }
     };
-    let user = HostUser::choose();
+    let user = HostUser::choose(getpid())?;
     let path = fs::canonicalize(&path).doing(|| format!("finding {}", path.display()))?;
     let folders = RunFolders {
         home: path.join("home"),
@@ -303,11 +304,7 @@ fn record(run: &Run, pids: &[i32]) -> Result<(), LaunchError> {
 fn set_up(run: &Run, sandbox: &Sandbox, steps: NativeSteps) -> Result<(), LaunchError> {
     let trees = match run.user {
         HostUser::Operator => Vec::new(),
-        HostUser::Subordinate(_) => steps
-            .trees
-            .iter()
-            .map(mounting::take_tree)
-            .collect::<Result<Vec<_>, _>>()
+        HostUser::Subordinate(_) => mounting::take_trees(&steps.trees)
             .map_err(|failure| LaunchError::Sandbox { doing: failure.doing, source: failure.error })?,
     };
     let descriptors: Vec<_> = trees.iter().map(AsFd::as_fd).collect();

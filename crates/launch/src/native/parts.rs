@@ -28,7 +28,7 @@ use crate::{
 
 use super::{
     cgroup::Group,
-    error::LaunchError,
+    error::{LaunchError, Prerequisite},
     grouping,
     protocol::FromInit,
     undo::{Undo, UndoStack},
@@ -68,17 +68,30 @@ pub(super) enum HostUser {
 /// First of the numbers that login programs do not give to people.
 const FIRST_SUBORDINATE: u32 = 100_000;
 
+/// How many numbers useradd(8) gives to a person.
+const USUAL_COUNT: u32 = 65_536;
+
 impl HostUser {
-    /// Root's first subordinate user; if it has none, one that is nobody's. In a container that gives its root
-    /// no other user, root: it is not the host's.
-    pub(super) fn choose() -> Self {
+    /// One of root's subordinate users, or if it has none, one that is nobody's: another for each launcher, because what
+    /// the kernel counts for a user would be shared between bottles. In a container that gives its root no other user,
+    /// root, if it is not the root of the host.
+    pub(super) fn choose(launcher: Pid) -> Result<Self, LaunchError> {
         if !geteuid().is_root() {
-            return Self::Operator;
+            return Ok(Self::Operator);
         }
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-        let wanted = subordinate(&read("/etc/subuid"));
+        let wanted = subordinate(&read("/etc/subuid"), launcher.as_raw_pid().unsigned_abs());
         let (users, groups) = (read("/proc/self/uid_map"), read("/proc/self/gid_map"));
-        known(wanted, &users, &groups).map_or(Self::Operator, Self::Subordinate)
+        match known(wanted, &users, &groups) {
+            Some(user) => Ok(Self::Subordinate(user)),
+            None if is_root_outside(&users) => Err(LaunchError::Missing(Prerequisite {
+                problem: "this user namespace has no user but the root of the one outside, as which a bottle could \
+                          read root's files"
+                    .to_owned(),
+                remedy: "start bot-bottle as an ordinary user, or in a namespace with more users".to_owned(),
+            })),
+            None => Ok(Self::Operator),
+        }
     }
 
     /// Who owns what the bottle may write, if it has to be given away.
@@ -118,8 +131,8 @@ impl HostUser {
     }
 }
 
-/// `table` is `/etc/subuid`: name, first number, count.
-fn subordinate(table: &str) -> u32 {
+/// `table` is `/etc/subuid`: name, first number, count. `which` chooses one of the range.
+fn subordinate(table: &str, which: u32) -> u32 {
     let ranges = table.lines().filter_map(|line| {
         let mut fields = line.trim().split(':');
         let (name, first, count) = (fields.next()?, fields.next()?, fields.next()?);
@@ -128,11 +141,19 @@ fn subordinate(table: &str) -> u32 {
     let mut beyond = FIRST_SUBORDINATE;
     for (name, first, count) in ranges {
         if matches!(name, "root" | "0") && count > 0 {
-            return first;
+            return first + which % count;
         }
         beyond = beyond.max(first.saturating_add(count));
     }
-    beyond
+    beyond.saturating_add(which % USUAL_COUNT)
+}
+
+/// Whether user 0 of a map is user 0 of the namespace above it, which may be the host's.
+fn is_root_outside(users: &str) -> bool {
+    users.lines().any(|line| {
+        let mut fields = line.split_whitespace();
+        (fields.next(), fields.next()) == (Some("0"), Some("0"))
+    })
 }
 
 /// The number that was wanted, or else the highest that this user namespace knows as a user and as a group,
@@ -318,9 +339,17 @@ mod tests {
     }
 
     #[test]
+    fn the_root_of_the_host_is_told_from_another() {
+        assert!(is_root_outside("         0          0          1\n"));
+        assert!(!is_root_outside("         0       1000          1\n"));
+        assert!(!is_root_outside("1000 0 1\n"));
+    }
+
+    #[test]
     fn root_uses_its_own_range_or_one_that_is_nobodys() {
-        assert_eq!(subordinate(""), 100_000);
-        assert_eq!(subordinate("ada:100000:65536\nroot:300000:65536\n"), 300_000);
-        assert_eq!(subordinate("ada:100000:65536\nbob:165536:65536\nnonsense\n"), 231_072);
+        assert_eq!(subordinate("", 0), 100_000);
+        assert_eq!(subordinate("ada:100000:65536\nroot:300000:65536\n", 7), 300_007);
+        assert_eq!(subordinate("root:300000:10\n", 27), 300_007);
+        assert_eq!(subordinate("ada:100000:65536\nbob:165536:65536\nnonsense\n", 1), 231_073);
     }
 }

@@ -82,7 +82,7 @@ pub(super) const SCRATCH: [(&str, u32, u64); 4] =
     [("/tmp", 0o1777, 1), ("/var/tmp", 0o1777, 4), ("/run", 0o755, 16), ("/dev/shm", 0o1777, 2)];
 
 /// Files of `/proc` that tell about the host or act on it, as container engines hide them.
-const MASKED: [&str; 16] = [
+const MASKED: [&str; 22] = [
     "/proc/acpi",
     "/proc/asound",
     // What the host was booted with, which has been a place for passwords.
@@ -95,16 +95,31 @@ const MASKED: [&str; 16] = [
     "/proc/kcore",
     "/proc/keys",
     "/proc/key-users",
+    // Memory of the whole host: what guards these files is their mode, for who is not the host's root.
+    "/proc/kpagecgroup",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
     "/proc/latency_stats",
+    "/proc/pagetypeinfo",
     "/proc/sched_debug",
     "/proc/scsi",
+    "/proc/slabinfo",
     "/proc/timer_list",
     "/proc/timer_stats",
+    "/proc/vmallocinfo",
     "/proc/driver",
 ];
 
 /// Parts of `/proc` that the kernel would let its owner write to.
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READ_ONLY: [&str; 6] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    // Every line that is written there is a trigger in the kernel.
+    "/proc/pressure",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 
 const DEVICES: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
 
@@ -118,9 +133,6 @@ pub fn render(plan: &BottlePlan, facts: &HostFacts, folders: &RunFolders, means:
         inodes: ABOVE_INODES,
         mode: 0o755,
     });
-    for path in &facts.hidden {
-        root.operations.push(Operation::Hide { path: path.clone(), above: above(path) });
-    }
     root.host_programs(facts, folders.program.as_ref());
     root.etc(plan, facts);
     root.devices(facts);
@@ -200,6 +212,7 @@ impl Root {
             lower: path.to_owned(),
             above: above(path),
             path: path.to_owned(),
+            hidden: facts.hidden.iter().filter(|hidden| hidden.starts_with(path)).cloned().collect(),
             else_bind: !facts.sockets.iter().any(|folder| folder == path),
         });
     }

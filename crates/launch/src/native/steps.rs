@@ -130,17 +130,11 @@ pub enum Operation {
         above: PathBuf,
         /// Where.
         path: PathBuf,
+        /// Paths of the host below `lower` that are not there in the bottle: by name, in the layer above. A mount over
+        /// a file would be gone once the host renames another file to it.
+        hidden: Vec<PathBuf>,
         /// Whether a bind will do where an overlay cannot be had: no process of the host has a socket there.
         else_bind: bool,
-    },
-    /// Make a path of the host missing in the overlay that will lie over its folder.
-    ///
-    /// By name, in the layer above: a mount over the file would be gone once the host renames another file to it.
-    Hide {
-        /// On the host.
-        path: PathBuf,
-        /// The same in the layer above.
-        above: PathBuf,
     },
     /// Attach a tree by its place in [`NativeSteps::trees`].
     Attach {

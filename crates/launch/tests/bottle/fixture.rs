@@ -137,6 +137,7 @@ impl Fixture {
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into(),
             home: folder.path().join("home"),
+            operator_home: None,
             terminal: Terminal::Pipes,
             fault: None,
             program: None,

@@ -6,6 +6,7 @@ use std::{env, process::ExitCode};
 
 mod confinement;
 mod fixture;
+mod host_files;
 mod inherited;
 mod lifetime;
 mod limits;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
                 streams::trials(user),
                 confinement::trials(user),
                 own_program::trials(user),
+                host_files::trials(user),
                 shares::trials(user),
                 propagation::trials(user),
                 inherited::trials(user),
