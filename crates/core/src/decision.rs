@@ -89,6 +89,8 @@ reasons! {
     NoMatch = "no_match" / "the route for this host allows other methods, paths or headers only; ask the operator to widen its `matches`",
     /// The path can be read in two ways, so that what is checked may not be what is served.
     PathNotCanonical = "path_not_canonical" / "write the path without `.` or `..` segments, encoded slashes, backslashes or control characters",
+    /// The method makes a server send the request back, the injected credential in it.
+    MethodReflects = "method_reflects" / "TRACE, TRACK, and OPTIONS with Max-Forwards are answered with the request itself; use another method, or leave Max-Forwards out",
     /// A `git push` over HTTPS, which no route can allow.
     GitPush = "git_push" / "push over HTTPS is always refused; the operator can name the repository under `git.remotes`",
     /// A `git fetch` over HTTPS from a host whose route does not say `git: {fetch: true}`.

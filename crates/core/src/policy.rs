@@ -11,9 +11,11 @@ use crate::{
 };
 
 mod matching;
+mod method;
 mod path;
 
 pub use matching::{HeaderMatch, PathMatch, RequestMatch, TextMatch, TextMatchError};
+pub use method::same_field;
 pub(crate) use path::canonical as canonical_path;
 
 /// Every route of a bottle. What no route allows is refused; no route allows nothing.
@@ -146,13 +148,13 @@ pub struct RequestFacts<'a> {
     pub path: &'a str,
     /// Query as sent, without the `?`.
     pub query: Option<&'a str>,
-    /// Headers as name and value, as sent.
+    /// Headers, as they will be sent but for the credential.
     pub headers: &'a dyn Headers,
 }
 
 /// The headers of a request, whatever library holds them.
 pub trait Headers: std::fmt::Debug {
-    /// Calls `visit` with each value of the header, whose name is given in lower case.
+    /// Calls `visit` with each value of the fields that a server may take for the header ([`same_field`]).
     fn each_value(&self, name: &str, visit: &mut dyn FnMut(&[u8]));
 }
 
@@ -214,9 +216,17 @@ impl Route {
     /// The ports of a route that names none.
     pub const DEFAULT_PORTS: [u16; 2] = [80, 443];
 
+    /// The headers that some entry of the route looks at.
+    pub fn headers_decided_on(&self) -> impl Iterator<Item = &str> {
+        self.matches.iter().flat_map(|entry| &entry.headers).map(|header| header.name.as_str())
+    }
+
     fn refusal_of(&self, request: &RequestFacts<'_>) -> Option<Reason> {
         if self.auth.is_some() && !request.encrypted {
             return Some(Reason::CleartextCredential);
+        }
+        if method::reflects(request) {
+            return Some(Reason::MethodReflects);
         }
         let Some(path) = path::canonical(request.path) else {
             return Some(Reason::PathNotCanonical);

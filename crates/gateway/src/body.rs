@@ -13,13 +13,20 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::upstream::Lease;
+use crate::{request::strip, upstream::Lease};
 
 /// The body of a request on its way to an upstream.
 #[derive(Debug)]
 pub(crate) enum RequestBody {
-    /// As the client sends it, with a count of what has come.
-    Relayed(Incoming, Progress),
+    /// As the client sends it.
+    Relayed {
+        /// The body.
+        incoming: Incoming,
+        /// A count of what has come.
+        progress: Progress,
+        /// Names of headers that the request was decided on, so that no trailer may have them.
+        decided_on: Vec<String>,
+    },
     /// None.
     Empty,
 }
@@ -42,13 +49,16 @@ pub(crate) enum ResponseBody {
 }
 
 impl RequestBody {
-    pub(crate) fn relayed(incoming: Incoming) -> Self {
-        if incoming.is_end_stream() { Self::Empty } else { Self::Relayed(incoming, Progress::default()) }
+    pub(crate) fn relayed(incoming: Incoming, decided_on: Vec<String>) -> Self {
+        if incoming.is_end_stream() {
+            return Self::Empty;
+        }
+        Self::Relayed { incoming, progress: Progress::default(), decided_on }
     }
 
     pub(crate) fn progress(&self) -> Option<Progress> {
         match self {
-            Self::Relayed(_, progress) => Some(Arc::clone(progress)),
+            Self::Relayed { progress, .. } => Some(Arc::clone(progress)),
             Self::Empty => None,
         }
     }
@@ -87,9 +97,14 @@ impl Body for RequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match &mut *self {
-            Self::Relayed(incoming, progress) => {
-                let frame = ready!(Pin::new(incoming).poll_frame(context));
+            Self::Relayed { incoming, progress, decided_on } => {
+                let mut frame = ready!(Pin::new(incoming).poll_frame(context));
                 progress.fetch_add(1, Ordering::Relaxed);
+                if let Some(trailers) =
+                    frame.as_mut().and_then(|frame| frame.as_mut().ok()).and_then(Frame::trailers_mut)
+                {
+                    strip::trailers(trailers, decided_on);
+                }
                 Poll::Ready(frame)
             }
             Self::Empty => Poll::Ready(None),
@@ -98,14 +113,14 @@ impl Body for RequestBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Relayed(incoming, _) => incoming.is_end_stream(),
+            Self::Relayed { incoming, .. } => incoming.is_end_stream(),
             Self::Empty => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Relayed(incoming, _) => incoming.size_hint(),
+            Self::Relayed { incoming, .. } => incoming.size_hint(),
             Self::Empty => SizeHint::with_exact(0),
         }
     }

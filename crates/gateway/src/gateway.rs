@@ -11,7 +11,7 @@ use bot_bottle_core::{
     decision::Decision,
     gateway_config::{GatewayConfig, GatewayReady, GatewayStart},
     host::HostPattern,
-    policy::{Policy, RouteTls},
+    policy::{Policy, Route, RouteTls},
     secret::SecretRef,
 };
 use http::HeaderValue;
@@ -146,5 +146,11 @@ impl ActivePolicy {
     /// What is injected into a request that was decided like this.
     pub(crate) fn credential(&self, decision: &Decision) -> Option<&HeaderValue> {
         self.credentials.get(decision.route.as_ref()?)
+    }
+
+    /// The headers that a request which was decided like this may have been allowed for.
+    pub(crate) fn headers_decided_on(&self, decision: &Decision) -> Vec<String> {
+        let route = self.policy.routes.iter().find(|route| Some(&route.host) == decision.route.as_ref());
+        route.into_iter().flat_map(Route::headers_decided_on).map(str::to_owned).collect()
     }
 }

@@ -1,4 +1,4 @@
-//! The way of one request: destination → decide → (scan) → inject → relay.
+//! The way of one request: destination → strip → decide → (scan) → inject → relay.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use bot_bottle_core::{
     decision::{Decision, Reason, Source},
     receipt::RequestSummary,
 };
-use http::{Request, Response, StatusCode, Uri, Version, request::Parts, uri};
+use http::{Request, Response, StatusCode, Uri, Version, header, request::Parts, uri};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use crate::{
@@ -22,10 +22,11 @@ use crate::{
 mod decide;
 pub(crate) mod destination;
 mod inject;
+pub(crate) mod strip;
 mod websocket;
 
 use destination::Destination;
-use inject::Upgrade;
+use strip::Upgrade;
 
 /// Answers a request: with the upstream's response, or with a refusal.
 pub(crate) async fn answer(
@@ -92,12 +93,15 @@ async fn relay(
         return Err(limit_reached().with_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
     }
     let destination = destination::of(&parts, flow)?;
+    // What is decided on is what will be sent; the credential alone comes after it.
+    strip::request(&mut parts.headers, upgrade);
+    parts.headers.insert(header::HOST, destination.host_header()?);
     let policy = gateway.policy.load_full();
     let decision = decide::decide(&policy.policy, &parts, &destination);
     if !decision.allows() {
         return Err(decision.into());
     }
-    // Here the scanner will look at the request, as the client wrote it and before anything of it is sent.
+    // Here the scanner will look at the request, before anything of it is sent.
     let (key, offer) = route_to(&destination, upgrade)?;
     let target = absolute(&parts.uri, &destination)?;
     let upstream = &gateway.upstream;
@@ -107,9 +111,10 @@ async fn relay(
     })?;
     gateway.record(asked.summary(), &decision)?;
 
-    inject::prepare_request(&mut parts.headers, policy.credential(&decision), upgrade);
+    inject::credential(&mut parts.headers, policy.credential(&decision));
     parts.uri = target;
-    let request = Request::from_parts(parts, RequestBody::relayed(body));
+    let body = RequestBody::relayed(body, policy.headers_decided_on(&decision));
+    let request = Request::from_parts(parts, body);
     let (mut response, lease) = upstream.send(connection, request, offer).await.map_err(|error| {
         tracing::info!(host = %destination.host, %error, "an upstream failed");
         Denial::from_upstream(&error, &decision)
@@ -117,7 +122,7 @@ async fn relay(
 
     let granted = websocket::answered(response.status(), upgrade)
         .map_err(|_| Denial::new(Reason::UpstreamProtocol, Source::Upstream))?;
-    inject::prepare_response(response.headers_mut(), granted);
+    strip::response(response.headers_mut(), granted);
     *response.version_mut() = Version::HTTP_11;
     match (granted, on_upgrade) {
         (Upgrade::WebSocket, Some(client)) => {

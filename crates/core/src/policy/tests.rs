@@ -5,7 +5,7 @@ struct List<'a>(&'a [(&'a str, &'a str)]);
 
 impl Headers for List<'_> {
     fn each_value(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        for (_, value) in self.0.iter().filter(|(header, _)| header.eq_ignore_ascii_case(name)) {
+        for (_, value) in self.0.iter().filter(|(header, _)| same_field(header, name)) {
             visit(value.as_bytes());
         }
     }

@@ -2,7 +2,7 @@
 
 use bot_bottle_core::{
     decision::Decision,
-    policy::{Headers, Policy, RequestFacts},
+    policy::{Headers, Policy, RequestFacts, same_field},
 };
 use http::{HeaderMap, request::Parts};
 
@@ -13,13 +13,14 @@ struct RequestHeaders<'a>(&'a HeaderMap);
 
 impl Headers for RequestHeaders<'_> {
     fn each_value(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        for value in self.0.get_all(name) {
-            visit(value.as_bytes());
-        }
+        self.0
+            .iter()
+            .filter(|(field, _)| same_field(field.as_str(), name))
+            .for_each(|(_, value)| visit(value.as_bytes()));
     }
 }
 
-/// Asks the policy about a request, as the client sent it.
+/// Asks the policy about a request, as it will be sent.
 pub(crate) fn decide(policy: &Policy, request: &Parts, destination: &Destination) -> Decision {
     policy.decide(&RequestFacts {
         host: &destination.host,

@@ -4,7 +4,7 @@ use bot_bottle_core::{
     decision::{Reason, Source},
     host::{Host, HostError},
 };
-use http::{Method, Version, header, request::Parts, uri::Scheme};
+use http::{HeaderValue, Method, Version, header, request::Parts, uri::Scheme};
 
 use crate::{
     flow::{Flow, Target},
@@ -111,6 +111,11 @@ fn mismatch() -> Denial {
 }
 
 impl Destination {
+    /// The `Host` header.
+    pub(crate) fn host_header(&self) -> Result<HeaderValue, Denial> {
+        HeaderValue::from_str(&self.authority()).map_err(|_| Denial::internal())
+    }
+
     /// As it is written in a `Host` header: the port only where it is not the scheme's.
     pub(crate) fn authority(&self) -> String {
         if self.port == default_port(self.encrypted) {

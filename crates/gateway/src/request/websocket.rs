@@ -7,7 +7,7 @@ use tokio::io::copy_bidirectional_with_sizes;
 
 use crate::limits::UPGRADE_BUFFER;
 
-use super::inject::Upgrade;
+use super::strip::Upgrade;
 
 /// What a request wants to become. Only WebSockets are relayed; any other upgrade is a wish that a server may
 /// ignore (RFC 9110 section 7.8), and so do we, by not passing it on.

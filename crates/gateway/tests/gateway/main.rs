@@ -8,6 +8,7 @@ mod protocols;
 mod refusals;
 mod smuggling;
 mod streaming;
+mod stripping;
 mod support;
 mod upstreams;
 mod websockets;
