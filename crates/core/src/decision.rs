@@ -87,8 +87,10 @@ reasons! {
     PortNotAllowed = "port_not_allowed" / "the route for this host allows other ports only; ask the operator to add this one to its `ports`",
     /// A route is for this host, but none of its `matches` is for this request.
     NoMatch = "no_match" / "the route for this host allows other methods, paths or headers only; ask the operator to widen its `matches`",
-    /// The path can be read in two ways, so that what is checked may not be what is served.
-    PathNotCanonical = "path_not_canonical" / "write the path without `.` or `..` segments, encoded slashes, backslashes or control characters",
+    /// The path can be read in two ways, and the route does not allow each of them.
+    PathNotCanonical = "path_not_canonical" / "servers read this path in several ways, and the route does not allow each of them: write it without `.` or `..` segments, encoded slashes, `;`, backslashes or control characters",
+    /// A header or the query names another method or path, which the route does not allow.
+    OverrideNotAllowed = "override_not_allowed" / "X-HTTP-Method-Override, X-Original-URL and their kind, and `_method` in the query, may only name what the route allows; leave them out",
     /// The method makes a server send the request back, the injected credential in it.
     MethodReflects = "method_reflects" / "TRACE, TRACK, and OPTIONS with Max-Forwards are answered with the request itself; use another method, or leave Max-Forwards out",
     /// A `git push` over HTTPS, which no route can allow.

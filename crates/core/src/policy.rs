@@ -10,10 +10,13 @@ use crate::{
     secret::SecretRef,
 };
 
+mod git;
 mod matching;
 mod method;
+mod overrides;
 mod path;
 
+use git::GitService;
 pub use matching::{HeaderMatch, PathMatch, RequestMatch, TextMatch, TextMatchError};
 pub use method::same_field;
 pub(crate) use path::canonical as canonical_path;
@@ -228,17 +231,50 @@ impl Route {
         if method::reflects(request) {
             return Some(Reason::MethodReflects);
         }
-        let Some(path) = path::canonical(request.path) else {
+        match git::service(request) {
+            Some(GitService::Push) => return Some(Reason::GitPush),
+            Some(GitService::Fetch) if !self.git_fetch => return Some(Reason::GitFetch),
+            Some(GitService::Fetch) | None => {}
+        }
+        self.refusal_by_matches(request)
+    }
+
+    /// Every method and path that some server may obey has to be allowed, the one of the request line first.
+    fn refusal_by_matches(&self, request: &RequestFacts<'_>) -> Option<Reason> {
+        if self.matches.is_empty() {
+            return None;
+        }
+        if let Some(reason) = self.refusal_of_line(request.method, request.path, request) {
+            return Some(reason);
+        }
+        // A server may obey one of them, or both.
+        let methods: Vec<_> =
+            [request.method.to_owned()].into_iter().chain(overrides::methods(request)).collect();
+        let paths: Vec<_> = [request.path.to_owned()].into_iter().chain(overrides::paths(request)).collect();
+        let is_refused = |path: &String| {
+            methods.iter().any(|method| self.refusal_of_line(method, path, request).is_some())
+        };
+        paths.iter().any(is_refused).then_some(Reason::OverrideNotAllowed)
+    }
+
+    fn refusal_of_line(&self, method: &str, path: &str, request: &RequestFacts<'_>) -> Option<Reason> {
+        let entries = || self.matches.iter().filter(|entry| entry.is_for_all_but_the_path(method, request));
+        // Where any path will do, none has to be read.
+        if entries().any(|entry| entry.paths.is_empty()) {
+            return None;
+        }
+        if entries().next().is_none() {
+            return Some(Reason::NoMatch);
+        }
+        let Some(readings) = path::readings(path) else {
             return Some(Reason::PathNotCanonical);
         };
-        match path::git_service(&path, request.query) {
-            Some(path::GitService::ReceivePack) => return Some(Reason::GitPush),
-            Some(path::GitService::UploadPack) if !self.git_fetch => return Some(Reason::GitFetch),
-            Some(path::GitService::UploadPack) | None => {}
+        let allowed = |reading: &&String| entries().any(|entry| entry.is_for_path(reading));
+        match readings.iter().filter(allowed).count() {
+            0 => Some(Reason::NoMatch),
+            count if count < readings.len() => Some(Reason::PathNotCanonical),
+            _ => None,
         }
-        let allowed =
-            self.matches.is_empty() || self.matches.iter().any(|entry| entry.is_for(&path, request));
-        (!allowed).then_some(Reason::NoMatch)
     }
 }
 

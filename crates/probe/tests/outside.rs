@@ -18,7 +18,7 @@ use bot_bottle_probe::{
 const CREDENTIAL: &str = "demo_0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// Attempts that an open relay and an unguarded host let through.
-const GET_OUT: [&str; 33] = [
+const GET_OUT: [&str; 37] = [
     "names.unlisted-connect",
     "names.unlisted-absolute",
     "names.unlisted-post",
@@ -42,11 +42,15 @@ const GET_OUT: [&str; 33] = [
     "protocols.unix-path",
     "protocols.unix-abstract",
     "http.method",
+    "http.method-override",
+    "http.reflected-credential",
     "http.path",
     "http.pipelined",
     "http.cleartext-credential",
     "git.push-advertisement",
     "git.push-pack",
+    "git.push-disguised",
+    "git.push-by-other-means",
     "kernel.namespaces-are-own",
     "kernel.symlink-out",
     "operator.secret-file",

@@ -123,11 +123,15 @@ impl From<AnchoredRegex> for String {
 }
 
 impl RequestMatch {
-    pub(super) fn is_for(&self, canonical_path: &str, request: &RequestFacts<'_>) -> bool {
-        (self.paths.is_empty() || self.paths.iter().any(|path| path.is_for(canonical_path)))
-            // Methods are case-sensitive (RFC 9110 section 9.1): `get` is not `GET`, and no route means it.
-            && (self.methods.is_empty() || self.methods.iter().any(|method| method == request.method))
+    pub(super) fn is_for_all_but_the_path(&self, method: &str, request: &RequestFacts<'_>) -> bool {
+        // Methods are case-sensitive (RFC 9110 section 9.1): `get` is not `GET`, and no route means it.
+        (self.methods.is_empty() || self.methods.iter().any(|allowed| allowed == method))
             && self.headers.iter().all(|header| header.is_for(request))
+    }
+
+    /// Whether one of the entry's paths is for this reading of a path.
+    pub(super) fn is_for_path(&self, reading: &str) -> bool {
+        self.paths.is_empty() || self.paths.iter().any(|path| path.is_for(reading))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Methods that no route allows, and names of header fields.
 
-use super::RequestFacts;
+use super::{RequestFacts, overrides};
 
 /// Methods whose answer is the request as it arrived: the credential that was injected into it would come back in a
 /// body (RFC 9110 section 9.3.8; TRACK is the same on IIS). Some servers do not mind the case.
@@ -8,7 +8,10 @@ const REFLECTING: [&str; 2] = ["TRACE", "TRACK"];
 
 /// Whether a server, or a proxy on the way to it, would answer with the request itself.
 pub(super) fn reflects(request: &RequestFacts<'_>) -> bool {
-    let is = |method: &str| request.method.eq_ignore_ascii_case(method);
+    let overrides = overrides::methods(request);
+    let is = |method: &str| {
+        request.method.eq_ignore_ascii_case(method) || overrides.iter().any(|named| named == method)
+    };
     if REFLECTING.into_iter().any(is) {
         return true;
     }

@@ -113,14 +113,113 @@ fn paths_that_can_be_read_in_two_ways_are_refused() {
         "/repos/%00",
         "/repos/%",
         "/repos/%g1",
-        "/repos/./x",
-        "/repos/%2E/x",
-        "/repos/a%2fb",
+        "/repos/..%252fadmin",
+        "/repos//../../admin",
+        "/repos;/../../admin",
     ] {
         let url = format!("https://api.example.org{path}");
         assert_eq!(reason(&policy, &url), Reason::PathNotCanonical, "{path}");
     }
     assert_eq!(reason(&policy, "https://api.example.org/repos/a.b/..c/%C3%A9/100%25"), Reason::Allowed);
+    // Every reading of these is allowed.
+    for path in ["/repos/./x", "/repos/%2E/x", "/repos/a%2fb", "/repos/a/../b", "/repos/a;v=1/b", "/repos//a"]
+    {
+        assert_eq!(reason(&policy, &format!("https://api.example.org{path}")), Reason::Allowed, "{path}");
+    }
+}
+
+#[test]
+fn a_route_without_paths_asks_for_no_form_of_them() {
+    for json in [
+        serde_json::json!({}),
+        serde_json::json!({"matches": [{"methods": ["GET"]}]}),
+        serde_json::json!({"matches": [{"paths": [{"type": "exact", "value": "/x"}]}, {"methods": ["GET"]}]}),
+    ] {
+        let policy = policy(vec![route(json)]);
+        for path in [
+            "/@types%2fnode",
+            "/api/v4/projects/group%2Fproject",
+            "/bucket//key",
+            "/./Packages",
+            "/a/../b",
+            "/a%00b",
+            "/100%",
+            "/a\\b",
+            "/a;v=1",
+        ] {
+            assert_eq!(reason(&policy, &format!("https://api.example.org{path}")), Reason::Allowed, "{path}");
+        }
+        // Git is looked for all the same.
+        let push = "https://api.example.org/a/..;/b.git/git-receive-pack;x";
+        assert_eq!(reason(&policy, push), Reason::GitPush);
+    }
+}
+
+#[test]
+fn an_escaped_slash_is_a_character_and_a_separator() {
+    let projects = |value: &str| {
+        policy(vec![route(serde_json::json!({"matches": [{"paths": [{"type": "regex", "value": value}]}]}))])
+    };
+    let url = "https://api.example.org/api/v4/projects/group%2Fproject";
+    assert_eq!(reason(&projects("/api/v4/projects/[^/]+"), url), Reason::PathNotCanonical);
+    assert_eq!(reason(&projects("/api/v4/projects/group(/|%2F)project"), url), Reason::Allowed);
+}
+
+#[test]
+fn what_a_server_may_obey_instead_of_the_request_line_is_judged_like_it() {
+    let closed = policy(vec![route(serde_json::json!({"matches": [
+        {"paths": [{"type": "prefix", "value": "/v1"}], "methods": ["GET", "POST"]},
+    ]}))]);
+    let open = policy(vec![route(serde_json::json!({}))]);
+    let decide = |policy, query: &str, headers: &[_]| {
+        decide_with(policy, &format!("https://api.example.org/v1/x{query}"), "POST", headers).reason
+    };
+    for name in ["X-HTTP-Method-Override", "x-http-method", "X-Method-Override", "X_HTTP_METHOD_OVERRIDE"] {
+        for (method, expected) in [
+            ("DELETE", Reason::OverrideNotAllowed),
+            (" delete ", Reason::OverrideNotAllowed),
+            ("get", Reason::Allowed),
+        ] {
+            assert_eq!(decide(&closed, "", &[(name, method)]), expected, "{name}: {method}");
+            assert_eq!(decide(&open, "", &[(name, method)]), Reason::Allowed, "{name}: {method}");
+        }
+        assert_eq!(decide(&open, "", &[(name, "trace")]), Reason::MethodReflects, "{name}");
+    }
+    for query in [
+        "?_method=DELETE",
+        "?a=b&_method=delete",
+        "?a=b;_method=PUT",
+        "?%5fmethod=PUT",
+        "?%255fmethod=PUT",
+        "?_METHOD=%50UT",
+        "?_method[]=PUT",
+        "?$method=DELETE",
+        "?X-HTTP-Method-Override=DELETE",
+        "?_method=GET&_method=DELETE",
+    ] {
+        assert_eq!(decide(&closed, query, &[]), Reason::OverrideNotAllowed, "{query}");
+        assert_eq!(decide(&open, query, &[]), Reason::Allowed, "{query}");
+    }
+    for name in [
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "X-Original-URI",
+        "X-Forwarded-Uri",
+        "X-Forwarded-Prefix",
+        "X_Original_URL",
+    ] {
+        for (path, expected) in [
+            ("/private", Reason::OverrideNotAllowed),
+            ("private", Reason::OverrideNotAllowed),
+            ("https://api.example.org/private?x", Reason::OverrideNotAllowed),
+            ("/v1/../private", Reason::OverrideNotAllowed),
+            ("/v1/y?x=1", Reason::Allowed),
+        ] {
+            assert_eq!(decide(&closed, "", &[(name, path)]), expected, "{name}: {path}");
+            assert_eq!(decide(&open, "", &[(name, path)]), Reason::Allowed, "{name}: {path}");
+        }
+    }
+    assert_eq!(decide(&closed, "?method=DELETE&q=_method", &[]), Reason::Allowed);
 }
 
 #[test]

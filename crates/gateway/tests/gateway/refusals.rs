@@ -74,10 +74,14 @@ async fn each_rule_of_the_policy_has_its_reason() {
         let expected = if status == 502 { "upstream_tls" } else { "no_match" };
         assert_eq!(refusal(response).await["reason"], expected);
     }
+    let mut client = https1(&gateway, "narrow.test").await;
+    let mut asked = request("GET", "narrow.test", "/v1/../b", "");
+    asked.headers_mut().insert("x-kind", "a".parse().expect("a value"));
+    let response = client.send_request(asked).await.expect("a response");
+    assert_eq!(refusal(response).await["reason"], "path_not_canonical");
     let mut client = https1(&gateway, "open.test").await;
     for (path, reason) in [
-        ("/a/../b", "path_not_canonical"),
-        ("/a%2fb", "path_not_canonical"),
+        ("/a/../b.git;/git-receive-pack;x", "git_push"),
         ("/me/app.git/git-receive-pack", "git_push"),
         ("/me/app.git/info/refs?service=git-upload-pack", "git_fetch"),
     ] {

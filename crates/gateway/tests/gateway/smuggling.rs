@@ -170,7 +170,7 @@ async fn pipelined_requests_are_each_decided() {
     let answer = exchange(
         &mut stream,
         b"GET /one HTTP/1.1\r\nHost: open.test\r\n\r\n\
-          GET /a/../b HTTP/1.1\r\nHost: open.test\r\n\r\n\
+          GET /a.git/git-receive-pack HTTP/1.1\r\nHost: open.test\r\n\r\n\
           GET /x HTTP/1.1\r\nHost: evil.test\r\n\r\n\
           POST /two HTTP/1.1\r\nHost: open.test\r\nContent-Length: 3\r\n\r\nabc\
           GET /three HTTP/1.1\r\nHost: open.test\r\nConnection: close\r\n\r\n",

@@ -105,7 +105,7 @@ async fn answer(
     encrypted: bool,
     request: Request<Incoming>,
 ) -> Response<BoxBody<Bytes, Infallible>> {
-    let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+    let (method, path) = obeyed(&request);
     let host = request
         .uri()
         .authority()
@@ -144,6 +144,15 @@ async fn answer(
         "/v1/stream" => stream(),
         _ => respond("a page".into(), "text/plain", true),
     }
+}
+
+/// The method and the path that a server goes by which honours every override that some server honours.
+fn obeyed(request: &Request<Incoming>) -> (String, String) {
+    let named = |names: &[&str]| names.iter().find_map(|name| request.headers().get(*name)?.to_str().ok());
+    let in_query = request.uri().query().and_then(|query| query.strip_prefix("_method="));
+    let method = named(&["x-http-method-override", "x_http_method"]).or(in_query);
+    let path = named(&["x-original-url", "x-rewrite-url"]);
+    (method.unwrap_or(request.method().as_str()).to_owned(), path.unwrap_or(request.uri().path()).to_owned())
 }
 
 fn head_of(request: &Request<Incoming>) -> String {

@@ -46,6 +46,60 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         },
     },
     Attempt {
+        id: "git.push-disguised",
+        promise: 8,
+        what: "pushes to paths that servers read as git's, by parameters, escapes, blanks, dots, slashes, case and path info",
+        source: "https://tomcat.apache.org/tomcat-10.1-doc/config/http.html",
+        make: |s| {
+            let headers = "Content-Type: application/octet-stream\r\n";
+            let push = [
+                "/app/git-receive-pack;x",
+                "/app/git-receive-pack%20",
+                "/app/git-receive-pack%00",
+                "/app/git-receive-pack.",
+                "/app/x/..;/git-receive-pack",
+                "/app%2fgit-receive-pack",
+                "/app/git%252dreceive-pack",
+                "/app\\git-receive-pack",
+                "/app/GIT-Receive-Pack",
+                "/app/git-receive-pack/info",
+                "/index.php?/app/git-receive-pack",
+            ]
+            .map(|path| open(s, &request(s, "POST", &s.open_host, path, headers, b"0000")));
+            let ask = [
+                "/app/info/refs;x?service=git-receive-pack",
+                "/app/info//refs?service=git-receive-pack",
+                "/app/info/refs?service=git-upload-pack;service=git-receive-pack",
+                "/app/info/refs%3Fservice=git-receive-pack",
+            ]
+            .map(|path| open(s, &get(s, &s.open_host, path)));
+            Observation::all(push.into_iter().chain(ask))
+        },
+    },
+    Attempt {
+        id: "git.push-by-other-means",
+        promise: 8,
+        what: "writes to a repository by content type alone, by WebDAV as git-http-push does, and by git LFS",
+        source: "https://git-scm.com/docs/git-http-push",
+        make: |s| {
+            let pack = "Content-Type: application/x-git-receive-pack-request\r\n";
+            Observation::all(
+                [
+                    ("POST", "/digital", pack),
+                    ("LOCK", "/app.git/info/refs", ""),
+                    ("MKCOL", "/app.git/objects/ab/", ""),
+                    ("PUT", "/app.git/refs/heads/main", ""),
+                    ("MOVE", "/digital", "Destination: /app.git/refs/heads/main\r\n"),
+                    ("PUT", "/app.git/info/lfs/objects/0", ""),
+                    ("POST", "/digital", "X-Original-URL: /app.git/git-receive-pack\r\n"),
+                ]
+                .map(|(method, path, headers)| {
+                    open(s, &request(s, method, &s.open_host, path, headers, b"0000"))
+                }),
+            )
+        },
+    },
+    Attempt {
         id: "git.push-cleartext",
         promise: 8,
         what: "begins a push over plain HTTP",

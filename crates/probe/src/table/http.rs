@@ -26,12 +26,39 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     Attempt {
         id: "http.method-override",
         promise: 2,
-        what: "asks by header for another method than the one of the request line, on a path that is not allowed",
+        what: "asks by header and query for a method and a path that the route does not allow, behind ones that it allows",
         source: "https://cwe.mitre.org/data/definitions/650.html",
         make: |s| {
-            let headers =
-                "X-HTTP-Method-Override: GET\r\nX-Original-URL: /v1/items\r\nX-Rewrite-URL: /v1/items\r\n";
-            allowed(s, &request(s, "DELETE", &s.allowed_host, "/private/override", headers, b""))
+            let asked = |target: &str, header: &str| {
+                allowed(s, &request(s, "POST", &s.allowed_host, target, &format!("{header}\r\n"), b""))
+            };
+            Observation::all([
+                asked("/v1/items", "X-HTTP-Method-Override: DELETE"),
+                asked("/v1/items", "X_HTTP_Method: DELETE"),
+                asked("/v1/items?_method=DELETE", "X-Nothing: 1"),
+                asked("/v1/items", "X-Original-URL: /private/override"),
+                asked("/v1/items", "X-Rewrite-URL: /v1/../private/override"),
+            ])
+        },
+    },
+    Attempt {
+        id: "http.reflected-credential",
+        promise: 2,
+        what: "has a host send the request back as it arrived, by TRACE, TRACK and Max-Forwards, where any method is allowed",
+        source: "https://www.rfc-editor.org/rfc/rfc9110#section-9.3.8",
+        make: |s| {
+            // The stage's open host tells of every request whose path has these letters, honest as they are.
+            let asked = |method: &str, header: &str| {
+                let request = request(s, method, &s.open_host, "/digital/page", header, b"");
+                through_tls_tunnel(s, &format!("{}:443", s.open_host), Some(&s.open_host), &request)
+            };
+            Observation::all([
+                asked("TRACE", ""),
+                asked("trace", ""),
+                asked("TRACK", ""),
+                asked("OPTIONS", "Max-Forwards: 0\r\n"),
+                asked("POST", "X-HTTP-Method-Override: TRACE\r\n"),
+            ])
         },
     },
     Attempt {
