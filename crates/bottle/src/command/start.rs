@@ -1,6 +1,10 @@
 //! `start`: an agent in a bottle.
 
-use std::{fs, io, process::ExitCode};
+use std::{
+    fs,
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
 
 use bot_bottle_core::{
     bottle::EffectiveBottle,
@@ -24,6 +28,9 @@ use crate::{
 pub(super) fn run(start: &Start, ui: &Ui) -> Result<ExitCode, CommandError> {
     let manifest = manifest_files::load()?;
     prepare::warn(&manifest, ui);
+    if start.headless {
+        empty_terminal_input()?;
+    }
     let agent = choose_agent(start, &manifest, ui)?;
     let bottles = choose_bottles(start, &agent, &manifest, ui)?;
     let effective = manifest.bottle_for(&agent, &bottles)?;
@@ -69,6 +76,17 @@ pub(super) fn run(start: &Start, ui: &Ui) -> Result<ExitCode, CommandError> {
 
     let consent = if start.yes || start.headless { Consent::Given } else { Consent::Ask };
     prepare::launch(plan, secrets, &start.bottle, consent, ui)
+}
+
+/// Makes standard input empty where it is a terminal: a run without a person must not wait for what nobody types. A
+/// pipe or a file stays.
+fn empty_terminal_input() -> Result<(), CommandError> {
+    if io::stdin().is_terminal() {
+        let unable = |error| CommandError::failed(format!("/dev/null cannot be standard input: {error}"));
+        let empty = fs::File::open("/dev/null").map_err(unable)?;
+        rustix::stdio::dup2_stdin(&empty).map_err(|error| unable(error.into()))?;
+    }
+    Ok(())
 }
 
 fn choose_agent(start: &Start, manifest: &Manifest, ui: &Ui) -> Result<String, CommandError> {

@@ -14,6 +14,7 @@ use home::Home;
 
 mod credentials;
 mod foreign_text;
+mod headless;
 mod home;
 mod workspace;
 
