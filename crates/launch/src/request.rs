@@ -138,6 +138,13 @@ pub enum LaunchEvent {
     Attached(Identity),
     /// The agent is gone. The workspace with its work stays here until `cleanup` removes it.
     KeptWorkspace(PathBuf),
+    /// The bottle is gone, and this of it could not be removed. `cleanup` takes it.
+    NotRemoved {
+        /// Where it lies.
+        path: PathBuf,
+        /// What the system said.
+        why: String,
+    },
 }
 
 /// How an agent, or a command that was run beside it, ended.

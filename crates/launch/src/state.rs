@@ -202,32 +202,56 @@ pub(crate) enum Outcome {
     Worked,
 }
 
-/// What is kept of a run that ended: the one place that says so. Returns where the agent's work is, if it worked.
+/// What is left of a run that ended.
+#[derive(Debug, Default)]
+pub(crate) struct Settled {
+    /// Where the agent's work is, if it worked.
+    pub(crate) workspace: Option<PathBuf>,
+    /// What was to be removed and could not be, with the reason.
+    pub(crate) not_removed: Vec<(PathBuf, io::Error)>,
+}
+
+/// What is kept of a run that ended: the one place that says so. What cannot be removed holds up nothing else.
 ///
 /// A workspace that is a copy of the operator's folder holds the agent's work, which is nowhere else. Receipts are kept
 /// of every program that had something to decide.
-pub(crate) fn settle(run: &Path, outcome: Outcome) -> io::Result<Option<PathBuf>> {
+pub(crate) fn settle(run: &Path, outcome: Outcome) -> Settled {
+    let mut settled = Settled {
+        workspace: (outcome == Outcome::Worked).then(|| run.join(WORKSPACE)),
+        not_removed: Vec::new(),
+    };
     let decided = fs::metadata(run.join(RECEIPTS)).is_ok_and(|receipts| receipts.len() > 0);
     let kept: &[&str] = match outcome {
         Outcome::Worked => &[WORKSPACE, RECEIPTS],
         Outcome::Ran if decided => &[RECEIPTS],
         Outcome::Ran | Outcome::NotStarted => {
-            remove_tree(run)?;
-            return Ok(None);
+            settled.not_removed.extend(remove_tree(run).err().map(|error| (run.to_owned(), error)));
+            return settled;
         }
     };
+    match remove_others(run, kept) {
+        Ok(not_removed) => settled.not_removed = not_removed,
+        Err(error) => settled.not_removed.push((run.to_owned(), error)),
+    }
+    settled
+}
+
+/// Removes what is in the folder of a run but for what is kept. What could not be removed.
+fn remove_others(run: &Path, kept: &[&str]) -> io::Result<Vec<(PathBuf, io::Error)>> {
+    let mut not_removed = Vec::new();
     for entry in fs::read_dir(run)? {
         let entry = entry?;
         if kept.iter().any(|kept| entry.file_name() == *kept) {
             continue;
         }
-        if entry.file_type()?.is_dir() {
-            remove_tree(&entry.path())?;
-        } else {
-            fs::remove_file(entry.path())?;
-        }
+        let removed = match entry.file_type() {
+            Ok(kind) if kind.is_dir() => remove_tree(&entry.path()),
+            Ok(_) => fs::remove_file(entry.path()),
+            Err(error) => Err(error),
+        };
+        not_removed.extend(removed.err().map(|error| (entry.path(), error)));
     }
-    Ok((outcome == Outcome::Worked).then(|| run.join(WORKSPACE)))
+    Ok(not_removed)
 }
 
 #[cfg(test)]

@@ -154,6 +154,10 @@ fn show(event: &LaunchEvent, quiet: bool, ui: &Ui) {
                 path.display()
             ));
         }
+        LaunchEvent::NotRemoved { path, why } => ui.warn(&format!(
+            "{} could not be removed: {why}; `bot-bottle cleanup` removes it",
+            path.display()
+        )),
         LaunchEvent::CaFingerprint(_)
         | LaunchEvent::Note(_)
         | LaunchEvent::Attached(_)

@@ -34,8 +34,8 @@ use super::{
     protocol::{FromClient, FromInit, StartProgram, ToClient, ToInit},
 };
 
-/// How long an agent that was asked to end may take before it is killed.
-const GRACE: Duration = Duration::from_secs(3);
+/// How long an agent, or a command beside it, that was asked to end may take before it is killed.
+pub(super) const GRACE: Duration = Duration::from_secs(3);
 
 /// How long the end of a bottle may take, and what it wrote may take to arrive once nothing writes any more.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);

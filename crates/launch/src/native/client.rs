@@ -9,7 +9,7 @@ use std::{
 
 use bot_bottle_core::identity::Identity;
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     process::Signal,
 };
 
@@ -17,12 +17,12 @@ use crate::{
     channel::Channel,
     home::BotBottleHome,
     relay::{self, Relay},
-    request::{AgentExit, ExecRequest, Terminal},
+    request::{AgentExit, EndedBy, ExecRequest, ProgramStatus, Terminal},
     state,
 };
 
 use super::{
-    attending::{Signals, connect},
+    attending::{GRACE, Signals, connect},
     error::ExecError,
     protocol::{FromClient, ToClient},
 };
@@ -59,6 +59,45 @@ fn channel(home: &BotBottleHome, identity: &Identity) -> Result<Channel, ExecErr
     Ok(Channel::new(OwnedFd::from(stream)))
 }
 
+/// What an operator asked of a command by a signal.
+#[derive(Debug, Default)]
+struct Asked {
+    /// The first signal that asks for the end, and when patience with the command is over.
+    to_end: Option<(Signal, Instant)>,
+    /// A second one.
+    again: bool,
+}
+
+impl Asked {
+    /// Passes signals on to the command.
+    fn hear(&mut self, signals: &Signals, channel: &Channel, relay: Option<&Relay>) {
+        while let Some(signal) = signals.next() {
+            if signal == Signal::WINCH {
+                relay.into_iter().for_each(Relay::resize);
+                continue;
+            }
+            self.again |= self.to_end.is_some();
+            self.to_end.get_or_insert((signal, Instant::now() + GRACE));
+            // If the launcher is gone, so is the command, and that is heard on the same socket.
+            let _ = channel.send(&FromClient::Signal(signal.as_raw()), &[]);
+        }
+    }
+
+    fn time_left(&self) -> Option<Timespec> {
+        let (_, until) = self.to_end?;
+        Timespec::try_from(until.saturating_duration_since(Instant::now())).ok()
+    }
+
+    /// The command's end where it does not end by itself. The launcher kills what a client leaves running, by
+    /// SIGKILL, which a stopped process cannot resist, signal(7).
+    fn enforced(&self) -> Option<AgentExit> {
+        let (signal, until) = self.to_end?;
+        let ended_by = u8::try_from(signal.as_raw()).ok().map(EndedBy::Signal);
+        (self.again || Instant::now() >= until)
+            .then_some(AgentExit { status: ProgramStatus::Signalled(9), ended_by })
+    }
+}
+
 pub(super) fn exec(
     home: &BotBottleHome,
     identity: &Identity,
@@ -71,61 +110,59 @@ pub(super) fn exec(
     let size = (terminal == Terminal::Pty).then(relay::window_size).flatten();
     channel.send(&FromClient::Exec { request: request.clone(), terminal, size }, &[]).map_err(lost)?;
     let ended = || lost(io::ErrorKind::UnexpectedEof.into());
-    let mut relay = match channel.receive::<ToClient>().map_err(lost)?.ok_or_else(ended)? {
-        (ToClient::Started, streams) => Relay::connect(terminal, streams).map_err(ExecError::Terminal)?,
-        (ToClient::NotStarted { doing, errno }, _) => {
-            return Err(ExecError::NotStarted {
-                program: request.command.first().cloned().unwrap_or_default(),
-                doing,
-                source: io::Error::from_raw_os_error(errno),
-            });
-        }
-        _ => return Err(lost(io::ErrorKind::InvalidData.into())),
-    };
+    let mut asked = Asked::default();
+    let mut relay: Option<Relay> = None;
     let mut exit = None;
-    while exit.is_none() || !relay.is_drained() {
+    while exit.is_none() || relay.as_ref().is_some_and(|relay| !relay.is_drained()) {
         let ready: Vec<bool> = {
             let mut waits = vec![PollFd::new(signals.descriptor(), PollFlags::IN)];
             if exit.is_none() {
                 waits.push(PollFd::new(&channel, PollFlags::IN));
             }
-            waits.extend(relay.waits());
-            if poll(&mut waits, None).is_err() {
+            waits.extend(relay.iter().flat_map(Relay::waits));
+            if poll(&mut waits, asked.time_left().as_ref()).is_err() {
                 continue;
             }
             waits.iter().map(|wait| !wait.revents().is_empty()).collect()
         };
         let fixed = if exit.is_none() { 2 } else { 1 };
-        relay.carry(&ready[fixed..]);
-        if ready[0] && !pass_on(&signals, &channel, &relay) && exit.is_some() {
-            break;
+        if let Some(relay) = &mut relay {
+            relay.carry(&ready[fixed..]);
+        }
+        if ready[0] {
+            asked.hear(&signals, &channel, relay.as_ref());
         }
         if exit.is_none() && ready[1] {
             match channel.receive::<ToClient>().map_err(lost)?.ok_or_else(ended)? {
+                (ToClient::Started, streams) if relay.is_none() => {
+                    relay = Some(Relay::connect(terminal, streams).map_err(ExecError::Terminal)?);
+                }
+                (ToClient::NotStarted { doing, errno }, _) if relay.is_none() => {
+                    return Err(ExecError::NotStarted {
+                        program: request.command.first().cloned().unwrap_or_default(),
+                        doing,
+                        source: io::Error::from_raw_os_error(errno),
+                    });
+                }
                 (ToClient::Ended { status, ended_by }, _) => {
                     exit = Some(AgentExit { status, ended_by });
-                    relay.end_input();
+                    relay.iter_mut().for_each(Relay::end_input);
                 }
                 _ => return Err(lost(io::ErrorKind::InvalidData.into())),
             }
         }
-    }
-    exit.ok_or_else(ended)
-}
-
-/// Passes signals on to the command. False if there was one that asks for the end.
-fn pass_on(signals: &Signals, channel: &Channel, relay: &Relay) -> bool {
-    let mut goes_on = true;
-    while let Some(signal) = signals.next() {
-        if signal == Signal::WINCH {
-            relay.resize();
-        } else {
-            goes_on = false;
-            // If the launcher is gone, so is the command, and that is heard on the same socket.
-            let _ = channel.send(&FromClient::Signal(signal.as_raw()), &[]);
+        // Something that the command left running may hold its streams open.
+        if exit.is_some() && ready[0] && asked.to_end.is_some() {
+            break;
+        }
+        if exit.is_none() {
+            exit = asked.enforced();
+            if exit.is_some() {
+                break;
+            }
         }
     }
-    goes_on
+    exit.ok_or_else(ended)
 }
 
 pub(super) fn stop(home: &BotBottleHome, identity: &Identity) -> Result<(), ExecError> {

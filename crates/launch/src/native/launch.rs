@@ -87,43 +87,63 @@ impl Run {
 }
 
 pub(super) fn launch(
-    mut request: LaunchRequest,
+    request: LaunchRequest,
     on_event: &mut dyn FnMut(LaunchEvent),
 ) -> Result<AgentExit, LaunchError> {
     // Before any process is started, so that none of the operator's signals is lost. They count from here on.
     let signals = Signals::take().doing(|| "taking signals".to_owned())?;
     keep_core_dumps_away();
+    // The lock of the run is held until everything is undone.
+    let mut run = None;
     // Dropped first: processes end before their directory goes.
     let mut undo = UndoStack::default();
+    let ended = run_to_its_end(request, &signals, &mut run, &mut undo, on_event);
+    let settled = undo.unwind();
+    for (path, error) in settled.not_removed {
+        on_event(LaunchEvent::NotRemoved { path, why: error.to_string() });
+    }
+    if let Some(workspace) = settled.workspace {
+        on_event(LaunchEvent::KeptWorkspace(workspace));
+    }
+    ended
+}
+
+fn run_to_its_end(
+    mut request: LaunchRequest,
+    signals: &Signals,
+    run: &mut Option<Run>,
+    undo: &mut UndoStack,
+    on_event: &mut dyn FnMut(LaunchEvent),
+) -> Result<AgentExit, LaunchError> {
     let mut progress = Progress { on_event, fault: request.fault };
     let mut start = std::mem::take(&mut request.secrets);
     let plan = &request.plan;
 
-    let run = progress.step(Step::AllocateResources, |_| allocate(&request, &mut undo))?;
+    let run = &*run.insert(progress.step(Step::AllocateResources, |_| allocate(&request, undo))?);
     let gateway = progress.step(Step::StartGateway, |_| {
         let gateway =
-            start_gateway(&run.executable, &run.path("gateway.json"), &run.path("gateway.log"), &mut undo);
+            start_gateway(&run.executable, &run.path("gateway.json"), &run.path("gateway.log"), undo);
         let gateway = gateway.doing(|| "starting the gateway".to_owned())?;
-        record(&run, &[gateway.pid.as_raw_pid()])?;
+        record(run, &[gateway.pid.as_raw_pid()])?;
         Ok(gateway)
     })?;
     let own = [request.operator_home.as_deref(), Some(request.home.path()), plan.workspace.as_deref()];
     let facts = HostFacts::gather(&own.into_iter().flatten().collect::<Vec<_>>());
     let sandbox = progress.step(Step::StartSandbox, |_| {
         let sandbox =
-            start_sandbox(&run.executable, run.user, &run.means.groups, &run.path("sandbox.log"), &mut undo);
+            start_sandbox(&run.executable, run.user, &run.means.groups, &run.path("sandbox.log"), undo);
         let sandbox = sandbox.map_err(probe::explain)?;
-        record(&run, &[gateway.pid.as_raw_pid(), sandbox.pid.as_raw_pid()])?;
-        set_up(&run, &sandbox, render::render(plan, &facts, &run.folders, &run.means))?;
+        record(run, &[gateway.pid.as_raw_pid(), sandbox.pid.as_raw_pid()])?;
+        set_up(run, &sandbox, render::render(plan, &facts, &run.folders, &run.means))?;
         Ok(sandbox)
     })?;
-    progress.step(Step::PrepareFiles, |_| prepare_files(plan, &run))?;
+    progress.step(Step::PrepareFiles, |_| prepare_files(plan, run))?;
     progress.step(Step::DiscoverAddresses, |_| {
         let (FromInit::Listening { doors }, sockets) = sandbox.expect()? else {
             return Err(unexpected("listening"));
         };
         start.doors = doors;
-        gateway.hand_over(&start, &sockets).map_err(|_| gateway_failure(&gateway, &run))
+        gateway.hand_over(&start, &sockets).map_err(|_| gateway_failure(&gateway, run))
     })?;
     let ready = progress.step(Step::MintCertificates, |on_event| {
         let ready = gateway.ready(&run.path("gateway.log"))?;
@@ -164,16 +184,11 @@ pub(super) fn launch(
     let mut attendance = progress.step(Step::Attach, |on_event| {
         let relay = attach(&sandbox, &program)?;
         on_event(LaunchEvent::Attached(plan.identity.clone()));
-        Attendance::new(&sandbox, &gateway, &signals, relay, &program, run.directory.path(), &run.means)
+        Attendance::new(&sandbox, &gateway, signals, relay, &program, run.directory.path(), &run.means)
             .doing(|| "answering `exec`".to_owned())
     })?;
     undo.outcome = if plan.workspace.is_some() { Outcome::Worked } else { Outcome::Ran };
-    let exit = attendance.attend();
-    drop(attendance);
-    if let Some(workspace) = undo.unwind() {
-        on_event(LaunchEvent::KeptWorkspace(workspace));
-    }
-    Ok(exit)
+    Ok(attendance.attend())
 }
 
 /// This process has the credentials until the gateway has them: a core dump would hold them. The hard limit stays,

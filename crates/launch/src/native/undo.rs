@@ -1,13 +1,13 @@
 //! What has to be undone, in the reverse order of how it was done, however a launch ends.
 
-use std::{os::fd::OwnedFd, path::PathBuf};
+use std::{io, os::fd::OwnedFd, path::PathBuf};
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Pid, Signal, WaitOptions, pidfd_send_signal, waitpid},
 };
 
-use crate::state::{self, Outcome};
+use crate::state::{self, Outcome, Settled, WORKSPACE};
 
 use super::grouping;
 
@@ -38,21 +38,27 @@ impl UndoStack {
         self.entries.push(undo);
     }
 
-    /// Undoes everything. Where the agent's work was kept, if it was.
-    pub(super) fn unwind(&mut self) -> Option<PathBuf> {
-        let mut kept = None;
-        let mut is_left = false;
+    /// Undoes everything. What is left for the operator: work, and what could not be removed, which `cleanup` finds
+    /// because the lock is free.
+    pub(super) fn unwind(&mut self) -> Settled {
+        let mut settled = Settled::default();
+        let mut groups_left = Vec::new();
         while let Some(undo) = self.entries.pop() {
             match undo {
                 Undo::Process(pid, descriptor) => end(pid, &descriptor),
-                Undo::Group(folder) => is_left |= grouping::remove(&folder).is_err(),
+                Undo::Group(folder) => {
+                    groups_left.extend(grouping::remove(&folder).err().map(|error| (folder, error)));
+                }
                 // The state says where the groups are, for `cleanup`.
-                Undo::Run(_) if is_left => {}
-                // What cannot be removed now is found by `cleanup`, because the lock is free.
-                Undo::Run(path) => kept = state::settle(&path, self.outcome).ok().flatten(),
+                Undo::Run(path) if !groups_left.is_empty() => {
+                    settled.workspace = (self.outcome == Outcome::Worked).then(|| path.join(WORKSPACE));
+                    settled.not_removed.push((path, io::Error::other("its control groups are still there")));
+                }
+                Undo::Run(path) => settled = state::settle(&path, self.outcome),
             }
         }
-        kept
+        settled.not_removed.append(&mut groups_left);
+        settled
     }
 }
 

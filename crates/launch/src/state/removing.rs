@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::CStr,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
@@ -13,64 +14,106 @@ use rustix::{
         statat, unlinkat,
     },
     io::Errno,
+    rand::{GetRandomFlags, getrandom},
 };
 
 /// Nesting at which a folder is moved up before it is removed, so that no depth exhausts the descriptors.
 const MAX_DEPTH: usize = 64;
 
 /// Removes a folder and all that is in it. Links are removed, not followed; folders that nobody may enter are
-/// opened by their owner, which we are.
+/// opened by their owner, which we are. One that was cut off can be run again.
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
-    let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let parent = open(parent, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let root = match enter(parent.as_fd(), Path::new(name)) {
-        Ok(root) => root,
-        Err(Errno::NOENT) => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    let mut moved = 0;
-    loop {
-        let before = moved;
-        empty(&root, root.as_fd(), 0, &mut moved)?;
-        if moved == before {
-            break;
-        }
-    }
-    unlinkat(&parent, name, AtFlags::REMOVEDIR)?;
-    Ok(())
+    Removal::default().remove(path)
 }
 
-fn empty(folder: &OwnedFd, root: BorrowedFd<'_>, depth: usize, moved: &mut u64) -> rustix::io::Result<()> {
-    for entry in Dir::read_from(folder)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
-            continue;
+/// One removal. It keeps nothing on disk of how far it came: after every step the tree is one like any other.
+#[derive(Debug, Default)]
+struct Removal {
+    /// Folders that were moved up to the root.
+    moved: u64,
+    /// For tests: after how many steps it is cut off.
+    steps_left: Option<u64>,
+}
+
+impl Removal {
+    fn remove(&mut self, path: &Path) -> io::Result<()> {
+        let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let parent = open(parent, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let root = match enter(parent.as_fd(), Path::new(name)) {
+            Ok(root) => root,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        loop {
+            let before = self.moved;
+            self.empty(&root, root.as_fd(), 0)?;
+            if self.moved == before {
+                break;
+            }
         }
-        match unlinkat(folder, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => continue,
-            Err(Errno::ISDIR | Errno::PERM | Errno::ACCESS) => {}
-            Err(error) => return Err(error),
-        }
-        let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-            return Err(Errno::PERM);
-        }
-        if depth >= MAX_DEPTH {
-            *moved += 1;
-            // A folder can be moved only by who may write to it: its `..` changes.
-            let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::PATH;
-            make_accessible(&openat(folder, name, flags, Mode::empty())?)?;
-            renameat(folder, name, root, format!(".bot-bottle-deep-{moved}"))?;
-            continue;
-        }
-        use std::os::unix::ffi::OsStrExt;
-        let inner = enter(folder.as_fd(), Path::new(std::ffi::OsStr::from_bytes(name.to_bytes())))?;
-        empty(&inner, root, depth + 1, moved)?;
-        unlinkat(folder, name, AtFlags::REMOVEDIR)?;
+        self.step()?;
+        unlinkat(&parent, name, AtFlags::REMOVEDIR)?;
+        Ok(())
     }
-    Ok(())
+
+    fn step(&mut self) -> rustix::io::Result<()> {
+        if let Some(left) = &mut self.steps_left {
+            *left = left.checked_sub(1).ok_or(Errno::CANCELED)?;
+        }
+        Ok(())
+    }
+
+    fn empty(&mut self, folder: &OwnedFd, root: BorrowedFd<'_>, depth: usize) -> rustix::io::Result<()> {
+        for entry in Dir::read_from(folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            self.step()?;
+            match unlinkat(folder, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => continue,
+                Err(Errno::ISDIR | Errno::PERM | Errno::ACCESS) => {}
+                Err(error) => return Err(error),
+            }
+            let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                return Err(Errno::PERM);
+            }
+            self.step()?;
+            if depth >= MAX_DEPTH {
+                self.move_up(folder, name, root)?;
+                continue;
+            }
+            use std::os::unix::ffi::OsStrExt;
+            let inner = enter(folder.as_fd(), Path::new(std::ffi::OsStr::from_bytes(name.to_bytes())))?;
+            self.empty(&inner, root, depth + 1)?;
+            self.step()?;
+            unlinkat(folder, name, AtFlags::REMOVEDIR)?;
+        }
+        Ok(())
+    }
+
+    /// Moves a folder up to the root, under a name that its content cannot know. One that is taken all the same
+    /// costs another try: a folder replaces nothing but an empty folder, rename(2).
+    fn move_up(&mut self, folder: &OwnedFd, name: &CStr, root: BorrowedFd<'_>) -> rustix::io::Result<()> {
+        // A folder can be moved only by who may write to it: its `..` changes.
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::PATH;
+        make_accessible(&openat(folder, name, flags, Mode::empty())?)?;
+        loop {
+            let mut random = [0; 16];
+            // Up to 256 bytes come whole, getrandom(2).
+            getrandom(&mut random, GetRandomFlags::empty())?;
+            match renameat(folder, name, root, format!("{:032x}", u128::from_ne_bytes(random))) {
+                Ok(()) => break,
+                Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.moved += 1;
+        Ok(())
+    }
 }
 
 /// Opens a folder, and makes it readable and writable first where it is not. By a descriptor, so that nobody
@@ -167,6 +210,53 @@ mod tests {
         assert!(!tree.exists());
         assert!(outside.join("precious").exists());
         remove_tree(&tree).expect("removing nothing is fine");
+    }
+
+    /// A chain of folders below `at`, each in the one before.
+    fn chain(at: &OwnedFd, first: &str, depth: usize) {
+        rustix::fs::mkdirat(at, first, Mode::RWXU).expect("made");
+        let mut at = openat(at, first, OFlags::DIRECTORY, Mode::empty()).expect("opened");
+        for _ in 1..depth {
+            rustix::fs::mkdirat(&at, "ab", Mode::RWXU).expect("made");
+            at = openat(&at, "ab", OFlags::DIRECTORY, Mode::empty()).expect("opened");
+        }
+    }
+
+    #[test]
+    fn content_cannot_take_the_names_that_removal_needs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let tree = folder.path().join("tree");
+        for number in 0..200 {
+            let taken = tree.join(format!(".bot-bottle-deep-{number}"));
+            fs::create_dir_all(taken.join("in")).expect("folders");
+            fs::write(tree.join(format!("deep-{number}")), b"x").expect("a file");
+        }
+        let root = open(&tree, OFlags::DIRECTORY, Mode::empty()).expect("opened");
+        for number in 0..5 {
+            chain(&root, &format!("chain-{number}"), 300);
+        }
+        remove_tree(&tree).expect("removed");
+        assert!(!tree.exists());
+    }
+
+    #[test]
+    fn a_removal_that_is_cut_off_anywhere_can_be_run_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let tree = folder.path().join("tree");
+        fs::create_dir(&tree).expect("a folder");
+        let root = open(&tree, OFlags::DIRECTORY, Mode::empty()).expect("opened");
+        for number in 0..20 {
+            // Two are deeper than a path is long; so many steps take long where renaming a folder does.
+            chain(&root, &format!("chain-{number}"), if number < 2 { 3000 } else { 200 });
+        }
+        // Every cut leaves folders that were moved up. The second number is a prime, so that the cuts fall on
+        // steps of each kind.
+        for steps in (1..40).chain((0..20).map(|round| 97 * round)) {
+            let mut removal = Removal { moved: 0, steps_left: Some(steps) };
+            removal.remove(&tree).expect_err("cut off");
+        }
+        remove_tree(&tree).expect("removed");
+        assert!(!tree.exists());
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub(crate) fn trials(user: User) -> Vec<Trial> {
         trial(user, "a_dead_first_process_ends_the_bottle", dead_first_process),
         trial(user, "an_occupied_state_directory_is_left_alone", occupied),
         trial(user, "an_exec_client_that_goes_takes_its_command_along", exec_client_goes),
+        trial(user, "an_exec_client_ends_though_everything_is_stopped", exec_of_a_stopped_command),
+        trial(user, "what_a_removal_needs_cannot_be_taken_by_the_bottle", hostile_folders),
+        trial(user, "what_cannot_be_removed_is_told", not_removed),
         trial(user, "a_full_disk_is_an_error_that_leaves_nothing", full_disk),
     ]
 }
@@ -223,6 +226,93 @@ fn exec_client_goes(user: User) -> anyhow::Result<()> {
         let output = fixture.exec(&["pgrep", "-f", "sleep 77"]);
         output.status.code() == Some(1)
     })
+}
+
+fn children(pid: i32) -> Vec<i32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+}
+
+fn is_stopped(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+}
+
+/// Signals from the operator end a client in the same way as the launcher, whatever the command makes of them.
+fn exec_of_a_stopped_command(user: User) -> anyhow::Result<()> {
+    let stop_all = "$| = 1; print \"ready\\n\"; while (1) { kill 'STOP', -1 }";
+    let fixture = Fixture::new(user, &["perl", "-e", stop_all]);
+    let mut running = fixture.start()?;
+    let first = *fixture.recorded().last().context("the first process")?;
+    let home = fixture.order.home.to_string_lossy().into_owned();
+    for (number, count) in [(Signal::TERM, 1), (Signal::INT, 2), (Signal::HUP, 2)] {
+        let before = children(first);
+        let mut client = fixture
+            .part(&["exec-order", &home, "test-aaaaa", "pipes", "sleep", "1000"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let pid = Pid::from_raw(client.id().cast_signed()).context("a process")?;
+        // Once it is stopped nothing lets it go on, so that no signal but SIGKILL reaches it.
+        eventually("the command is stopped", || {
+            children(first).iter().any(|child| !before.contains(child) && is_stopped(*child))
+        })?;
+        for _ in 0..count {
+            kill_process(pid, number)?;
+            // Two of a kind at once are one, signal(7).
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        let mut code = None;
+        eventually("the client ends", || {
+            code = client.try_wait().ok().flatten();
+            code.is_some()
+        })
+        .inspect_err(|_| drop(client.kill()))?;
+        ensure!(code.and_then(|code| code.code()) == Some(137), "{number:?}: {code:?}");
+    }
+    let output = fixture.part(&["stop-order", &home, "test-aaaaa"]).output()?;
+    ensure!(output.status.success(), "{output:?}");
+    running.child.wait()?;
+    fixture.expect_clean(&[])
+}
+
+/// An agent makes folders under names that a removal could want, and folders deeper than any path.
+fn hostile_folders(user: User) -> anyhow::Result<()> {
+    let script = "cd; for number in $(seq 0 99); do mkdir -p .bot-bottle-deep-$number/in; done; \
+        for chain in 1 2 3; do perl -e 'mkdir \"c$ARGV[0]\"; chdir \"c$ARGV[0]\"; \
+        for (1..3000) { mkdir \"ab\" or die; chdir \"ab\" or die }' $chain || exit 1; done; echo made";
+    let mut fixture = Fixture::shell(user, script);
+    let project = fixture.folder.path().join("project");
+    fs::create_dir(&project)?;
+    fixture.order.plan.workspace = Some(project);
+    ensure!(fixture.success()? == "made\n");
+    ensure!(!fixture.run().join("home").exists(), "the home is gone");
+    ensure!(!fixture.events().contains("NotRemoved"), "{}", fixture.events());
+    ensure!(fixture.events().contains("KeptWorkspace"), "{}", fixture.events());
+    fixture.expect_clean(&[])
+}
+
+/// Something that is mounted in the home from outside cannot be removed.
+fn not_removed(user: User) -> anyhow::Result<()> {
+    if user != User::Own || !crate::fixture::is_root() {
+        return crate::fixture::skip("root", "what cannot be removed: only root can mount something there");
+    }
+    let mut fixture = Fixture::shell(user, "echo ready; read -r line");
+    let project = fixture.folder.path().join("project");
+    fs::create_dir(&project)?;
+    fixture.order.plan.workspace = Some(project);
+    let mut running = fixture.start()?;
+    let mounted_on = fixture.run().join("home/mounted");
+    fs::create_dir(&mounted_on)?;
+    ensure!(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&mounted_on).status()?.success());
+    drop(running.child.stdin.take());
+    running.child.wait()?;
+    let events = fixture.events();
+    ensure!(Command::new("umount").arg(&mounted_on).status()?.success());
+    ensure!(events.contains("NotRemoved") && events.contains("/home"), "{events}");
+    ensure!(events.contains("KeptWorkspace"), "{events}");
+    fixture.expect_clean(&[])
 }
 
 fn full_disk(user: User) -> anyhow::Result<()> {
