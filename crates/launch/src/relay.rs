@@ -9,10 +9,14 @@ use rustix::{
     event::{PollFd, PollFlags},
     io::Errno,
     stdio,
-    termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize},
+    termios::{tcgetwinsize, tcsetwinsize},
 };
 
 use crate::request::Terminal;
+
+mod operator_terminal;
+
+use operator_terminal::OperatorTerminal;
 
 /// Bytes that are read at once and wait to be written, for each direction.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -54,27 +58,7 @@ struct Flow {
 pub(crate) struct Relay {
     flows: Vec<Flow>,
     /// The controlling side of the program's terminal, and the operator's terminal as it was.
-    terminal: Option<(OwnedFd, RawMode)>,
-}
-
-/// The operator's terminal in raw mode; goes back to what it was however this ends.
-struct RawMode(Termios);
-
-impl RawMode {
-    fn enter() -> io::Result<Self> {
-        let before = tcgetattr(stdio::stdin())?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        tcsetattr(stdio::stdin(), OptionalActions::Now, &raw)?;
-        Ok(Self(before))
-    }
-}
-
-impl Drop for RawMode {
-    fn drop(&mut self) {
-        // Nothing can be done if the terminal is gone.
-        let _ = tcsetattr(stdio::stdin(), OptionalActions::Now, &self.0);
-    }
+    terminal: Option<(OwnedFd, OperatorTerminal)>,
 }
 
 /// Rows and columns of the operator's terminal.
@@ -102,7 +86,7 @@ impl Relay {
                 let (input, size) = (controller.try_clone()?, controller.try_clone()?);
                 let flows =
                     vec![flow(End::Input, End::Bottle(input)), flow(End::Bottle(controller), End::Output)];
-                Ok(Self { flows, terminal: Some((size, RawMode::enter()?)) })
+                Ok(Self { flows, terminal: Some((size, OperatorTerminal::enter_raw_mode()?)) })
             }
             Terminal::Pipes => {
                 let [stdin, stdout, stderr] = <[OwnedFd; 3]>::try_from(streams).map_err(|_| wrong())?;
@@ -137,6 +121,11 @@ impl Relay {
         for flow in &mut self.flows {
             if flow.wait().is_some() && ready.next() == Some(&true) {
                 flow.carry();
+                if let Some((_, operator)) = &mut self.terminal
+                    && flow.is_output()
+                {
+                    operator.note_output(&flow.buffer);
+                }
             }
         }
         // Without the operator's terminal the program's own hangs up: its last descriptor is closed here.

@@ -14,7 +14,7 @@ use bot_bottle_launch::request::Terminal;
 use libtest_mimic::Trial;
 use rustix::{
     pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt},
-    termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
+    termios::{LocalModes, OptionalActions, Winsize, tcgetattr, tcsetattr, tcsetwinsize},
 };
 
 use crate::fixture::{Fixture, ORDINARY, User, trial};
@@ -23,6 +23,7 @@ pub(crate) fn trials(user: User) -> Vec<Trial> {
     vec![
         trial(user, "a_terminal_works_as_outside", terminal),
         trial(user, "a_bottle_does_not_outlive_its_terminal", terminal_goes),
+        trial(user, "the_terminal_comes_back_as_it_was", terminal_afterwards),
         trial(user, "exec_gets_a_terminal_of_its_own", exec_terminal),
     ]
 }
@@ -155,4 +156,40 @@ fn exec_terminal(user: User) -> anyhow::Result<()> {
     operator.expect("interrupted")?;
     ensure!(operator.child.wait()?.code() == Some(5));
     Ok(())
+}
+
+/// The program asks the terminal something at its end, and leaves modes behind.
+fn terminal_afterwards(user: User) -> anyhow::Result<()> {
+    let script = r"printf '\033[?1049h\033[?2004h\033[?1003h\033[>1u\033[6n\033]0;unfinished'";
+    let mut late = 0;
+    loop {
+        let mut fixture = Fixture::shell(user, script);
+        fixture.order.terminal = Terminal::Pty;
+        let launcher = fixture.launcher();
+        let mut operator = Operator::start(&fixture, &launcher, 30, 100)?;
+        operator.expect("\x1b[6n")?;
+        operator.expect("unfinished")?;
+        for reset in ["\x18\x1b\\", "\x1b[?1049l", "\x1b[?1003l", "\x1b[?2004l", "\x1b[?25h", "\x1b[<99u"] {
+            operator.expect(reset)?;
+        }
+        let asked = std::time::Instant::now();
+        operator.expect("\x1b[5n")?;
+        operator.type_in("\x1b[12;40R\x1b[0n\r")?;
+        ensure!(operator.child.wait()?.success());
+        let mut modes = tcgetattr(&operator.line)?;
+        ensure!(modes.local_modes.contains(LocalModes::ICANON | LocalModes::ECHO), "as before");
+        // Counts what is not a whole line too.
+        modes.make_raw();
+        tcsetattr(&operator.line, OptionalActions::Now, &modes)?;
+        let pending = rustix::io::ioctl_fionread(&operator.line)?;
+        if pending == 0 {
+            return Ok(());
+        }
+        // This terminal is the test, which has a busy machine to excuse it.
+        ensure!(
+            asked.elapsed() > std::time::Duration::from_millis(900) && late < 5,
+            "{pending} bytes are left"
+        );
+        late += 1;
+    }
 }
