@@ -12,8 +12,9 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, chownat, copy_file_range, fchmod,
-        fstat, futimens, ioctl_ficlone, open, openat, readlinkat, statat, symlinkat, utimensat,
+        AtFlags, Dir, FileType, Mode, OFlags, SeekFrom, Stat, Timespec, Timestamps, chownat, copy_file_range,
+        fchmod, fstat, ftruncate, futimens, ioctl_ficlone, open, openat, readlinkat, seek, statat, symlinkat,
+        utimensat,
     },
     io::Errno,
 };
@@ -185,14 +186,15 @@ impl Copy {
         let output =
             openat(to, name, flags, Mode::from_raw_mode(0o600)).map_err(|error| failed(error.into()))?;
         let expected = u64::try_from(stat.st_size).unwrap_or(0);
-        if self.copied.bytes.saturating_add(expected) > self.limit.bytes {
+        let held = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512).min(expected);
+        if self.copied.bytes.saturating_add(held) > self.limit.bytes {
             return Err(CopyError::TooLarge(self.limit.bytes));
         }
         self.copied.bytes += if self.cloned(&output, &input) {
             expected
         } else {
             let allowed = self.limit.bytes - self.copied.bytes;
-            let copied = copy_bytes(input.as_fd(), output.as_fd(), allowed).map_err(failed)?;
+            let copied = copy_data(input.as_fd(), output.as_fd(), expected, allowed).map_err(failed)?;
             copied.ok_or(CopyError::TooLarge(self.limit.bytes))?
         };
         give(output.as_fd(), self.owner).map_err(failed)?;
@@ -233,14 +235,45 @@ fn times_of(stat: &Stat) -> Timestamps {
     }
 }
 
-/// Copies to the end; `None` if there is more than allowed.
-fn copy_bytes(input: BorrowedFd<'_>, output: BorrowedFd<'_>, allowed: u64) -> io::Result<Option<u64>> {
+/// Copies what a file holds, and leaves its holes; `None` if there is more than allowed. Without this a disk image
+/// would take its whole size.
+fn copy_data(
+    input: BorrowedFd<'_>,
+    output: BorrowedFd<'_>,
+    size: u64,
+    allowed: u64,
+) -> io::Result<Option<u64>> {
+    let (mut at, mut copied) = (0, 0);
+    while let Ok(start) = seek(input, SeekFrom::Data(at)) {
+        // A file that shrinks meanwhile has no more holes either.
+        let Ok(end) = seek(input, SeekFrom::Hole(start)) else { break };
+        seek(input, SeekFrom::Start(start))?;
+        seek(output, SeekFrom::Start(start))?;
+        let Some(bytes) = copy_bytes(input, output, end - start, allowed - copied)? else { return Ok(None) };
+        copied += bytes;
+        at = end;
+    }
+    ftruncate(output, size.max(at))?;
+    Ok(Some(copied))
+}
+
+/// Copies so many bytes, or to the end; `None` if that is more than allowed.
+fn copy_bytes(
+    input: BorrowedFd<'_>,
+    output: BorrowedFd<'_>,
+    wanted: u64,
+    allowed: u64,
+) -> io::Result<Option<u64>> {
     let mut copied = 0_u64;
     let mut by_kernel = true;
     let mut buffer = Vec::new();
     loop {
+        let left = usize::try_from(wanted - copied).unwrap_or(usize::MAX);
+        if left == 0 {
+            return Ok(Some(copied));
+        }
         let count = if by_kernel {
-            match copy_file_range(input, None, output, None, PIECE) {
+            match copy_file_range(input, None, output, None, left.min(PIECE)) {
                 Ok(count) => count,
                 Err(Errno::INTR) => continue,
                 Err(Errno::XDEV | Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) if copied == 0 => {
@@ -251,7 +284,8 @@ fn copy_bytes(input: BorrowedFd<'_>, output: BorrowedFd<'_>, allowed: u64) -> io
                 Err(error) => return Err(error.into()),
             }
         } else {
-            let count = rustix::io::read(input, &mut buffer)?;
+            let most = left.min(buffer.len());
+            let count = rustix::io::read(input, &mut buffer[..most])?;
             let mut written = 0;
             while written < count {
                 written += rustix::io::write(output, &buffer[written..count])?;
@@ -333,6 +367,34 @@ mod tests {
         for name in ["in/file", "link", "in"] {
             let stat = rustix::fs::lstat(target.join(name)).expect("there");
             assert_eq!((stat.st_mtime, stat.st_mtime_nsec), (1_000_000_000, 123_456_789), "{name}");
+        }
+    }
+
+    #[test]
+    fn holes_stay_holes() {
+        use std::os::unix::fs::{FileExt, MetadataExt};
+        let folder = tempfile::tempdir().expect("a folder");
+        let source = folder.path().join("source");
+        fs::create_dir(&source).expect("a folder");
+        let size = 10 << 30;
+        let files = [("hole", None), ("middle", Some(5 << 30)), ("end", Some(size - 7))];
+        for (name, at) in files {
+            let file = fs::File::create(source.join(name)).expect("a file");
+            file.set_len(size).expect("a size");
+            at.into_iter().for_each(|at| file.write_all_at(b"content", at).expect("written"));
+        }
+        let target = folder.path().join("target");
+        copy(&source, &target, CopyLimit { bytes: 1 << 20 }).expect("copied");
+        for (name, at) in files {
+            let file = fs::File::open(target.join(name)).expect("a file");
+            let metadata = file.metadata().expect("metadata");
+            assert_eq!(metadata.len(), size, "{name}");
+            assert!(metadata.blocks() < 1000, "{name}");
+            let mut content = [0; 7];
+            if let Some(at) = at {
+                file.read_exact_at(&mut content, at).expect("read");
+                assert_eq!(&content, b"content", "{name}");
+            }
         }
     }
 

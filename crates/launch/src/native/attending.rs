@@ -329,6 +329,13 @@ impl<'a> Attendance<'a> {
                     "the bottle used {used} of memory, more than `limits.memory`"
                 )));
             }
+            FromInit::MemoryUncounted => {
+                self.end_now(EndedBy::Limit(
+                    "`limits.memory` cannot be watched any more: the bottle has too many processes and open files \
+                     to be counted in time"
+                        .to_owned(),
+                ));
+            }
             FromInit::Failed { .. } | FromInit::Listening { .. } | FromInit::Ready { .. } => {
                 self.sandbox_ended();
             }

@@ -35,6 +35,9 @@ use super::{
 /// How often memory is looked at, where no cgroup counts it.
 const MEMORY_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How many processes are reaped before the launcher is listened to again.
+const MAX_REAPED: usize = 256;
+
 /// Longest core dump, in bytes.
 const CORE_BYTES: u64 = 1;
 
@@ -94,6 +97,8 @@ fn prepare(channel: &Channel) -> Result<Init<'_>, Failure> {
     let user_namespace = confine::agent_namespace(steps.confinement.user)
         .map_err(doing("making the agent's user namespace"))?;
     let filter = filter::assemble(&steps.confinement);
+    let processes = steps.memory_watch.map(|_| usage::Processes::mount()).transpose();
+    let processes = processes.map_err(doing("mounting the processes whose memory is watched"))?;
     let signals = sys::signal_descriptor(&[Signal::CHILD]).map_err(doing("waiting for signals"))?;
     confine::drop_capabilities().map_err(doing("giving up capabilities"))?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(doing("closing its memory"))?;
@@ -101,7 +106,7 @@ fn prepare(channel: &Channel) -> Result<Init<'_>, Failure> {
     channel.send(&FromInit::Ready { notes }, &[]).map_err(doing("reporting"))?;
     let terminals = program::Terminals::new();
     let sessions = BTreeMap::new();
-    Ok(Init { channel, steps: *steps, user_namespace, filter, signals, terminals, sessions })
+    Ok(Init { channel, steps: *steps, user_namespace, filter, signals, terminals, processes, sessions })
 }
 
 /// Hands the gateway its sockets. Returns what there is to say where not every connection can be captured.
@@ -185,6 +190,8 @@ struct Init<'a> {
     filter: Vec<sock_filter>,
     signals: OwnedFd,
     terminals: program::Terminals,
+    /// Where memory is watched.
+    processes: Option<usage::Processes>,
     /// By the process id of what was started.
     sessions: BTreeMap<i32, u64>,
 }
@@ -193,9 +200,11 @@ impl Init<'_> {
     /// Until the launcher closes the socket. The kernel then ends whatever still runs in the bottle.
     fn serve(mut self) -> i32 {
         let mut next_look = Instant::now() + MEMORY_INTERVAL;
+        let mut has_more_children = false;
         loop {
             let wait = self.steps.memory_watch.map(|_| next_look.saturating_duration_since(Instant::now()));
             let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
+            let wait = if has_more_children { Some(Timespec { tv_sec: 0, tv_nsec: 0 }) } else { wait };
             let (from_launcher, from_children) = {
                 let mut sources =
                     [PollFd::new(self.channel, PollFlags::IN), PollFd::new(&self.signals, PollFlags::IN)];
@@ -205,8 +214,10 @@ impl Init<'_> {
                 }
                 (!sources[0].revents().is_empty(), !sources[1].revents().is_empty())
             };
-            if from_children && self.reap().is_err() {
-                return 1;
+            if from_children || has_more_children {
+                // The descriptor of signals tells once for many.
+                let Ok(more) = self.reap() else { return 1 };
+                has_more_children = more;
             }
             if from_launcher {
                 match self.channel.receive::<ToInit>() {
@@ -222,9 +233,13 @@ impl Init<'_> {
             if let Some(limit) = self.steps.memory_watch
                 && Instant::now() >= next_look
             {
-                // Where it cannot be looked at the bottle ends with this process.
-                let Some(used) = usage::memory() else { return 1 };
-                if used > limit && self.channel.send(&FromInit::MemoryExceeded { used }, &[]).is_err() {
+                let used = self.processes.as_ref().and_then(usage::Processes::memory);
+                let end = match used {
+                    Some(used) if used > limit => Some(FromInit::MemoryExceeded { used }),
+                    Some(_) => None,
+                    None => Some(FromInit::MemoryUncounted),
+                };
+                if end.is_some_and(|end| self.channel.send(&end, &[]).is_err()) {
                     return 1;
                 }
                 next_look = Instant::now() + MEMORY_INTERVAL;
@@ -283,11 +298,13 @@ impl Init<'_> {
         }
     }
 
-    fn reap(&mut self) -> io::Result<()> {
+    /// Whether there may be more.
+    fn reap(&mut self) -> io::Result<bool> {
         // Records of 128 bytes; what they say is asked of wait(2) instead.
         let mut records = [0; 128 * 8];
         while matches!((&File::from(self.signals.try_clone()?)).read(&mut records), Ok(1..)) {}
-        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+        for _ in 0..MAX_REAPED {
+            let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) else { return Ok(false) };
             let Some(session) = self.sessions.get(&pid.as_raw_pid()).copied() else { continue };
             let narrow = |value: i32| u8::try_from(value & 0xFF).unwrap_or(u8::MAX);
             let status = match (status.exit_status(), status.terminating_signal()) {
@@ -298,6 +315,6 @@ impl Init<'_> {
             self.sessions.remove(&pid.as_raw_pid());
             self.channel.send(&FromInit::Ended { session, status }, &[])?;
         }
-        Ok(())
+        Ok(true)
     }
 }

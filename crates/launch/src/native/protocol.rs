@@ -93,6 +93,8 @@ pub(crate) enum FromInit {
         /// Bytes in use.
         used: u64,
     },
+    /// The bottle's memory cannot be counted in time.
+    MemoryUncounted,
 }
 
 /// From an `exec` or `stop` client to the launcher.

@@ -1,33 +1,105 @@
 //! How much memory a bottle uses, where no cgroup counts it.
 
-use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen},
+    time::{ClockId, clock_gettime},
+};
 
 use super::render::SCRATCH;
 
-/// Most open files that are looked at in one process, so that a program that opens very many does not keep the
-/// count from ending.
-const MAX_FILES_PER_PROCESS: usize = 4096;
+/// Processor time that one look may take. With 8192 processes of some descriptors each it takes a tenth of that;
+/// programs that open very many files, to be counted slowly, do not get away with what they hold meanwhile.
+const MAX_LOOK: Duration = Duration::from_secs(2);
 
-/// Bytes of memory: each process's share of what is resident, its page tables, and files in memory, mapped or
-/// not. None if it cannot be looked at, which is no reason to go on.
-///
-/// Not counted are what the kernel holds in pipes and sockets, and files without a name that are in flight
-/// between processes: a cgroup counts those, and `docs/backends/native.md` says so.
-pub(super) fn memory() -> Option<u64> {
-    let scratch: u64 = SCRATCH.iter().map(|(path, _, _)| used_of(Path::new(path))).sum();
-    let mut nameless = BTreeSet::new();
-    let (mut private, mut shared) = (0, 0);
-    for entry in fs::read_dir("/proc").ok()? {
-        let entry = entry.ok()?;
-        if entry.file_name().to_string_lossy().bytes().all(|byte| byte.is_ascii_digit()) {
-            collect_nameless(&entry.path().join("fd"), &mut nameless);
-            let share = share_of(&entry.path());
+/// Time that one look may take beside programs that keep every processor busy.
+const MAX_LOOK_ELAPSED: Duration = Duration::from_secs(15);
+
+/// The bottle's processes, as its first process sees them.
+pub(super) struct Processes {
+    /// A mount of its own, which shows every process: that of the bottle hides what its first process may not look
+    /// into, and any program can make itself so (PR_SET_DUMPABLE, prctl(2)). It is nowhere attached, so that no program
+    /// can reach it.
+    mount: OwnedFd,
+}
+
+impl Processes {
+    /// To be called with the capabilities of the bottle's first user namespace, and in its pid namespace.
+    pub(super) fn mount() -> rustix::io::Result<Self> {
+        let context = fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_create(&context)?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC
+            | MountAttrFlags::MOUNT_ATTR_RDONLY;
+        Ok(Self { mount: fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)? })
+    }
+
+    /// Bytes of memory: each process's share of what is resident, its page tables, and files in memory, mapped or
+    /// not. None if it cannot be looked at in time, which is no reason to go on.
+    ///
+    /// Not counted are what the kernel holds in pipes and sockets, and files without a name that are in flight
+    /// between processes: a cgroup counts those, and `docs/backends/native.md` says so.
+    pub(super) fn memory(&self) -> Option<u64> {
+        let budget = Budget::start();
+        let scratch: u64 = SCRATCH.iter().map(|(path, _, _)| used_of(Path::new(path))).sum();
+        let mut nameless = BTreeSet::new();
+        let (mut private, mut shared) = (0, 0);
+        for process in numbered(&self.root())? {
+            budget.is_left()?;
+            collect_nameless(&process.join("fd"), &mut nameless, &budget)?;
+            let share = share_of(&process, &budget)?;
             private += share.private;
             shared += share.shared;
         }
+        let files = scratch + nameless.iter().map(|(_, _, bytes)| bytes).sum::<u64>() + segments();
+        Some(private + shared.max(files))
     }
-    let files = scratch + nameless.iter().map(|(_, _, bytes)| bytes).sum::<u64>() + segments();
-    Some(private + shared.max(files))
+
+    fn root(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.mount.as_raw_fd()).into()
+    }
+}
+
+/// How long a look has taken.
+struct Budget {
+    used: Duration,
+    since: Instant,
+}
+
+impl Budget {
+    fn start() -> Self {
+        Self { used: processor_time(), since: Instant::now() }
+    }
+
+    /// None once it is used up.
+    fn is_left(&self) -> Option<()> {
+        let within = processor_time().saturating_sub(self.used) < MAX_LOOK;
+        (within && self.since.elapsed() < MAX_LOOK_ELAPSED).then_some(())
+    }
+}
+
+/// Of this process, which has one thread.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or(Duration::MAX)
+}
+
+/// Folders whose name is a number. None if they cannot be listed.
+fn numbered(folder: &Path) -> Option<impl Iterator<Item = PathBuf>> {
+    let entries = fs::read_dir(folder).ok()?;
+    let is_number = |name: &std::ffi::OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+    Some(entries.flatten().filter(move |entry| is_number(&entry.file_name())).map(|entry| entry.path()))
 }
 
 /// One process's share of memory, in bytes.
@@ -42,20 +114,43 @@ fn used_of(path: &Path) -> u64 {
     rustix::fs::statvfs(path).map_or(0, |stat| (stat.f_blocks - stat.f_bfree) * stat.f_frsize)
 }
 
-/// A process that has just ended has no share.
-fn share_of(process: &Path) -> Share {
-    let read = |name: &str| fs::read_to_string(process.join(name)).unwrap_or_default();
-    let (resident, status) = (read("smaps_rollup"), read("status"));
+/// A process that has just ended has no share. One whose first thread has ended shows its memory by the others.
+fn share_of(process: &Path, budget: &Budget) -> Option<Share> {
+    if let Some(share) = share_of_thread(process) {
+        return Some(share);
+    }
+    for thread in numbered(&process.join("task")).into_iter().flatten() {
+        budget.is_left()?;
+        if let Some(share) = share_of_thread(&thread) {
+            return Some(share);
+        }
+    }
+    Some(Share::default())
+}
+
+/// None where the thread has no memory any more.
+fn share_of_thread(thread: &Path) -> Option<Share> {
+    let read = |name: &str| fs::read_to_string(thread.join(name)).unwrap_or_default();
     let bytes = |text: &str, name: &str| {
         let line = text.lines().find(|line| line.starts_with(name));
-        let number = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
-        number.unwrap_or(0) * 1024
+        line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).map(|number| number * 1024)
     };
-    let private = ["Pss_Anon:", "Pss_File:", "SwapPss:", "Private_Hugetlb:", "Shared_Hugetlb:"];
-    Share {
-        private: private.iter().map(|name| bytes(&resident, name)).sum::<u64>() + bytes(&status, "VmPTE:"),
-        shared: bytes(&resident, "Pss_Shmem:"),
+    let status = read("status");
+    let resident = bytes(&status, "VmRSS:")?;
+    let tables = bytes(&status, "VmPTE:").unwrap_or(0);
+    let rollup = read("smaps_rollup");
+    if rollup.is_empty() {
+        // One that does not let itself be looked into counts with all that it maps, shared or not.
+        return Some(Share {
+            private: resident + bytes(&status, "VmSwap:").unwrap_or(0) + tables,
+            shared: 0,
+        });
     }
+    let private = ["Pss_Anon:", "Pss_File:", "SwapPss:", "Private_Hugetlb:", "Shared_Hugetlb:"];
+    Some(Share {
+        private: private.iter().filter_map(|name| bytes(&rollup, name)).sum::<u64>() + tables,
+        shared: bytes(&rollup, "Pss_Shmem:").unwrap_or(0),
+    })
 }
 
 /// What shared memory of System V holds, attached or not; shmctl(2), proc_sysvipc_shm(5).
@@ -68,8 +163,17 @@ fn segments() -> u64 {
 }
 
 /// Files made by memfd_create(2), and files whose name was taken away, by device and inode.
-fn collect_nameless(descriptors: &Path, nameless: &mut BTreeSet<(u64, u64, u64)>) {
-    for entry in fs::read_dir(descriptors).into_iter().flatten().flatten().take(MAX_FILES_PER_PROCESS) {
+fn collect_nameless(
+    descriptors: &Path,
+    nameless: &mut BTreeSet<(u64, u64, u64)>,
+    budget: &Budget,
+) -> Option<()> {
+    /// How many descriptors are looked at between two looks at the time.
+    const STRIDE: usize = 256;
+    for (index, entry) in fs::read_dir(descriptors).into_iter().flatten().flatten().enumerate() {
+        if index % STRIDE == 0 {
+            budget.is_left()?;
+        }
         let path = entry.path();
         let in_memory = fs::read_link(&path)
             .is_ok_and(|target| target.as_os_str().as_encoded_bytes().starts_with(b"/memfd:"));
@@ -77,4 +181,5 @@ fn collect_nameless(descriptors: &Path, nameless: &mut BTreeSet<(u64, u64, u64)>
             nameless.insert((metadata.dev(), metadata.ino(), metadata.blocks() * 512));
         }
     }
+    Some(())
 }

@@ -87,6 +87,25 @@ fn hidden_memory(user: User) -> anyhow::Result<()> {
          libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]\n\
          size = 80 << 30; at = libc.mmap(None, size, 1, 0x4022, -1, 0); libc.madvise(at, size, 15)\n\
          for step in range(0, size, 2 << 20): ctypes.c_char.from_address(at + step).value",
+        // The first thread ends, and another goes on.
+        "import platform, threading\n\
+         def other():\n    time.sleep(1); x = b'x' * (300 << 20); time.sleep(60)\n\
+         threading.Thread(target=other).start()\n\
+         libc.syscall(60 if platform.machine() == 'x86_64' else 93, 0)",
+        // A file in memory behind thousands of other descriptors, written and not mapped.
+        "import os, resource\n\
+         resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)\n\
+         null = os.open('/dev/null', os.O_RDONLY)\n\
+         for _ in range(4500): os.dup(null)\n\
+         held = os.memfd_create('x')\n\
+         for _ in range(200): os.write(held, b'x' * (1 << 20))",
+        // Slow to be counted: descriptors by the million.
+        "import os\n\
+         held = [os.memfd_create('x')]\n\
+         while len(held) < 1000: held.append(os.dup(held[0]))\n\
+         for _ in range(4000):\n    \
+             if os.fork() == 0: time.sleep(60); os._exit(0)\n\
+         for _ in range(60): os.write(held[0], b'x' * (1 << 20))",
     ] {
         let script = format!("import ctypes, time\nlibc = ctypes.CDLL(None)\n{script}\ntime.sleep(60)");
         let mut fixture = Fixture::new(user, &["/usr/bin/python3", "-c", &script]);
