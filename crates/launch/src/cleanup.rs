@@ -61,8 +61,6 @@ pub fn apply(home: &BotBottleHome, leftovers: &[Leftover]) -> io::Result<()> {
     if leftovers.is_empty() {
         return Ok(());
     }
-    // Nobody makes a run meanwhile, so that what is dead now stays dead.
-    let _registry = state::lock_registry(home)?;
     let mut first = Ok(());
     for leftover in leftovers {
         let removed = remove(home, leftover);
@@ -74,6 +72,9 @@ pub fn apply(home: &BotBottleHome, leftovers: &[Leftover]) -> io::Result<()> {
 }
 
 fn remove(home: &BotBottleHome, leftover: &Leftover) -> io::Result<()> {
+    // Nobody makes a run meanwhile, so that what is dead now stays dead. Only until it has another name: an agent can
+    // leave so many files that their removal takes hours, and no bottle could be started for as long.
+    let registry = state::lock_registry(home)?;
     if leftover.folder.parent() != Some(home.state().as_path()) || state::is_alive(&leftover.folder)? {
         return Ok(());
     }
@@ -83,7 +84,9 @@ fn remove(home: &BotBottleHome, leftover: &Leftover) -> io::Result<()> {
     for group in state::groups(&leftover.folder) {
         remove_group(&group)?;
     }
-    state::remove_tree(&leftover.folder)
+    let folder = state::set_aside(&leftover.folder)?;
+    drop(registry);
+    state::remove_tree(&folder)
 }
 
 fn running(folder: &std::path::Path) -> impl Iterator<Item = RecordedProcess> + use<> {

@@ -2,11 +2,12 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use rustix::{
     event::{PollFd, PollFlags},
+    fs::{Mode, OFlags, open},
     io::Errno,
     stdio,
     termios::{tcgetwinsize, tcsetwinsize},
@@ -31,6 +32,28 @@ enum End {
     Input,
     Output,
     Error,
+    /// The operator's terminal for output, opened anew.
+    Terminal(OwnedFd),
+}
+
+impl End {
+    /// For output to a stream of the operator's. A terminal polls as writable with room for one byte, and a write of
+    /// more then waits for whoever reads it, a laptop that is closed for instance; meanwhile no limit, signal or `stop`
+    /// would be heard. So it is opened anew, which lets writes not wait without changing the shell's own description.
+    fn output(stream: Self) -> Self {
+        // Another user's terminal, after su(1), cannot be opened.
+        nonblocking_terminal(stream.as_fd()).map_or(stream, Self::Terminal)
+    }
+}
+
+/// A terminal, opened anew for writes that do not wait. None for another stream, or where it cannot be opened.
+fn nonblocking_terminal(stream: BorrowedFd<'_>) -> Option<OwnedFd> {
+    if !rustix::termios::isatty(stream) {
+        return None;
+    }
+    let path = format!("/proc/self/fd/{}", stream.as_raw_fd());
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    open(path, flags, Mode::empty()).ok()
 }
 
 impl AsFd for End {
@@ -40,6 +63,7 @@ impl AsFd for End {
             Self::Input => stdio::stdin(),
             Self::Output => stdio::stdout(),
             Self::Error => stdio::stderr(),
+            Self::Terminal(descriptor) => descriptor.as_fd(),
         }
     }
 }
@@ -84,16 +108,18 @@ impl Relay {
             Terminal::Pty => {
                 let [controller] = <[OwnedFd; 1]>::try_from(streams).map_err(|_| wrong())?;
                 let (input, size) = (controller.try_clone()?, controller.try_clone()?);
-                let flows =
-                    vec![flow(End::Input, End::Bottle(input)), flow(End::Bottle(controller), End::Output)];
+                let flows = vec![
+                    flow(End::Input, End::Bottle(input)),
+                    flow(End::Bottle(controller), End::output(End::Output)),
+                ];
                 Ok(Self { flows, terminal: Some((size, OperatorTerminal::enter_raw_mode()?)) })
             }
             Terminal::Pipes => {
                 let [stdin, stdout, stderr] = <[OwnedFd; 3]>::try_from(streams).map_err(|_| wrong())?;
                 let flows = vec![
                     flow(End::Input, End::Bottle(stdin)),
-                    flow(End::Bottle(stdout), End::Output),
-                    flow(End::Bottle(stderr), End::Error),
+                    flow(End::Bottle(stdout), End::output(End::Output)),
+                    flow(End::Bottle(stderr), End::output(End::Error)),
                 ];
                 Ok(Self { flows, terminal: None })
             }
@@ -135,6 +161,11 @@ impl Relay {
         }
     }
 
+    /// Whether nothing waits that was read.
+    pub(crate) fn is_written(&self) -> bool {
+        !self.flows.iter().any(Flow::pending)
+    }
+
     /// No more of the operator's input is taken.
     pub(crate) fn end_input(&mut self) {
         self.flows.retain(Flow::is_output);
@@ -148,7 +179,7 @@ impl Relay {
 
 impl Flow {
     fn is_output(&self) -> bool {
-        matches!(self.to, Some(End::Output | End::Error))
+        matches!(self.to, Some(End::Output | End::Error | End::Terminal(_)))
     }
 
     fn pending(&self) -> bool {
@@ -190,7 +221,7 @@ impl Flow {
     fn write(&mut self) {
         let Some(to) = &self.to else { return };
         let mut piece = &self.buffer[self.written..];
-        if !matches!(to, End::Bottle(_)) {
+        if !matches!(to, End::Bottle(_) | End::Terminal(_)) {
             piece = &piece[..piece.len().min(OPERATOR_WRITE_BYTES)];
         }
         match rustix::io::write(to, piece) {

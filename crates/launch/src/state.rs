@@ -146,6 +146,18 @@ impl RunLock {
     }
 }
 
+/// Gives the folder of a dead run a name that no run has, so that it can be removed while others start. One that has
+/// such a name keeps it: a removal that was broken off goes on.
+pub(crate) fn set_aside(run: &Path) -> io::Result<PathBuf> {
+    if identity_of(run).is_none() {
+        return Ok(run.to_owned());
+    }
+    let name = run.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy().into_owned();
+    let aside = run.with_file_name(format!(".removing-{name}-{}", std::process::id()));
+    fs::rename(run, &aside)?;
+    Ok(aside)
+}
+
 /// Every folder of the state directory.
 pub(crate) fn folders(home: &BotBottleHome) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(home.state()) {

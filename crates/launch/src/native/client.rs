@@ -33,6 +33,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a bottle may take to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long more output is waited for once a command has ended.
+const LINGER: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+
 /// How often it is looked whether a bottle has ended, in the beginning.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 
@@ -120,8 +123,12 @@ pub(super) fn exec(
                 waits.push(PollFd::new(&channel, PollFlags::IN));
             }
             waits.extend(relay.iter().flat_map(Relay::waits));
-            if poll(&mut waits, asked.time_left().as_ref()).is_err() {
-                continue;
+            let limit = if exit.is_some() { Some(LINGER) } else { asked.time_left() };
+            match poll(&mut waits, limit.as_ref()) {
+                Err(_) => continue,
+                // What the command wrote has arrived; something that it left running holds its streams open.
+                Ok(0) if exit.is_some() && relay.as_ref().is_none_or(Relay::is_written) => break,
+                Ok(_) => {}
             }
             waits.iter().map(|wait| !wait.revents().is_empty()).collect()
         };

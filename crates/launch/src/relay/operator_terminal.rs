@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    os::fd::AsFd,
     time::{Duration, Instant},
 };
 
@@ -10,6 +11,8 @@ use rustix::{
     stdio,
     termios::{OptionalActions, Termios, tcgetattr, tcsetattr},
 };
+
+use super::nonblocking_terminal;
 
 /// Sets back what full-screen programs set. Not the title, which harms nobody. The names are those of xterm's "XTerm
 /// Control Sequences" (ctlseqs) where nothing else is said.
@@ -87,13 +90,15 @@ fn is_ready(wait: PollFd<'_>, limit: Duration) -> io::Result<bool> {
 }
 
 fn write(text: &str) -> io::Result<()> {
+    let own = nonblocking_terminal(stdio::stdout());
+    let terminal = own.as_ref().map_or(stdio::stdout(), AsFd::as_fd);
     let mut left = text.as_bytes();
     while !left.is_empty() {
         // One that takes nothing any more must not hold the launcher up.
-        if !is_ready(PollFd::new(&stdio::stdout(), PollFlags::OUT), ANSWER_TIMEOUT)? {
+        if !is_ready(PollFd::new(&terminal, PollFlags::OUT), ANSWER_TIMEOUT)? {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        left = &left[rustix::io::write(stdio::stdout(), left)?..];
+        left = &left[rustix::io::write(terminal, left)?..];
     }
     Ok(())
 }

@@ -117,10 +117,12 @@ impl Removal {
 }
 
 /// Opens a folder, and makes it readable and writable first where it is not. By a descriptor, so that nobody
-/// can put a link there in between: chmod(2) would follow it out.
+/// can put a link there in between: chmod(2) would follow it out. Nothing that is mounted there is entered: it is not
+/// the bottle's (EXDEV).
 fn enter(parent: BorrowedFd<'_>, name: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let held = openat(parent, name, flags | OFlags::PATH, Mode::empty())?;
+    let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    let held = openat2(parent, name, flags | OFlags::PATH, Mode::empty(), resolve)?;
     if fstat(&held)?.st_mode & 0o700 != 0o700 {
         make_accessible(&held)?;
     }

@@ -32,6 +32,7 @@ pub(crate) fn trials(user: User) -> Vec<Trial> {
         trial(user, "what_a_removal_needs_cannot_be_taken_by_the_bottle", hostile_folders),
         trial(user, "what_cannot_be_removed_is_told", not_removed),
         trial(user, "a_full_disk_is_an_error_that_leaves_nothing", full_disk),
+        trial(user, "exec_ends_though_something_holds_its_streams", held_streams),
     ]
 }
 
@@ -335,5 +336,17 @@ fn full_disk(user: User) -> anyhow::Result<()> {
     ensure!(text.contains("No space left on device"), "{text}");
     ensure!(left.iter().all(|name| name == ".lock"), "{left:?}");
     ensure!(unmounted.success(), "nothing holds the disk");
+    Ok(())
+}
+
+/// A command leaves a program behind that has its streams open; what it wrote itself arrives whole.
+fn held_streams(user: User) -> anyhow::Result<()> {
+    let fixture = Fixture::shell(user, "echo ready; exec sleep 600");
+    let _running = fixture.start()?;
+    let started = std::time::Instant::now();
+    let output = fixture.exec(&["sh", "-c", "sleep 600 & head -c 3000000 /dev/zero; exit 3"]);
+    ensure!(output.status.code() == Some(3), "{:?}", output.status);
+    ensure!(output.stdout.len() == 3_000_000, "{}", output.stdout.len());
+    ensure!(started.elapsed() < Duration::from_secs(300), "{:?}", started.elapsed());
     Ok(())
 }

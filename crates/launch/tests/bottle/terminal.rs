@@ -25,6 +25,7 @@ pub(crate) fn trials(user: User) -> Vec<Trial> {
         trial(user, "a_bottle_does_not_outlive_its_terminal", terminal_goes),
         trial(user, "the_terminal_comes_back_as_it_was", terminal_afterwards),
         trial(user, "exec_gets_a_terminal_of_its_own", exec_terminal),
+        trial(user, "a_terminal_that_nobody_reads_holds_nothing_up", unread_terminal),
     ]
 }
 
@@ -56,6 +57,8 @@ impl Operator {
         on_terminal.env_clear().env("PATH", "/usr/bin:/bin").current_dir("/");
         if fixture.user != User::Own {
             on_terminal.uid(ORDINARY).gid(ORDINARY);
+            // As login(1) does.
+            rustix::fs::fchown(&line, Some(rustix::fs::Uid::from_raw(ORDINARY)), None)?;
         }
         for (stream, name) in [(0, "in"), (1, "out"), (2, "error")] {
             let copy = Stdio::from(line.try_clone().context(name)?);
@@ -111,6 +114,31 @@ fn terminal(user: User) -> anyhow::Result<()> {
     let modes = tcgetattr(&operator.line)?.local_modes;
     ensure!(modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG), "as before: {modes:?}");
     ensure!(!fixture.run().exists(), "nothing is left");
+    Ok(())
+}
+
+/// Nobody reads what the agent writes: the terminal of a laptop that sleeps, or a screen in copy mode. Limits hold, and
+/// so does the wish to end.
+fn unread_terminal(user: User) -> anyhow::Result<()> {
+    for limited in [true, false] {
+        let mut fixture = Fixture::shell(user, "echo ready; exec yes");
+        fixture.order.terminal = Terminal::Pty;
+        if limited {
+            fixture.order.plan.limits.time = Some(bot_bottle_core::limits::WallTime(2));
+        }
+        let launcher = fixture.launcher();
+        let mut operator = Operator::start(&fixture, &launcher, 30, 100)?;
+        operator.expect("ready")?;
+        if !limited {
+            let home = fixture.order.home.to_string_lossy().into_owned();
+            let output = fixture.part(&["stop-order", &home, "test-aaaaa"]).output()?;
+            ensure!(output.status.success(), "{output:?}");
+        }
+        // The launcher itself then waits for whoever reads its last words.
+        crate::fixture::eventually("the bottle ends", || !fixture.run().exists())?;
+        operator.child.kill()?;
+        operator.child.wait()?;
+    }
     Ok(())
 }
 
