@@ -11,15 +11,20 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, FileType, Mode, mknodat},
+    fs::{AtFlags, CWD, FileType},
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
-        OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount,
-        mount_change, move_mount, open_tree, unmount,
+        MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_change,
+        move_mount, open_tree, unmount,
     },
 };
 
 use crate::sys;
+
+mod devices;
+mod overlay;
+
+use devices::own_device;
+use overlay::{bind_instead, overlay};
 
 use super::steps::{Access, NativeSteps, Operation, Tree};
 
@@ -78,7 +83,8 @@ pub(crate) fn take_tree(tree: &Tree) -> Result<OwnedFd, MountFailure> {
 /// Takes the trees in the launcher, which is root. Device nodes are made anew where that may be done: those of the host
 /// are one inode for everybody, on which a bottle could hold locks, and watch who reads the terminal and when.
 pub(crate) fn take_trees(trees: &[Tree]) -> Result<Vec<OwnedFd>, MountFailure> {
-    let devices = trees.iter().any(|tree| tree.access == Access::Device).then(|| devices().ok()).flatten();
+    let devices =
+        trees.iter().any(|tree| tree.access == Access::Device).then(|| devices::file_system().ok()).flatten();
     let take = |tree: &Tree| {
         let own = devices.as_ref().filter(|_| tree.access == Access::Device);
         match own.and_then(|devices| own_device(devices, &tree.source).ok()) {
@@ -87,30 +93,6 @@ pub(crate) fn take_trees(trees: &[Tree]) -> Result<Vec<OwnedFd>, MountFailure> {
         }
     };
     trees.iter().map(take).collect()
-}
-
-/// A file system in memory that device nodes can be made in.
-fn devices() -> rustix::io::Result<OwnedFd> {
-    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&context, "nr_inodes", "64")?;
-    fsconfig_create(&context)?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-}
-
-/// A node of the bottle's own for the same device. From Linux 6.15 on: before, a mount that is nowhere attached could
-/// not be cloned in part.
-fn own_device(devices: &OwnedFd, of_host: &Path) -> io::Result<OwnedFd> {
-    let name = of_host.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let device = rustix::fs::stat(of_host)?.st_rdev;
-    let mode = Mode::from_raw_mode(0o666);
-    mknodat(devices, name, FileType::CharacterDevice, mode, device)?;
-    // Whatever the operator's umask.
-    rustix::fs::chmodat(devices, name, mode, AtFlags::empty())?;
-    let taken = open_tree(devices, name, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
-    let attributes = ATTR_READ_ONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
-    sys::mount_setattr(taken.as_fd(), false, attributes)?;
-    Ok(taken)
 }
 
 /// Makes the bottle's root and moves into it. Gives notes on what was done in another way than asked.
@@ -280,123 +262,6 @@ fn attach(tree: &OwnedFd, at: &Path) -> Result<(), MountFailure> {
 
 fn move_tree(tree: &OwnedFd, at: &Path) -> rustix::io::Result<()> {
     move_mount(tree, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-}
-
-/// Why there is no overlay, and whether a bind would lack what lies in the layer above.
-struct NoOverlay {
-    failure: MountFailure,
-    has_additions: bool,
-}
-
-fn overlay(lower: &Path, above: &Path, at: &Path, hidden: &[PathBuf]) -> Result<(), NoOverlay> {
-    let has_additions = fs::read_dir(above).is_ok_and(|mut entries| entries.next().is_some());
-    let mount_it = || {
-        make_directory(above, 0o755)?;
-        make_directory(at, 0o755)?;
-        for path in hidden {
-            let below = path.strip_prefix(lower).unwrap_or(path);
-            hide(lower, above, below)?;
-        }
-        let options = overlay_options(&[above, lower]);
-        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY;
-        mount("overlay", at, "overlay", flags, options.as_c_str())
-            .doing(|| format!("mounting {} of the host through an overlay", lower.display()))
-    };
-    mount_it().map_err(|failure| NoOverlay { failure, has_additions })
-}
-
-/// Where something is mounted below the folder, or this kernel has no overlays in user namespaces: a bind, which shows
-/// what an overlay would show. Says what it cannot do.
-fn bind_instead(
-    lower: &Path,
-    at: &Path,
-    hidden: &[PathBuf],
-    error: &io::Error,
-) -> Result<String, MountFailure> {
-    // With all that is mounted below, which the kernel does not let a user namespace take away; it is covered.
-    let tree = Tree { source: lower.to_owned(), access: Access::ReadOnly, recursive: true };
-    attach(&take_tree(&tree)?, at)?;
-    for mounted in mounts_below(at)? {
-        mask(&mounted)?;
-    }
-    for path in hidden {
-        mask(&at.join(path.strip_prefix(lower).unwrap_or(path)))?;
-    }
-    Ok(format!(
-        "{} is attached without an overlay ({error}); services of the host that later put sockets there would be \
-         reachable, and a file that is hidden there would be shown if the host replaces it",
-        lower.display()
-    ))
-}
-
-/// Where something is mounted below a folder, but not what is mounted below that, proc_pid_mountinfo(5).
-fn mounts_below(folder: &Path) -> Result<Vec<PathBuf>, MountFailure> {
-    let table = fs::read("/proc/self/mountinfo").doing(|| "reading the mounts".to_owned())?;
-    let mut below: Vec<PathBuf> = table
-        .split(|byte| *byte == b'\n')
-        .filter_map(|line| line.split(|byte| *byte == b' ').nth(4))
-        .map(unescaped)
-        .filter(|path| path != folder && path.starts_with(folder))
-        .collect();
-    below.sort();
-    let mut top: Vec<PathBuf> = Vec::new();
-    for path in below {
-        if top.last().is_none_or(|last| !path.starts_with(last)) {
-            top.push(path);
-        }
-    }
-    Ok(top)
-}
-
-/// A field of the table of mounts, in which blanks, tabs, line breaks and backslashes are octal.
-fn unescaped(field: &[u8]) -> PathBuf {
-    use std::os::unix::ffi::OsStringExt;
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((first, tail)) = rest.split_first() {
-        let octal = tail
-            .get(..3)
-            .filter(|_| *first == b'\\')
-            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        bytes.push(octal.unwrap_or(*first));
-        rest = if octal.is_some() { &tail[3..] } else { tail };
-    }
-    PathBuf::from(std::ffi::OsString::from_vec(bytes))
-}
-
-/// Puts a whiteout into the layer above, which takes the name away from the layers below it
-/// (Documentation/filesystems/overlayfs.rst). The folders on the way keep the host's modes, since those of the
-/// upper layer count.
-fn hide(lower: &Path, above: &Path, below: &Path) -> Result<(), MountFailure> {
-    let text = || format!("hiding {} of the host", lower.join(below).display());
-    let mut folder = PathBuf::new();
-    for name in below.parent().into_iter().flat_map(Path::components) {
-        folder.push(name);
-        let at = above.join(&folder);
-        if !at.exists() {
-            let mode = fs::metadata(lower.join(&folder)).map_or(0o755, |metadata| metadata.mode() & 0o755);
-            make_directory(&at, mode | 0o700)?;
-        }
-    }
-    mknodat(CWD, above.join(below), FileType::CharacterDevice, Mode::empty(), 0).doing(text)
-}
-
-/// Layers from the top down. A colon or a comma in a path has a meaning and is escaped.
-fn overlay_options(layers: &[&Path]) -> std::ffi::CString {
-    use std::os::unix::ffi::OsStrExt;
-    let mut options = b"userxattr,lowerdir=".to_vec();
-    for (index, layer) in layers.iter().enumerate() {
-        if index > 0 {
-            options.push(b':');
-        }
-        for byte in layer.as_os_str().as_bytes() {
-            if matches!(byte, b'\\' | b':' | b',') {
-                options.push(b'\\');
-            }
-            options.push(*byte);
-        }
-    }
-    std::ffi::CString::new(options).expect("a path holds no NUL")
 }
 
 fn mask(at: &Path) -> Result<(), MountFailure> {
