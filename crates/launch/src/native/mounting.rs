@@ -271,6 +271,9 @@ fn mask(at: &Path) -> Result<(), MountFailure> {
         let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
         return mount("tmpfs", at, "tmpfs", flags, c"size=4k,nr_inodes=1,mode=555").doing(text);
     }
-    let tree = Tree { source: "/dev/null".into(), access: Access::Device, recursive: false };
+    // The bottle's own node where it is there already: the host's is one inode for everybody, which can be locked.
+    let own = staged(Path::new("/dev/null"));
+    let source = if own.exists() { own } else { "/dev/null".into() };
+    let tree = Tree { source, access: Access::Device, recursive: false };
     move_tree(&take_tree(&tree)?, at).doing(text)
 }

@@ -57,7 +57,14 @@ impl Processes {
         let (mut private, mut shared) = (0, 0);
         for process in numbered(&self.root())? {
             budget.is_left()?;
-            collect_nameless(&process.join("fd"), &mut nameless, &budget)?;
+            // A process whose first thread has ended shows its descriptors by the others.
+            if collect_nameless(&process.join("fd"), &mut nameless, &budget)? == 0 {
+                for thread in numbered(&process.join("task")).into_iter().flatten() {
+                    if collect_nameless(&thread.join("fd"), &mut nameless, &budget)? > 0 {
+                        break;
+                    }
+                }
+            }
             let share = share_of(&process, &budget)?;
             private += share.private;
             shared += share.shared;
@@ -162,16 +169,20 @@ fn segments() -> u64 {
     lines.map(|line| column(line, 14).unwrap_or(0) + column(line, 15).unwrap_or(0)).sum()
 }
 
-/// Files made by memfd_create(2), and files whose name was taken away, by device and inode.
+/// Files made by memfd_create(2), and files whose name was taken away, by device and inode. How many descriptors there
+/// are.
 fn collect_nameless(
     descriptors: &Path,
     nameless: &mut BTreeSet<(u64, u64, u64)>,
     budget: &Budget,
-) -> Option<()> {
+) -> Option<usize> {
     /// How many descriptors are looked at between two looks at the time.
     const STRIDE: usize = 256;
-    for (index, entry) in fs::read_dir(descriptors).into_iter().flatten().flatten().enumerate() {
-        if index % STRIDE == 0 {
+    budget.is_left()?;
+    let mut count = 0;
+    for entry in fs::read_dir(descriptors).into_iter().flatten().flatten() {
+        count += 1;
+        if count % STRIDE == 0 {
             budget.is_left()?;
         }
         let path = entry.path();
@@ -181,5 +192,5 @@ fn collect_nameless(
             nameless.insert((metadata.dev(), metadata.ino(), metadata.blocks() * 512));
         }
     }
-    Some(())
+    Some(count)
 }

@@ -94,6 +94,9 @@ fn device_nodes(user: User) -> anyhow::Result<()> {
     ensure!(lines[..5].iter().all(|line| line.ends_with(" 666\n")), "{lines:?}");
     let own = format!("{}:{} ", host.dev(), host.ino());
     ensure!(lines.iter().all(|line| !line.starts_with(&own)), "{lines:?}");
+    // What hides a file of /proc is no node of the host's either.
+    let masked = fixture.exec(&["stat", "-c", "%d:%i ", "/proc/keys", "/proc/kcore"]);
+    ensure!(!String::from_utf8(masked.stdout)?.contains(&own), "a mask is the host's /dev/null");
     let free = Command::new("flock").args(["--nonblock", "/dev/null", "true"]).status()?;
     ensure!(free.success(), "a bottle holds a lock on the host's /dev/null");
     Ok(())

@@ -92,6 +92,12 @@ fn hidden_memory(user: User) -> anyhow::Result<()> {
          def other():\n    time.sleep(1); x = b'x' * (300 << 20); time.sleep(60)\n\
          threading.Thread(target=other).start()\n\
          libc.syscall(60 if platform.machine() == 'x86_64' else 93, 0)",
+        // The same with a file in memory that is held by a descriptor alone.
+        "import os, platform, threading\n\
+         def other():\n    time.sleep(1); held = os.memfd_create('x')\n    \
+             [os.write(held, b'x' * (1 << 20)) for _ in range(300)]; time.sleep(60)\n\
+         threading.Thread(target=other).start()\n\
+         libc.syscall(60 if platform.machine() == 'x86_64' else 93, 0)",
         // A file in memory behind thousands of other descriptors, written and not mapped.
         "import os, resource\n\
          resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)\n\
