@@ -270,7 +270,8 @@ fn exec_of_a_stopped_command(user: User) -> anyhow::Result<()> {
             code.is_some()
         })
         .inspect_err(|_| drop(client.kill()))?;
-        ensure!(code.and_then(|code| code.code()) == Some(137), "{number:?}: {code:?}");
+        // Killed; or it was stopped before it had begun, and the first process gave it up sooner than the client.
+        ensure!(matches!(code.and_then(|code| code.code()), Some(137 | 70)), "{number:?}: {code:?}");
     }
     let output = fixture.part(&["stop-order", &home, "test-aaaaa"]).output()?;
     ensure!(output.status.success(), "{output:?}");
