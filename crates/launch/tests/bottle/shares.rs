@@ -44,8 +44,20 @@ def file(number):
     return 0
 take("inotify", lambda _: libc.inotify_init())
 take("timers", timer)
-take("semaphores", lambda _: libc.semget(0, 250, 0o1600))
-take("queues", lambda number: libc.mq_open(f"/bottle-{number}".encode(), 0o102, 0o600, None))
+sets = []
+def semaphores(_):
+    sets.append(libc.semget(0, 250, 0o1600))
+    return sets[-1]
+def queue(number):
+    name = f"/bottle-test-{os.getpid()}-{number}".encode()
+    made = libc.mq_open(name, 0o302, 0o600, None)
+    libc.mq_unlink(name)
+    return made
+take("semaphores", semaphores)
+take("queues", queue)
+if sys.argv[1] == "try":
+    for one in sets:
+        libc.semctl(one, 0, 0)
 if sys.argv[1] == "hold":
     take("terminals", pty)
     take("names", file)
