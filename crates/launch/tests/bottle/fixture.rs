@@ -41,6 +41,10 @@ pub(crate) enum User {
     OnlyRoot,
 }
 
+/// An option of env(1). Tests send signals that whoever runs them may have ignored, as `nohup` does, and a launcher
+/// leaves those ignored.
+pub(crate) const DEFAULT_SIGNALS: &str = "--default-signal=HUP,INT,QUIT";
+
 /// Nobody's number.
 pub(crate) const ORDINARY: u32 = 54_321;
 
@@ -172,15 +176,12 @@ impl Fixture {
 
     /// This executable with a part to play, as the fixture's user.
     pub(crate) fn part(&self, arguments: &[&str]) -> Command {
-        let mut command = match self.user {
-            User::Own | User::Ordinary => Command::new(&self.executable),
-            User::OnlyRoot => {
-                let mut command = Command::new("/usr/bin/unshare");
-                command.args(["--user", "--map-root-user", "--"]).arg(&self.executable);
-                command
-            }
-        };
-        command.args(arguments).env_clear().current_dir("/");
+        let mut command = Command::new("/usr/bin/env");
+        command.arg(DEFAULT_SIGNALS);
+        if self.user == User::OnlyRoot {
+            command.args(["/usr/bin/unshare", "--user", "--map-root-user", "--"]);
+        }
+        command.arg(&self.executable).args(arguments).env_clear().current_dir("/");
         command.env("SECRET_OF_THE_LAUNCHER", "not-for-the-bottle");
         if self.user != User::Own {
             give_away(self.folder.path());

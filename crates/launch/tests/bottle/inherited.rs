@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context, ensure};
 use libtest_mimic::Trial;
 
-use crate::fixture::{Fixture, ORDINARY, User, is_root, trial};
+use crate::fixture::{DEFAULT_SIGNALS, Fixture, ORDINARY, User, is_root, trial};
 
 pub(crate) fn trials(user: User) -> Vec<Trial> {
     let mut trials = vec![trial(user, "what_a_program_inherits_is_as_documented", programs)];
@@ -227,7 +227,8 @@ fn oddly(program: &Command) -> Command {
     let mut odd = Command::new("env");
     odd.args(["--block-signal=CHLD,USR1,WINCH", "--ignore-signal=HUP,INT,QUIT,PIPE,USR2", "setarch", "-R"]);
     odd.args(["nice", "-n", "3", "sh", "-c", "umask 077; ulimit -n 4000; exec \"$@\"", "sh"]);
-    odd.arg(program.get_program()).args(program.get_args());
+    // The oddity is to arrive.
+    odd.arg(program.get_program()).args(program.get_args().filter(|argument| *argument != DEFAULT_SIGNALS));
     odd.env_clear().env("PATH", "/usr/bin:/bin").env("SECRET_OF_THE_LAUNCHER", "x").current_dir("/");
     odd.stdin(Stdio::null());
     odd
