@@ -19,6 +19,7 @@ mod path;
 use git::GitService;
 pub use matching::{HeaderMatch, PathMatch, RequestMatch, TextMatch, TextMatchError};
 pub use method::same_field;
+pub use overrides::is_override;
 pub(crate) use path::canonical as canonical_path;
 
 /// Every route of a bottle. What no route allows is refused; no route allows nothing.

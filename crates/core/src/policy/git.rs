@@ -37,8 +37,7 @@ const WEBDAV: [&str; 9] =
 pub(super) fn service(request: &RequestFacts<'_>) -> Option<GitService> {
     let method = Method::of(request);
     let mut targets = overrides::targets(request);
-    // What WebDAV moves and copies to.
-    targets.extend(overrides::values_of(&["destination"], request));
+    targets.extend(overrides::destinations(request));
     targets.push(format!("{}?{}", request.path, request.query.unwrap_or_default()));
     let in_target = targets.iter().filter_map(|target| {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));

@@ -1,6 +1,6 @@
 //! Methods and paths that a request names besides its request line, and that some servers obey instead.
 
-use super::RequestFacts;
+use super::{RequestFacts, same_field};
 
 /// Rails, Laravel, Symfony, Express and the APIs of Google and Microsoft read one or another of these.
 const METHOD_HEADERS: [&str; 4] =
@@ -20,6 +20,15 @@ const PATH_HEADERS: [&str; 7] = [
     "x-forwarded-prefix",
     "x-envoy-original-path",
 ];
+
+/// Whether a server may obey a field of this name instead of the request line.
+#[must_use]
+pub fn is_override(name: &str) -> bool {
+    METHOD_HEADERS.iter().chain(&PATH_HEADERS).chain(&DESTINATIONS).any(|known| same_field(known, name))
+}
+
+/// What WebDAV moves and copies to (RFC 4918 section 10.3).
+const DESTINATIONS: [&str; 1] = ["destination"];
 
 /// As often some server decodes a target.
 pub(super) const DECODINGS: usize = 3;
@@ -50,6 +59,11 @@ pub(super) fn targets(request: &RequestFacts<'_>) -> Vec<String> {
 pub(super) fn paths(request: &RequestFacts<'_>) -> Vec<String> {
     let path = |target: &String| target.split(['?', '#']).next().unwrap_or_default().to_owned();
     targets(request).iter().map(path).collect()
+}
+
+/// What WebDAV moves and copies to.
+pub(super) fn destinations(request: &RequestFacts<'_>) -> Vec<String> {
+    values_of(&DESTINATIONS, request)
 }
 
 fn target_of(value: &str) -> String {

@@ -1,7 +1,7 @@
 //! What is taken out of a message: what is for one hop alone, and what the agent may not say for itself. It comes
 //! before the decision, which is made on what will be sent.
 
-use bot_bottle_core::policy::same_field;
+use bot_bottle_core::policy::{is_override, same_field};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 /// What the agent may not say for itself.
@@ -22,7 +22,7 @@ const ONE_HOP: [&str; 9] = [
 
 /// What no trailer may be (RFC 9110 section 6.5.1): a server that merges trailers into the headers would frame,
 /// route, authenticate or process the request by what nobody decided on.
-const NOT_IN_TRAILERS: [&str; 17] = [
+const NOT_IN_TRAILERS: [&str; 16] = [
     "host",
     "trailer",
     "cache-control",
@@ -39,7 +39,6 @@ const NOT_IN_TRAILERS: [&str; 17] = [
     "location",
     "accept",
     "origin",
-    "x-http-method",
 ];
 
 /// Starts of names that no trailer may have, for the same reason.
@@ -84,6 +83,7 @@ pub(crate) fn trailers(trailers: &mut HeaderMap, decided_on: &[String]) {
         is_one_of(&CREDENTIALS, name)
             || is_one_of(&ONE_HOP, name)
             || is_one_of(&NOT_IN_TRAILERS, name)
+            || is_override(name)
             || NOT_IN_TRAILERS_FROM.iter().any(|start| plain.starts_with(start))
             || decided_on.iter().any(|decided| same_field(decided, name))
     });
@@ -200,6 +200,10 @@ mod tests {
             "x-http-method-override",
             "x-method-override",
             "x-original-url",
+            "x-rewrite-url",
+            "x_envoy_original_path",
+            "x-http-method",
+            "destination",
             "x-forwarded-host",
             "x-mode",
             "x_mode",
