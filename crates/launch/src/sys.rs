@@ -216,6 +216,13 @@ pub(crate) fn mount_setattr(tree: BorrowedFd<'_>, recursive: bool, set: u64) -> 
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Whether two threads have one table of descriptors, kcmp(2). False where the kernel does not tell.
+pub(crate) fn shares_descriptors(one: libc::pid_t, other: libc::pid_t) -> bool {
+    const KCMP_FILES: libc::c_int = 2;
+    // SAFETY: compares pointers in the kernel, and is given numbers alone.
+    one == other || unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_FILES, 0, 0) } == 0
+}
+
 /// Gives this thread namespaces of its own.
 pub(crate) fn unshare(namespaces: libc::c_int) -> io::Result<()> {
     // SAFETY: only CLONE_NEW* flags are passed, never CLONE_FILES, so no descriptor changes its meaning.

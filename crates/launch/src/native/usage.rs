@@ -16,6 +16,8 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
+use crate::sys;
+
 use super::render::SCRATCH;
 
 /// Processor time that one look may take. With 8192 processes of some descriptors each it takes a tenth of that;
@@ -57,14 +59,13 @@ impl Processes {
         let (mut private, mut shared) = (0, 0);
         for process in numbered(&self.root())? {
             budget.is_left()?;
-            // A process whose first thread has ended shows its descriptors by the others.
-            if collect_nameless(&process.join("fd"), &mut nameless, &budget)? == 0 {
-                for thread in numbered(&process.join("task")).into_iter().flatten() {
-                    if collect_nameless(&thread.join("fd"), &mut nameless, &budget)? > 0 {
-                        break;
-                    }
+            // Threads can have tables of their own, clone(2), and that of a first thread that has ended is empty.
+            for thread in numbered(&process.join("task")).into_iter().flatten() {
+                if !shares_descriptors(&process, &thread) {
+                    collect_nameless(&thread.join("fd"), &mut nameless, &budget)?;
                 }
             }
+            collect_nameless(&process.join("fd"), &mut nameless, &budget)?;
             let share = share_of(&process, &budget)?;
             private += share.private;
             shared += share.shared;
@@ -169,13 +170,19 @@ fn segments() -> u64 {
     lines.map(|line| column(line, 14).unwrap_or(0) + column(line, 15).unwrap_or(0)).sum()
 }
 
-/// Files made by memfd_create(2), and files whose name was taken away, by device and inode. How many descriptors there
-/// are.
+/// Whether a thread has the table of descriptors of its process's first thread. If the kernel does not say it has
+/// another.
+fn shares_descriptors(process: &Path, thread: &Path) -> bool {
+    let id = |path: &Path| path.file_name()?.to_str()?.parse().ok();
+    id(process).zip(id(thread)).is_some_and(|(first, thread)| sys::shares_descriptors(first, thread))
+}
+
+/// Files made by memfd_create(2), and files whose name was taken away, by device and inode.
 fn collect_nameless(
     descriptors: &Path,
     nameless: &mut BTreeSet<(u64, u64, u64)>,
     budget: &Budget,
-) -> Option<usize> {
+) -> Option<()> {
     /// How many descriptors are looked at between two looks at the time.
     const STRIDE: usize = 256;
     budget.is_left()?;
@@ -192,5 +199,5 @@ fn collect_nameless(
             nameless.insert((metadata.dev(), metadata.ino(), metadata.blocks() * 512));
         }
     }
-    Some(count)
+    Some(())
 }

@@ -98,6 +98,11 @@ fn hidden_memory(user: User) -> anyhow::Result<()> {
              [os.write(held, b'x' * (1 << 20)) for _ in range(300)]; time.sleep(60)\n\
          threading.Thread(target=other).start()\n\
          libc.syscall(60 if platform.machine() == 'x86_64' else 93, 0)",
+        // A thread with a table of descriptors of its own, by close_range(CLOSE_RANGE_UNSHARE).
+        "import os, threading\n\
+         def other():\n    assert libc.syscall(436, 1 << 20, 1 << 20, 2) == 0; held = os.memfd_create('x')\n    \
+             [os.write(held, b'x' * (1 << 20)) for _ in range(300)]; time.sleep(60)\n\
+         threading.Thread(target=other).start()",
         // A file in memory behind thousands of other descriptors, written and not mapped.
         "import os, resource\n\
          resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)\n\
