@@ -68,6 +68,9 @@ pub(super) enum HostUser {
 /// First of the numbers that login programs do not give to people.
 const FIRST_SUBORDINATE: u32 = 100_000;
 
+/// Below this are the users of the system and the first people, login.defs(5).
+const FIRST_OF_NOBODY: u32 = 10_000;
+
 /// How many numbers useradd(8) gives to a person.
 const USUAL_COUNT: u32 = 65_536;
 
@@ -140,8 +143,9 @@ fn subordinate(table: &str, which: u32) -> u32 {
     });
     let mut beyond = FIRST_SUBORDINATE;
     for (name, first, count) in ranges {
-        if matches!(name, "root" | "0") && count > 0 {
-            return first + which % count;
+        // A table that gives root the numbers of the system's own users, or people's, is not followed.
+        if matches!(name, "root" | "0") && count > 0 && first >= FIRST_OF_NOBODY {
+            return first.saturating_add(which % count);
         }
         beyond = beyond.max(first.saturating_add(count));
     }
@@ -350,6 +354,8 @@ mod tests {
         assert_eq!(subordinate("", 0), 100_000);
         assert_eq!(subordinate("ada:100000:65536\nroot:300000:65536\n", 7), 300_007);
         assert_eq!(subordinate("root:300000:10\n", 27), 300_007);
+        assert_eq!(subordinate("root:0:65536\n", 5), 100_005, "not a user of the system");
+        assert_eq!(subordinate("root:4294967290:65536\n", 60_000), u32::MAX);
         assert_eq!(subordinate("ada:100000:65536\nbob:165536:65536\nnonsense\n", 1), 231_073);
     }
 }
