@@ -135,6 +135,7 @@ impl HostFacts {
             shares: Shares::of_the_host(),
             sockets: Vec::new(),
         };
+        facts.top.retain(|path, _| !own.iter().any(|own| hidden::is_all_of(own, path)));
         let etc = directories(&facts.etc);
         facts.hidden = hidden::find(directories(&facts.top).chain(etc.clone()), etc, own);
         facts.sockets = facts.folders_with_sockets(&fs::read_to_string("/proc/net/unix").unwrap_or_default());

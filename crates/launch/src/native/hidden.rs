@@ -80,12 +80,18 @@ pub(super) fn find<'a>(
     let credentials = CREDENTIALS.iter().map(Path::new).filter(|path| is_shown(path));
     // A home below a folder of programs: that of a service, or where /home is a link.
     let own = own.iter().filter_map(|path| fs::canonicalize(path).ok());
-    hidden.extend(own.filter(|path| is_shown(path) && !folders.clone().any(|folder| folder == path)));
+    hidden.extend(own.filter(|path| is_shown(path)));
     hidden.extend(credentials.filter(|path| fs::symlink_metadata(path).is_ok()).map(PathBuf::from));
     hidden.sort();
     // What lies below something that is hidden is hidden with it.
     hidden.dedup_by(|later, earlier| later.starts_with(&*earlier));
     hidden
+}
+
+/// Whether a folder of programs is one of the operator's own, or lies in one, so that no bottle sees it at all. Not so
+/// for `/`, which is the home of users that have none.
+pub(super) fn is_all_of(own: &Path, folder: &Path) -> bool {
+    fs::canonicalize(own).is_ok_and(|own| own.parent().is_some() && folder.starts_with(own))
 }
 
 /// What to tell the operator about it, if anything is hidden.

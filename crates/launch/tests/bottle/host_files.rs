@@ -69,6 +69,10 @@ fn home_below(user: User) -> anyhow::Result<()> {
     fixture.order.operator_home = Some(home);
     let text = fixture.success()?;
     ensure!(text == "program\nend\n", "{text}");
+    // One that is the folder itself: the bottle has none.
+    fixture.order.operator_home = Some("/opt".into());
+    let text = fixture.success()?;
+    ensure!(!text.contains("program"), "{text}");
     Ok(())
 }
 
