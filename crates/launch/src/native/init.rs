@@ -17,8 +17,8 @@ use libc::sock_filter;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{
-        DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitOptions, kill_process, kill_process_group,
-        set_dumpable_behavior, set_parent_process_death_signal, setrlimit, wait,
+        DumpableBehavior, Pid, Resource, Signal, WaitOptions, kill_process, kill_process_group,
+        set_dumpable_behavior, set_parent_process_death_signal, wait,
     },
 };
 
@@ -27,7 +27,7 @@ use crate::{channel::Channel, request::ProgramStatus, sys};
 use super::{
     capture, confine, filter, mounting, network, program,
     protocol::{FromInit, ToInit},
-    shares,
+    shares::{self, CORE_BYTES, lower},
     steps::{Capture, Confinement, NativeSteps, Opening},
     usage,
 };
@@ -37,9 +37,6 @@ const MEMORY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How many processes are reaped before the launcher is listened to again.
 const MAX_REAPED: usize = 256;
-
-/// Longest core dump, in bytes.
-const CORE_BYTES: u64 = 1;
 
 /// A step that failed.
 struct Failure {
@@ -160,8 +157,6 @@ fn take_trees(steps: &NativeSteps, taken: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, 
 /// Limits that this process shares with the programs. Before the agent's user namespace is made: the kernel
 /// remembers the limit of the one who makes it for all processes in it together (`set_userns_rlimit_max`).
 fn limit(confinement: &Confinement) -> Result<(), Failure> {
-    // Not 0, which does not keep the kernel from giving a core to a program of the host (`core_pattern` with a
-    // pipe); at 1 it gives none to anybody, core(5).
     lower(Resource::Core, CORE_BYTES).map_err(doing("limiting core dumps"))?;
     shares::lower_limits().map_err(doing("lowering resource limits"))?;
     if let Some(processes) = confinement.processes {
@@ -176,11 +171,6 @@ fn limit(confinement: &Confinement) -> Result<(), Failure> {
         rustix::thread::sched_setaffinity(None, &chosen).map_err(doing("choosing processors"))?;
     }
     Ok(())
-}
-
-fn lower(resource: Resource, value: u64) -> rustix::io::Result<()> {
-    let maximum = rustix::process::getrlimit(resource).maximum.map_or(value, |maximum| maximum.min(value));
-    setrlimit(resource, Rlimit { current: Some(maximum), maximum: Some(maximum) })
 }
 
 struct Init<'a> {

@@ -32,6 +32,7 @@ use super::{
     probe,
     protocol::{FromInit, StartProgram, ToInit},
     render::{self, BUNDLE_NAME, MountedFile, MountedProgram, RunFolders, trust_folder},
+    shares::CORE_BYTES,
     steps::NativeSteps,
     undo::{Undo, UndoStack},
 };
@@ -192,10 +193,10 @@ fn run_to_its_end(
 }
 
 /// This process has the credentials until the gateway has them: a core dump would hold them. The hard limit stays,
-/// and with it what the operator allows; 1 stops a `core_pattern` with a pipe too, core(5).
+/// and with it what the operator allows.
 fn keep_core_dumps_away() {
     let maximum = getrlimit(Resource::Core).maximum;
-    let current = Some(maximum.map_or(1, |maximum| maximum.min(1)));
+    let current = Some(maximum.map_or(CORE_BYTES, |maximum| maximum.min(CORE_BYTES)));
     // Lowering a soft limit does not fail, setrlimit(2).
     let _ = setrlimit(Resource::Core, Rlimit { current, maximum });
 }
@@ -319,7 +320,7 @@ fn record(run: &Run, pids: &[i32]) -> Result<(), LaunchError> {
 fn set_up(run: &Run, sandbox: &Sandbox, steps: NativeSteps) -> Result<(), LaunchError> {
     let trees = match run.user {
         HostUser::Operator => Vec::new(),
-        HostUser::Subordinate(_) => mounting::take_trees(&steps.trees)
+        HostUser::Subordinate(_) => mounting::take_trees_for_the_bottle(&steps.trees)
             .map_err(|failure| LaunchError::Sandbox { doing: failure.doing, source: failure.error })?,
     };
     let descriptors: Vec<_> = trees.iter().map(AsFd::as_fd).collect();

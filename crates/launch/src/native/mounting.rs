@@ -82,7 +82,7 @@ pub(crate) fn take_tree(tree: &Tree) -> Result<OwnedFd, MountFailure> {
 
 /// Takes the trees in the launcher, which is root. Device nodes are made anew where that may be done: those of the host
 /// are one inode for everybody, on which a bottle could hold locks, and watch who reads the terminal and when.
-pub(crate) fn take_trees(trees: &[Tree]) -> Result<Vec<OwnedFd>, MountFailure> {
+pub(crate) fn take_trees_for_the_bottle(trees: &[Tree]) -> Result<Vec<OwnedFd>, MountFailure> {
     let devices =
         trees.iter().any(|tree| tree.access == Access::Device).then(|| devices::file_system().ok()).flatten();
     let take = |tree: &Tree| {

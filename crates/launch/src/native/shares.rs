@@ -5,7 +5,7 @@
 //! up its capabilities; where it counts by user it lowers the resource limit, which the kernel then holds against the
 //! whole user namespace of the programs (`set_userns_rlimit_max` in kernel/ucount.c).
 
-use std::{fs, io};
+use std::fs;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
@@ -77,18 +77,24 @@ impl Shares {
     }
 }
 
+/// Longest core dump, in bytes. Not 0, which does not keep the kernel from giving a core to a program of the host
+/// (`core_pattern` with a pipe); at 1 it gives none to anybody, core(5).
+pub(super) const CORE_BYTES: u64 = 1;
+
+/// Lowers a resource limit of this process, the soft and the hard one; one that is lower stays.
+pub(super) fn lower(resource: Resource, value: u64) -> rustix::io::Result<()> {
+    let lowered = getrlimit(resource).maximum.map_or(value, |maximum| maximum.min(value));
+    setrlimit(resource, Rlimit { current: Some(lowered), maximum: Some(lowered) })
+}
+
 /// Lowers this process's resource limits; before the programs' user namespace is made, which remembers them.
-pub(super) fn lower_limits() -> io::Result<()> {
+pub(super) fn lower_limits() -> rustix::io::Result<()> {
     for resource in BY_USER {
         let limit = getrlimit(resource);
-        let part = limit.current.or(limit.maximum).map(|value| value / PART);
         // One that is not limited has no part: the kernel does not count it.
-        if let Some(part) = part {
-            setrlimit(resource, Rlimit { current: Some(part), maximum: Some(part) })?;
+        if let Some(value) = limit.current.or(limit.maximum) {
+            lower(resource, value / PART)?;
         }
     }
-    for resource in PRIVILEGES {
-        setrlimit(resource, Rlimit { current: Some(0), maximum: Some(0) })?;
-    }
-    Ok(())
+    PRIVILEGES.into_iter().try_for_each(|resource| lower(resource, 0))
 }
