@@ -145,4 +145,47 @@ mod tests {
         assert!(plan(&home).expect("planned").is_empty());
         assert!(living.path().exists());
     }
+
+    #[test]
+    fn bottles_start_while_a_dead_run_is_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = BotBottleHome::new(folder.path());
+        let dead = RunDirectory::create(&home, &"agent-bbbbb".parse().expect("an identity")).expect("made");
+        for number in 0..30_000 {
+            fs::write(dead.path().join(format!("file-{number}")), b"").expect("a file");
+        }
+        drop(dead);
+        let set_aside = || {
+            let folders = crate::state::folders(&home).expect("listed");
+            folders.into_iter().any(|folder| crate::state::identity_of(&folder).is_none())
+        };
+        let leftovers = plan(&home).expect("planned");
+        std::thread::scope(|scope| {
+            let removal = scope.spawn(|| apply(&home, &leftovers));
+            while !set_aside() {
+                assert!(!removal.is_finished(), "it was removed under its own name");
+                std::thread::yield_now();
+            }
+            let living = RunDirectory::create(&home, &"agent-aaaaa".parse().expect("an identity"));
+            assert!(set_aside(), "it was made only when the other was gone");
+            assert!(living.is_ok());
+            removal.join().expect("no panic").expect("removed");
+        });
+        assert!(!set_aside(), "it is gone");
+    }
+
+    #[test]
+    fn a_removal_that_was_broken_off_is_found() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = BotBottleHome::new(folder.path());
+        let dead = RunDirectory::create(&home, &"agent-bbbbb".parse().expect("an identity")).expect("made");
+        fs::write(dead.path().join("file"), b"").expect("a file");
+        let path = dead.path().to_owned();
+        drop(dead);
+        let aside = crate::state::set_aside(&path).expect("renamed");
+        let leftovers = plan(&home).expect("planned");
+        assert_eq!(leftovers.iter().map(|leftover| &leftover.folder).collect::<Vec<_>>(), [&aside]);
+        apply(&home, &leftovers).expect("removed");
+        assert!(plan(&home).expect("planned").is_empty() && !aside.exists());
+    }
 }
