@@ -81,8 +81,10 @@ struct Flow {
 /// All directions of one program.
 pub(crate) struct Relay {
     flows: Vec<Flow>,
-    /// The controlling side of the program's terminal, and the operator's terminal as it was.
-    terminal: Option<(OwnedFd, OperatorTerminal)>,
+    /// The controlling side of the program's terminal, if it has one.
+    controller: Option<OwnedFd>,
+    /// The operator's terminal as it was, if output goes to one.
+    operator: Option<OperatorTerminal>,
 }
 
 /// Rows and columns of the operator's terminal.
@@ -107,12 +109,13 @@ impl Relay {
         match terminal {
             Terminal::Pty => {
                 let [controller] = <[OwnedFd; 1]>::try_from(streams).map_err(|_| wrong())?;
-                let (input, size) = (controller.try_clone()?, controller.try_clone()?);
+                let (input, kept) = (controller.try_clone()?, controller.try_clone()?);
                 let flows = vec![
                     flow(End::Input, End::Bottle(input)),
                     flow(End::Bottle(controller), End::output(End::Output)),
                 ];
-                Ok(Self { flows, terminal: Some((size, OperatorTerminal::enter_raw_mode()?)) })
+                let operator = OperatorTerminal::enter_raw_mode()?;
+                Ok(Self { flows, controller: Some(kept), operator: Some(operator) })
             }
             Terminal::Pipes => {
                 let [stdin, stdout, stderr] = <[OwnedFd; 3]>::try_from(streams).map_err(|_| wrong())?;
@@ -121,14 +124,14 @@ impl Relay {
                     flow(End::Bottle(stdout), End::output(End::Output)),
                     flow(End::Bottle(stderr), End::output(End::Error)),
                 ];
-                Ok(Self { flows, terminal: None })
+                Ok(Self { flows, controller: None, operator: OperatorTerminal::of_output() })
             }
         }
     }
 
     /// The operator's terminal has another size now.
     pub(crate) fn resize(&self) {
-        if let Some((controller, _)) = &self.terminal
+        if let Some(controller) = &self.controller
             && let Ok(size) = tcgetwinsize(stdio::stdin())
         {
             // The terminal of a program that has just ended.
@@ -147,7 +150,7 @@ impl Relay {
         for flow in &mut self.flows {
             if flow.wait().is_some() && ready.next() == Some(&true) {
                 flow.carry();
-                if let Some((_, operator)) = &mut self.terminal
+                if let Some(operator) = &mut self.operator
                     && flow.is_output()
                 {
                     operator.note_output(&flow.buffer);
@@ -155,9 +158,9 @@ impl Relay {
             }
         }
         // Without the operator's terminal the program's own hangs up: its last descriptor is closed here.
-        if self.terminal.is_some() && self.flows.iter().any(|flow| flow.operator_is_gone) {
+        if self.controller.is_some() && self.flows.iter().any(|flow| flow.operator_is_gone) {
             self.flows.clear();
-            self.terminal = None;
+            (self.controller, self.operator) = (None, None);
         }
     }
 

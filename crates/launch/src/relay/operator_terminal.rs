@@ -2,14 +2,16 @@
 
 use std::{
     io,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     time::{Duration, Instant},
 };
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    fs::{Mode, OFlags, open},
+    process::getpgrp,
     stdio,
-    termios::{OptionalActions, Termios, tcgetattr, tcsetattr},
+    termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetpgrp, tcsetattr},
 };
 
 use super::nonblocking_terminal;
@@ -47,20 +49,41 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long it has to be quiet after the answer: the program may have asked the same question before.
 const QUIET: Duration = Duration::from_millis(50);
 
-/// The operator's terminal in raw mode; goes back to what it was however this ends.
+/// The operator's terminal; goes back to what it was however this ends.
 pub(super) struct OperatorTerminal {
+    /// Where it is read: standard input, or what `/dev/tty` opens.
+    input: OwnedFd,
     before: Termios,
+    /// Whether a program in the bottle reads it, and not the operator's shell alone.
+    is_raw: bool,
     /// Whether the program sent what may be more than text.
     was_controlled: bool,
 }
 
 impl OperatorTerminal {
     pub(super) fn enter_raw_mode() -> io::Result<Self> {
-        let before = tcgetattr(stdio::stdin())?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        tcsetattr(stdio::stdin(), OptionalActions::Now, &raw)?;
-        Ok(Self { before, was_controlled: false })
+        let input = stdio::stdin().try_clone_to_owned()?;
+        let before = tcgetattr(&input)?;
+        set_raw(&input, &before)?;
+        Ok(Self { input, before, is_raw: true, was_controlled: false })
+    }
+
+    /// The one that standard output is, where input comes from elsewhere: its answers go to whoever reads it next. None
+    /// for a job in the background, which may not touch it (SIGTTOU, termios(3)).
+    pub(super) fn of_output() -> Option<Self> {
+        if !isatty(stdio::stdout()) {
+            return None;
+        }
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let input = open("/dev/tty", flags, Mode::empty()).ok()?;
+        let before = tcgetattr(&input).ok()?;
+        let terminal = Self { input, before, is_raw: false, was_controlled: false };
+        terminal.is_ours().then_some(terminal)
+    }
+
+    /// Whether this process is in the terminal's foreground.
+    fn is_ours(&self) -> bool {
+        tcgetpgrp(&self.input).is_ok_and(|group| group == getpgrp())
     }
 
     /// Output that goes to the terminal.
@@ -76,13 +99,26 @@ fn begins_control(byte: u8) -> bool {
 
 impl Drop for OperatorTerminal {
     fn drop(&mut self) {
+        let is_changed = self.is_raw || (self.was_controlled && self.is_ours());
+        if !is_changed {
+            return;
+        }
         // Nothing can be done if the terminal is gone.
-        if self.was_controlled && write(&format!("{RESET}{LAST_QUESTION}")).is_ok() {
-            let _ = discard_answers();
+        if self.was_controlled
+            && (self.is_raw || set_raw(&self.input, &self.before).is_ok())
+            && write(&format!("{RESET}{LAST_QUESTION}")).is_ok()
+        {
+            let _ = discard_answers(&self.input);
         }
         // With what is still to be read, which a shell would take for typed.
-        let _ = tcsetattr(stdio::stdin(), OptionalActions::Flush, &self.before);
+        let _ = tcsetattr(&self.input, OptionalActions::Flush, &self.before);
     }
+}
+
+fn set_raw(input: &OwnedFd, before: &Termios) -> rustix::io::Result<()> {
+    let mut raw = before.clone();
+    raw.make_raw();
+    tcsetattr(input, OptionalActions::Now, &raw)
 }
 
 fn is_ready(wait: PollFd<'_>, limit: Duration) -> io::Result<bool> {
@@ -103,17 +139,15 @@ fn write(text: &str) -> io::Result<()> {
     Ok(())
 }
 
-fn discard_answers() -> io::Result<()> {
+fn discard_answers(input: &OwnedFd) -> io::Result<()> {
     let deadline = Instant::now() + ANSWER_TIMEOUT;
     let (mut until, mut is_answered) = (deadline, false);
     let mut seen = Vec::new();
     let mut buffer = [0; 4096];
-    while is_ready(
-        PollFd::new(&stdio::stdin(), PollFlags::IN),
-        until.saturating_duration_since(Instant::now()),
-    )? && Instant::now() < deadline
+    while is_ready(PollFd::new(input, PollFlags::IN), until.saturating_duration_since(Instant::now()))?
+        && Instant::now() < deadline
     {
-        let count = rustix::io::read(stdio::stdin(), &mut buffer)?;
+        let count = rustix::io::read(input, &mut buffer)?;
         if count == 0 {
             break;
         }

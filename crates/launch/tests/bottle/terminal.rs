@@ -24,6 +24,7 @@ pub(crate) fn trials(user: User) -> Vec<Trial> {
         trial(user, "a_terminal_works_as_outside", terminal),
         trial(user, "a_bottle_does_not_outlive_its_terminal", terminal_goes),
         trial(user, "the_terminal_comes_back_as_it_was", terminal_afterwards),
+        trial(user, "the_terminal_comes_back_without_input_from_it", output_afterwards),
         trial(user, "exec_gets_a_terminal_of_its_own", exec_terminal),
         trial(user, "a_terminal_that_nobody_reads_holds_nothing_up", unread_terminal),
     ]
@@ -188,13 +189,26 @@ fn exec_terminal(user: User) -> anyhow::Result<()> {
 
 /// The program asks the terminal something at its end, and leaves modes behind.
 fn terminal_afterwards(user: User) -> anyhow::Result<()> {
+    afterwards(user, Terminal::Pty)
+}
+
+/// The same where standard input is no terminal: the answers are there for the shell all the same.
+fn output_afterwards(user: User) -> anyhow::Result<()> {
+    afterwards(user, Terminal::Pipes)
+}
+
+fn afterwards(user: User, terminal: Terminal) -> anyhow::Result<()> {
     let script = r"printf '\033[?1049h\033[?2004h\033[?1003h\033[>1u\033[6n\033]0;unfinished'";
     let mut late = 0;
     loop {
         let mut fixture = Fixture::shell(user, script);
-        fixture.order.terminal = Terminal::Pty;
+        fixture.order.terminal = terminal;
         let launcher = fixture.launcher();
-        let mut operator = Operator::start(&fixture, &launcher, 30, 100)?;
+        let mut without_input = Command::new("sh");
+        without_input.args(["-c", "exec \"$@\" </dev/null", "sh"]);
+        without_input.arg(launcher.get_program()).args(launcher.get_args());
+        let command = if terminal == Terminal::Pty { &launcher } else { &without_input };
+        let mut operator = Operator::start(&fixture, command, 30, 100)?;
         operator.expect("\x1b[6n")?;
         operator.expect("unfinished")?;
         for reset in ["\x18\x1b\\", "\x1b[?1049l", "\x1b[?1003l", "\x1b[?2004l", "\x1b[?25h", "\x1b[<99u"] {
