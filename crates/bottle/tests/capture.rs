@@ -106,13 +106,16 @@ impl Home {
         Ok(printed.into_owned())
     }
 
-    /// Method, host, port, path and reason of each receipt.
+    /// Method, host, port, path and reason of each decision.
     fn receipts(&self) -> Result<Vec<String>> {
         let mut lines = Vec::new();
         for run in fs::read_dir(self.bot_bottle().join("state"))? {
             let Ok(text) = fs::read_to_string(run?.path().join("receipts.jsonl")) else { continue };
             for line in text.lines() {
                 let receipt: Value = serde_json::from_str(line)?;
+                if receipt["verdict"].is_null() {
+                    continue;
+                }
                 let text = |key: &str| receipt[key].as_str().unwrap_or_default().to_owned();
                 let destination = format!("{}:{}{}", text("host"), receipt["port"], text("path"));
                 lines.push(format!("{} {destination} {}", text("method"), text("reason")));

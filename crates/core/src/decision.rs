@@ -14,7 +14,7 @@ pub struct Decision {
     /// Why; a stable string in receipts and refusals.
     pub reason: Reason,
     /// Which part of the gateway decided.
-    pub source: Source,
+    pub source: DecidedBy,
     /// The route that was found for the host, also where it did not allow the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<HostPattern>,
@@ -33,7 +33,7 @@ pub enum Verdict {
 /// Which part of the gateway decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Source {
+pub enum DecidedBy {
     /// The routes of the bottle.
     Policy,
     /// The rules about HTTP itself: a request that is malformed or contradicts itself.
@@ -142,7 +142,7 @@ impl fmt::Display for Reason {
 impl Decision {
     /// A refusal.
     #[must_use]
-    pub fn refuse(reason: Reason, source: Source) -> Self {
+    pub fn refuse(reason: Reason, source: DecidedBy) -> Self {
         Self { verdict: Verdict::Refuse, reason, source, route: None }
     }
 
@@ -162,7 +162,7 @@ impl Decision {
 
 /// The body of a refusal: one JSON object that tells the agent what was refused, why, and what it may do.
 #[derive(Debug, Clone, Serialize)]
-pub struct Refusal<'a> {
+pub struct RefusalBody<'a> {
     /// The stable string of the reason.
     pub reason: Reason,
     /// The host that was asked for.

@@ -64,15 +64,15 @@ pub struct GatewayReady {
 /// What a listening socket that is handed to a gateway is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Door {
-    /// HTTP clients that know that it is a proxy: CONNECT, and requests in absolute form.
+pub enum ListenerKind {
+    /// HTTP clients that know that it is a proxy: CONNECT, and requests in absolute form. TCP or a Unix socket.
     Proxy,
-    /// TCP connections that were on their way somewhere else. Where to is asked of the kernel.
-    Captured,
+    /// TCP connections that were redirected here on their way somewhere else; the kernel tells where to.
+    Transparent,
     /// DNS over UDP (RFC 1035 section 4.2.1).
-    NameDatagrams,
+    DnsUdp,
     /// DNS over TCP (RFC 7766).
-    NameStreams,
+    DnsTcp,
 }
 
 /// What the launcher sends a gateway process over its control socket, together with the listening sockets as
@@ -84,12 +84,12 @@ pub struct GatewayStart {
     pub secrets: BTreeMap<SecretRef, Zeroizing<String>>,
     /// What each of the sockets is for that come with it, in their order.
     #[serde(default)]
-    pub doors: Vec<Door>,
+    pub listeners: Vec<ListenerKind>,
 }
 
 impl std::fmt::Debug for GatewayStart {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names: Vec<_> = self.secrets.keys().collect();
-        f.debug_struct("GatewayStart").field("secrets", &names).field("doors", &self.doors).finish()
+        f.debug_struct("GatewayStart").field("secrets", &names).field("listeners", &self.listeners).finish()
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    decision::{Decision, Reason, Source, Verdict},
+    decision::{DecidedBy, Decision, Reason, Verdict},
     host::{Host, HostName, HostPattern},
     secret::SecretRef,
 };
@@ -177,10 +177,10 @@ impl Policy {
     /// # Errors
     /// The refusal.
     pub fn decide_destination(&self, host: &Host, port: u16) -> Result<&Route, Decision> {
-        let name = host.name().ok_or_else(|| Decision::refuse(Reason::AddressLiteral, Source::Policy))?;
+        let name = host.name().ok_or_else(|| Decision::refuse(Reason::AddressLiteral, DecidedBy::Policy))?;
         let route = self.decide_name(name)?;
         if !route.ports.contains(&port) {
-            return Err(Decision::refuse(Reason::PortNotAllowed, Source::Policy).on(&route.host));
+            return Err(Decision::refuse(Reason::PortNotAllowed, DecidedBy::Policy).on(&route.host));
         }
         Ok(route)
     }
@@ -190,7 +190,7 @@ impl Policy {
     /// # Errors
     /// The refusal.
     pub fn decide_name(&self, name: &HostName) -> Result<&Route, Decision> {
-        let refuse = |reason| Decision::refuse(reason, Source::Policy);
+        let refuse = |reason| Decision::refuse(reason, DecidedBy::Policy);
         if self.forbidden_hosts.iter().any(|forbidden| forbidden.matches(name)) {
             return Err(refuse(Reason::HostForbidden));
         }
@@ -205,11 +205,11 @@ impl Policy {
             Err(refusal) => return refusal,
         };
         match route.refusal_of(request) {
-            Some(reason) => Decision::refuse(reason, Source::Policy).on(&route.host),
+            Some(reason) => Decision::refuse(reason, DecidedBy::Policy).on(&route.host),
             None => Decision {
                 verdict: Verdict::Allow,
                 reason: Reason::Allowed,
-                source: Source::Policy,
+                source: DecidedBy::Policy,
                 route: Some(route.host.clone()),
             },
         }

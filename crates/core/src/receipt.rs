@@ -1,27 +1,72 @@
-//! The record of one decision.
+//! The records of the gateway.
 
 use serde::{Deserialize, Serialize};
 
-use crate::decision::Decision;
+use crate::decision::{DecidedBy, Decision, Reason};
 
-/// One line of `receipts.jsonl`. It holds no header, no query, no body and so no secret: the path alone is
-/// what the agent wrote, cut to [`MAX_PATH_BYTES`].
+/// One line of `receipts.jsonl`: the record of a decision, or of the end of an exchange.
 #[derive(Debug, Clone, Serialize)]
-pub struct Receipt<'a> {
+pub struct Line<T> {
     /// Counts from 1 in each file.
     pub sequence: u64,
-    /// When the decision was made: RFC 3339, UTC, milliseconds.
+    /// When it was written: RFC 3339, UTC, milliseconds.
     pub time: String,
+    /// Which of the two it is.
+    #[serde(flatten)]
+    pub line: T,
+}
+
+/// The record of a decision. It holds no header, no query, no body and so no secret: the path alone is what the agent
+/// wrote, cut to [`MAX_PATH_BYTES`].
+#[derive(Debug, Clone, Serialize)]
+pub struct Receipt<'a> {
+    /// The exchange that it is about: the `sequence` of this line.
+    pub exchange: u64,
     /// What was asked.
     #[serde(flatten)]
     pub request: RequestSummary<'a>,
     /// What was decided.
     #[serde(flatten)]
     pub decision: Decision,
-    /// Status of the refusal, where one was sent. An allowed request has none: its line is written before the
-    /// request goes on, so that no end of the gateway can lose it.
+    /// Status of the refusal, where one was sent. An allowed request has none: its line is written before anything of
+    /// it goes on, so that no end of the gateway can lose it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
+}
+
+/// The record of the end of an exchange that was let out. An exchange without one was under way when the gateway
+/// ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Ending {
+    /// The exchange: the number of the [`Receipt`] with which it began.
+    pub exchange: u64,
+    /// In which way.
+    pub end: Outcome,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
+    /// Which part of the gateway found out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<DecidedBy>,
+    /// Status of the response, if there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Bytes of the request's body, or of the messages of a WebSocket, that left.
+    pub sent: u64,
+    /// Bytes of the response's body, or of the messages of a WebSocket, that came.
+    pub received: u64,
+}
+
+/// How an exchange ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The response has passed whole.
+    Complete,
+    /// The client went away before that.
+    Cancelled,
+    /// The upstream failed.
+    Failed,
 }
 
 /// The longest path that a receipt keeps.

@@ -1,4 +1,4 @@
-//! A TCP connection with the bounds that every connection has.
+//! A connection with the bounds that every connection has.
 
 use std::{
     io,
@@ -10,21 +10,93 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
     sync::OwnedSemaphorePermit,
     time::{Instant, Sleep},
 };
 
 use crate::limits::{LINGER_BYTES, LINGER_TIMEOUT};
 
-/// A TCP connection that fails with [`io::ErrorKind::TimedOut`] when nothing passes for too long, can be given
+/// A connection of a client or to an upstream. Where a bottle has no network of its own to share, its clients come over
+/// Unix sockets.
+#[derive(Debug)]
+pub(crate) enum StreamSocket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl StreamSocket {
+    /// Small writes must not wait for acknowledgements: responses of models come word by word.
+    pub(crate) fn set_nodelay(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_nodelay(true),
+            Self::Unix(_) => Ok(()),
+        }
+    }
+
+    /// Writes as much as can be written without waiting.
+    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+}
+
+/// Calls a method of the stream inside, whichever it is.
+macro_rules! delegate {
+    ($socket:expr, $method:ident($($argument:expr),*)) => {
+        match $socket.get_mut() {
+            StreamSocket::Tcp(stream) => Pin::new(stream).$method($($argument),*),
+            StreamSocket::Unix(stream) => Pin::new(stream).$method($($argument),*),
+        }
+    };
+}
+
+impl AsyncRead for StreamSocket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        delegate!(self, poll_read(context, buffer))
+    }
+}
+
+impl AsyncWrite for StreamSocket {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        delegate!(self, poll_write(context, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        delegate!(self, poll_write_vectored(context, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        delegate!(self, poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        delegate!(self, poll_shutdown(context))
+    }
+}
+
+/// A connection that fails with [`io::ErrorKind::TimedOut`] when nothing passes for too long, can be given
 /// back bytes that were read from it, and holds its place among the connections until it is dropped.
 ///
 /// The bound sits here, below TLS and HTTP, because here it holds for all that a connection can become: a
 /// stalled handshake, body, WebSocket or HTTP/2 connection is the same silence.
 #[derive(Debug)]
 pub(crate) struct BoundedStream {
-    stream: TcpStream,
+    stream: StreamSocket,
     unread: Bytes,
     idle: Idle,
     lingering: Lingering,
@@ -48,12 +120,16 @@ enum Lingering {
 
 impl BoundedStream {
     /// The connection of a client: its place is held, and it lingers when it is closed.
-    pub(crate) fn of_client(stream: TcpStream, limit: Duration, permit: OwnedSemaphorePermit) -> Self {
-        Self { lingering: Lingering::WhenClosed, _permit: Some(permit), ..Self::of_upstream(stream, limit) }
+    pub(crate) fn of_client(stream: StreamSocket, limit: Duration, permit: OwnedSemaphorePermit) -> Self {
+        Self { lingering: Lingering::WhenClosed, _permit: Some(permit), ..Self::new(stream, limit) }
     }
 
     /// A connection to an upstream.
     pub(crate) fn of_upstream(stream: TcpStream, limit: Duration) -> Self {
+        Self::new(StreamSocket::Tcp(stream), limit)
+    }
+
+    fn new(stream: StreamSocket, limit: Duration) -> Self {
         Self {
             stream,
             unread: Bytes::new(),
@@ -173,7 +249,7 @@ impl BoundedStream {
     fn poll_write_by(
         &mut self,
         context: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+        write: impl FnOnce(Pin<&mut StreamSocket>, &mut Context<'_>) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         match write(Pin::new(&mut self.stream), context) {
             Poll::Ready(done) => {

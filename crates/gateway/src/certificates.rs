@@ -11,6 +11,7 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 use rustls::{
+    ServerConfig,
     crypto::aws_lc_rs,
     server::{ClientHello, ResolvesServerCert},
     sign::{CertifiedKey, SigningKey},
@@ -28,7 +29,7 @@ use crate::limits::LEAF_CACHE_GENERATION;
 ///
 /// The authority's key exists in this process alone and is never written. Leaf certificates share one key, which
 /// is another than the authority's: what serves traffic cannot sign.
-pub(crate) struct Authority {
+pub(crate) struct CertificateAuthority {
     issuer: Issuer<'static, KeyPair>,
     certificate_pem: String,
     fingerprint: String,
@@ -46,7 +47,7 @@ pub enum CertificateError {
     Mint(#[from] rcgen::Error),
     /// The key behind it.
     #[error("a certificate's key cannot be used: {0}")]
-    Key(#[from] rustls::Error),
+    Origin(#[from] rustls::Error),
     /// The digest.
     #[error("the certificate's fingerprint could not be computed")]
     Fingerprint,
@@ -64,7 +65,7 @@ const LEAF_LIFETIME: Duration = Duration::from_secs(364 * 24 * 60 * 60);
 /// A common name longer than this is malformed (`ub-common-name`, RFC 5280 appendix A.1).
 const MAX_COMMON_NAME: usize = 64;
 
-impl Authority {
+impl CertificateAuthority {
     /// Makes the keys and the authority's certificate.
     pub(crate) fn mint(bottle: &str, now: SystemTime) -> Result<Self, CertificateError> {
         let valid_from = now - BACKDATED;
@@ -134,14 +135,26 @@ impl Authority {
     }
 }
 
-impl std::fmt::Debug for Authority {
+/// The configuration of TLS with clients. One for all: the certificate is found by the server name in the handshake.
+pub(crate) fn server_config(
+    authority: Arc<CertificateAuthority>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(authority);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+impl std::fmt::Debug for CertificateAuthority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authority").field("fingerprint", &self.fingerprint).finish_non_exhaustive()
+        f.debug_struct("CertificateAuthority").field("fingerprint", &self.fingerprint).finish_non_exhaustive()
     }
 }
 
 /// The certificate for the server name that the client sends.
-impl ResolvesServerCert for Authority {
+impl ResolvesServerCert for CertificateAuthority {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = HostName::parse(hello.server_name()?).ok()?;
         self.leaf(&Host::Name(name)).ok()

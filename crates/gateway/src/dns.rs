@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use bot_bottle_core::{
-    decision::{Decision, Reason, Source},
+    decision::{DecidedBy, Decision, Reason},
     host::HostName,
     receipt::RequestSummary,
 };
@@ -13,17 +13,16 @@ use hickory_resolver::proto::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpListener, UdpSocket},
+    net::UdpSocket,
     time::timeout,
 };
 
 use crate::{
-    gateway::Gateway,
-    limits::{ANSWER_TTL_SECONDS, DNS_IDLE_TIMEOUT, MAX_QUERY_BYTES},
-    listen,
+    limits::{ACCEPT_BACKOFF, ANSWER_TTL_SECONDS, DNS_IDLE_TIMEOUT, MAX_QUERY_BYTES},
+    state::State,
 };
 
-mod shape;
+mod tunnelling;
 
 /// The port of DNS, for receipts.
 const DNS_PORT: u16 = 53;
@@ -31,13 +30,13 @@ const DNS_PORT: u16 = 53;
 /// What receipts have in the place of a method.
 const METHOD: &str = "DNS";
 
-/// Answers questions over UDP for as long as the process lives.
-pub(crate) async fn answer_datagrams(gateway: Arc<Gateway>, socket: UdpSocket) {
+/// Answers questions over UDP; never ends.
+pub(crate) async fn serve_datagrams(state: Arc<State>, socket: UdpSocket) {
     let mut query = [0; MAX_QUERY_BYTES];
     loop {
         match socket.recv_from(&mut query).await {
             Ok((length, client)) => {
-                if let Some(answer) = answer(&gateway, &query[..length])
+                if let Some(answer) = answer(&state, &query[..length])
                     && let Err(error) = socket.send_to(&answer, client).await
                 {
                     tracing::debug!(%error, "an answer of the bottle's DNS did not go out");
@@ -45,34 +44,27 @@ pub(crate) async fn answer_datagrams(gateway: Arc<Gateway>, socket: UdpSocket) {
             }
             Err(error) => {
                 tracing::debug!(%error, "a question to the bottle's DNS could not be read");
-                tokio::time::sleep(listen::ACCEPT_BACKOFF).await;
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
             }
         }
     }
 }
 
-/// Answers questions over TCP for as long as the process lives.
-pub(crate) async fn answer_streams(gateway: Arc<Gateway>, listener: TcpListener) {
-    listen::accept(gateway, listener, |gateway, stream| {
-        let Ok(place) = Arc::clone(&gateway.connections).try_acquire_owned() else { return };
-        tokio::spawn(async move {
-            if let Err(error) = answer_stream(&gateway, stream).await {
-                tracing::debug!(%error, "a client of the bottle's DNS is gone");
-            }
-            drop(place);
-        });
-    })
-    .await;
+/// Answers the questions of one connection.
+pub(crate) async fn serve_stream(state: &State, stream: impl AsyncRead + AsyncWrite + Unpin) {
+    if let Err(error) = answer_stream(state, stream).await {
+        tracing::debug!(%error, "a client of the bottle's DNS is gone");
+    }
 }
 
 /// Each message has its length in front of it, two bytes: RFC 1035 section 4.2.2.
-async fn answer_stream(gateway: &Gateway, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+async fn answer_stream(state: &State, mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
     let mut query = Vec::new();
     while let Ok(Ok(length)) = timeout(DNS_IDLE_TIMEOUT, stream.read_u16()).await {
         query.resize(usize::from(length).min(MAX_QUERY_BYTES), 0);
         timeout(DNS_IDLE_TIMEOUT, stream.read_exact(&mut query)).await??;
-        // What is longer is no question of ours, and the rest of it cannot be skipped for nothing.
-        let Some(answer) = answer(gateway, &query).filter(|_| usize::from(length) == query.len()) else {
+        // Longer than `MAX_QUERY_BYTES`: close; skipping the rest would let a client make us read for free.
+        let Some(answer) = answer(state, &query).filter(|_| usize::from(length) == query.len()) else {
             break;
         };
         let framed = u16::try_from(answer.len()).map_err(|_| io::ErrorKind::InvalidData)?;
@@ -95,9 +87,9 @@ impl Answer {
 }
 
 /// The answer to a message; `None` where even its head cannot be read, or it is an answer itself.
-fn answer(gateway: &Gateway, query: &[u8]) -> Option<Vec<u8>> {
+fn answer(state: &State, query: &[u8]) -> Option<Vec<u8>> {
     let Ok(query) = Message::from_vec(query) else {
-        record(gateway, "", "", &Decision::refuse(Reason::MalformedRequest, Source::Dns));
+        record(state, "", "", &Decision::refuse(Reason::MalformedRequest, DecidedBy::Dns));
         return None;
     };
     if query.metadata.message_type != MessageType::Query {
@@ -107,20 +99,20 @@ fn answer(gateway: &Gateway, query: &[u8]) -> Option<Vec<u8>> {
     message.metadata.recursion_desired = query.metadata.recursion_desired;
     message.metadata.recursion_available = true;
     let [question] = &query.queries[..] else {
-        record(gateway, "", "", &Decision::refuse(Reason::MalformedRequest, Source::Dns));
+        record(state, "", "", &Decision::refuse(Reason::MalformedRequest, DecidedBy::Dns));
         message.metadata.response_code = ResponseCode::FormErr;
         return message.to_vec().ok();
     };
     let written = question.name().to_ascii();
     let answer = if query.metadata.op_code == OpCode::Query && question.query_class() == DNSClass::IN {
-        decide(gateway, &written, question.query_type())
+        decide(state, &written, question.query_type())
     } else {
-        Answer::refused(ResponseCode::NotImp, Decision::refuse(Reason::MalformedRequest, Source::Dns))
+        Answer::refused(ResponseCode::NotImp, Decision::refuse(Reason::MalformedRequest, DecidedBy::Dns))
     };
     let mut code = answer.code;
     let mut record_data = answer.record;
     if let Some(refusal) = &answer.refusal
-        && !record(gateway, &written, &question.query_type().to_string(), refusal)
+        && !record(state, &written, &question.query_type().to_string(), refusal)
     {
         (code, record_data) = (ResponseCode::ServFail, None);
     }
@@ -133,36 +125,38 @@ fn answer(gateway: &Gateway, query: &[u8]) -> Option<Vec<u8>> {
     message.to_vec().ok()
 }
 
-fn decide(gateway: &Gateway, written: &str, kind: RecordType) -> Answer {
+fn decide(state: &State, written: &str, kind: RecordType) -> Answer {
     let Ok(name) = HostName::parse(written) else {
-        let refusal = Decision::refuse(Reason::MalformedHost, Source::Dns);
+        let refusal = Decision::refuse(Reason::MalformedHost, DecidedBy::Dns);
         return Answer::refused(ResponseCode::NXDomain, refusal);
     };
-    if let Err(refusal) = gateway.policy.load().policy.decide_name(&name) {
+    if let Err(refusal) = state.policy.load().policy.decide_name(&name) {
         let refusal = match refusal.reason {
-            Reason::NoRoute if shape::carries_data(&name) => Decision::refuse(Reason::DnsTunnel, Source::Dns),
+            Reason::NoRoute if tunnelling::carries_data(&name) => {
+                Decision::refuse(Reason::DnsTunnel, DecidedBy::Dns)
+            }
             _ => refusal,
         };
         return Answer::refused(ResponseCode::NXDomain, refusal);
     }
     let empty = Answer { code: ResponseCode::NoError, record: None, refusal: None };
     match kind {
-        RecordType::A => match gateway.names.address_of(&name) {
+        RecordType::A => match state.fake_ips.address_of(&name) {
             Some(address) => Answer { record: Some(RData::A(A(address))), ..empty },
             None => Answer::refused(
                 ResponseCode::ServFail,
-                Decision::refuse(Reason::LimitReached, Source::Limits),
+                Decision::refuse(Reason::LimitReached, DecidedBy::Limits),
             ),
         },
         // Clients ask for these beside the first, and go on without. There is no IPv6 in a bottle.
         RecordType::AAAA | RecordType::HTTPS => empty,
-        _ => Answer { refusal: Some(Decision::refuse(Reason::RecordType, Source::Dns)), ..empty },
+        _ => Answer { refusal: Some(Decision::refuse(Reason::RecordType, DecidedBy::Dns)), ..empty },
     }
 }
 
 /// Whether the receipt could be written.
-fn record(gateway: &Gateway, name: &str, kind: &str, decision: &Decision) -> bool {
+fn record(state: &State, name: &str, kind: &str, decision: &Decision) -> bool {
     let host = name.strip_suffix('.').unwrap_or(name);
     let summary = RequestSummary { method: METHOD, host, port: DNS_PORT, path: kind };
-    gateway.receipts.record(summary, decision, None).is_ok()
+    state.receipts.record(summary, decision, None).is_ok()
 }

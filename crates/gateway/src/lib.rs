@@ -1,34 +1,33 @@
 //! The only way out of a bottle.
 //!
-//! A client's connection is accepted by `listen`, becomes a `flow` (the proxy's port, or a tunnel whose first
-//! bytes tell what it carries; connections that `capture` brought are tunnels too), passes through `tls`, and then each request goes its way in `request`: where to
-//! (`destination`), whether it may (`decide`), what of it is ours (`inject`), and out through `upstream`. Every
-//! decision has a line in `receipts`, and every refusal is worded by `refusal`. All bounds are in [`limits`].
-//! `dns` answers the bottle's questions for names from the policy alone; `names` remembers the addresses.
+//! ```text
+//! listen      accept a client: proxy port, redirected connections, DNS
+//!   client    detect the protocol, terminate TLS, read HTTP/1.1 strictly or HTTP/2
+//!     exchange    the pipeline of one request: from what was asked to a receipt, a credential and a response
+//!       upstream    resolve, approve the addresses, dial, keep connections
+//! ```
+//!
+//! Beside them: `dns` answers the bottle's questions from the policy alone, `process` runs all of it under a launcher or
+//! alone, and `state` is the data that connections share. Modules import only modules below them, in the order of
+//! `tests/layers.rs`. Every bound is in [`limits`].
 
-mod body;
 mod bounded_stream;
-mod capture;
 mod certificates;
+mod client;
 mod clock;
-mod control;
 mod dns;
-mod flow;
-mod framing;
-mod gateway;
+mod exchange;
+mod fake_ip;
+mod host_port;
 pub mod limits;
 mod listen;
-mod names;
+mod process;
 mod receipts;
-mod refusal;
-mod request;
-mod serve;
-mod tls;
+mod state;
 mod upstream;
 
 pub use certificates::CertificateError;
-pub use control::ControlError;
-pub use gateway::{Gateway, GatewayError};
+pub use process::{ServeError, control::ControlError, read_config, serve_alone, serve_controlled, spawn};
 pub use receipts::OpenReceiptsError;
-pub use serve::{ServeError, read_config, serve_alone, serve_controlled, spawn};
+pub use state::{GatewayError, State};
 pub use upstream::{ExtraCaError, Resolution, Resolve, ResolveError, SystemResolver};

@@ -7,6 +7,9 @@ use std::time::Duration;
 /// `429 limit_reached` and closed.
 pub const MAX_CONNECTIONS: usize = 1024;
 
+/// How long accepting rests after the kernel refused to, for want of descriptors or memory.
+pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+
 /// Requests in progress at one time, over all connections. One more is answered `429 limit_reached`.
 pub const MAX_REQUESTS: usize = 4096;
 
@@ -46,8 +49,8 @@ pub const SNIFF_BYTES: usize = 64;
 /// How long a client may take to send the first bytes of a tunnel.
 pub const SNIFF_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a captured client that may not go where it wants may take for it. Whoever speaks first does so at
-/// once; whoever waits for the server learns soon that it is refused.
+/// How long a redirected client may take to send its first bytes where its destination is refused anyway. A client that
+/// speaks first does so at once; one that waits for its server learns soon that it is refused.
 pub const UNLISTED_SNIFF_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Names that have an address in the bottle's DNS. One more is answered SERVFAIL (`limit_reached`).

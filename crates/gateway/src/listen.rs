@@ -1,53 +1,146 @@
-//! Accepting clients.
+//! Accepts clients.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, OwnedFd},
+    sync::Arc,
+};
 
 use bot_bottle_core::{
-    decision::{Decision, Reason, Source},
+    decision::{DecidedBy, Decision, Reason, RefusalBody},
+    gateway_config::ListenerKind,
     receipt::RequestSummary,
 };
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use rustix::net::{AddressFamily, SocketType, sockopt};
+use tokio::net::{TcpListener, UdpSocket, UnixListener};
 
 use crate::{
-    bounded_stream::BoundedStream, capture, dns, flow, gateway::Gateway, limits::CLIENT_IDLE_TIMEOUT,
+    bounded_stream::{BoundedStream, StreamSocket},
+    client, dns,
+    limits::{ACCEPT_BACKOFF, CLIENT_IDLE_TIMEOUT},
+    state::State,
 };
 
-/// How long accepting rests after the kernel refused to, for want of descriptors or memory.
-pub(crate) const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+mod transparent;
 
-/// A [`Door`](bot_bottle_core::gateway_config::Door) with its socket, which a runtime serves or not yet.
+/// A listening socket, and with it what its clients speak.
 #[derive(Debug)]
-pub(crate) enum OpenDoor<Listener = TcpListener, Datagrams = UdpSocket> {
-    Proxy(Listener),
-    Captured(Listener),
-    NameStreams(Listener),
-    NameDatagrams(Datagrams),
+pub(crate) enum Listener {
+    Proxy(StreamListener),
+    Transparent(StreamListener),
+    DnsTcp(StreamListener),
+    DnsUdp(UdpSocket),
 }
 
-/// Serves whoever comes through a door, for as long as the process lives.
-pub(crate) fn open(gateway: &Arc<Gateway>, door: OpenDoor) {
-    let gateway = Arc::clone(gateway);
-    match door {
-        OpenDoor::Proxy(listener) => tokio::spawn(accept_proxied(gateway, listener)),
-        OpenDoor::Captured(listener) => tokio::spawn(capture::accept_captured(gateway, listener)),
-        OpenDoor::NameStreams(listener) => tokio::spawn(dns::answer_streams(gateway, listener)),
-        OpenDoor::NameDatagrams(socket) => tokio::spawn(dns::answer_datagrams(gateway, socket)),
+/// A listening socket for connections.
+#[derive(Debug)]
+pub(crate) enum StreamListener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// Binds the proxy's port on an address.
+    pub(crate) async fn bind_proxy(address: SocketAddr) -> io::Result<Self> {
+        TcpListener::bind(address).await.map(Self::proxy)
+    }
+
+    /// Serves the proxy's port on a listener.
+    pub(crate) fn proxy(listener: TcpListener) -> Self {
+        Self::Proxy(StreamListener::Tcp(listener))
+    }
+
+    /// Takes over a socket that was made elsewhere. It has to be of the kind: [`is_of_kind`].
+    pub(crate) fn adopt(kind: ListenerKind, socket: OwnedFd) -> io::Result<Self> {
+        Ok(match kind {
+            ListenerKind::Proxy => Self::Proxy(StreamListener::adopt(socket)?),
+            ListenerKind::Transparent => Self::Transparent(StreamListener::adopt(socket)?),
+            ListenerKind::DnsTcp => Self::DnsTcp(StreamListener::adopt(socket)?),
+            ListenerKind::DnsUdp => {
+                let socket = std::net::UdpSocket::from(socket);
+                socket.set_nonblocking(true)?;
+                Self::DnsUdp(UdpSocket::from_std(socket)?)
+            }
+        })
+    }
+
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Proxy(StreamListener::Tcp(listener)) => listener.local_addr().ok(),
+            _ => None,
+        }
+    }
+}
+
+/// Whether a socket can be a listener of the kind. Only the kernel knows the original destination of a redirected TCP
+/// connection; a proxy's clients may come over a Unix socket.
+pub(crate) fn is_of_kind(socket: impl AsFd, kind: ListenerKind) -> bool {
+    let (Ok(family), Ok(socket_type)) = (sockopt::socket_domain(&socket), sockopt::socket_type(&socket))
+    else {
+        return false;
+    };
+    let is_ip = family == AddressFamily::INET || family == AddressFamily::INET6;
+    let accepts = sockopt::socket_acceptconn(&socket).unwrap_or(false);
+    match kind {
+        ListenerKind::Proxy => accepts && (is_ip || family == AddressFamily::UNIX),
+        ListenerKind::Transparent | ListenerKind::DnsTcp => accepts && is_ip,
+        ListenerKind::DnsUdp => is_ip && socket_type == SocketType::DGRAM,
+    }
+}
+
+impl StreamListener {
+    fn adopt(socket: OwnedFd) -> io::Result<Self> {
+        if sockopt::socket_domain(&socket)? == AddressFamily::UNIX {
+            let listener = std::os::unix::net::UnixListener::from(socket);
+            listener.set_nonblocking(true)?;
+            return UnixListener::from_std(listener).map(Self::Unix);
+        }
+        let listener = std::net::TcpListener::from(socket);
+        listener.set_nonblocking(true)?;
+        TcpListener::from_std(listener).map(Self::Tcp)
+    }
+
+    async fn accept(&self) -> io::Result<StreamSocket> {
+        match self {
+            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| StreamSocket::Tcp(stream)),
+            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| StreamSocket::Unix(stream)),
+        }
+    }
+}
+
+/// Spawns the accept loop of one listener; it never ends.
+pub(crate) fn spawn(state: &Arc<State>, listener: Listener) {
+    let state = Arc::clone(state);
+    match listener {
+        Listener::Proxy(listener) => tokio::spawn(accept_loop(state, listener, |state, stream| {
+            accept(state, stream, client::serve_proxy);
+        })),
+        Listener::Transparent(listener) => tokio::spawn(accept_loop(state, listener, |state, stream| {
+            let Some(target) = transparent::destination(&state, &stream) else {
+                tracing::debug!("a redirected connection is gone, or was not redirected");
+                return;
+            };
+            let first_byte_timeout = transparent::first_byte_timeout(&state, &target);
+            accept(state, stream, move |state, stream| {
+                client::serve_tunnel(state, stream, target, first_byte_timeout)
+            });
+        })),
+        Listener::DnsTcp(listener) => tokio::spawn(accept_loop(state, listener, |state, stream| {
+            let Ok(permit) = Arc::clone(&state.connections).try_acquire_owned() else { return };
+            tokio::spawn(async move {
+                dns::serve_stream(&state, stream).await;
+                drop(permit);
+            });
+        })),
+        Listener::DnsUdp(socket) => tokio::spawn(dns::serve_datagrams(state, socket)),
     };
 }
 
-async fn accept_proxied(gateway: Arc<Gateway>, listener: TcpListener) {
-    accept(gateway, listener, |gateway, stream| admit(gateway, stream, flow::serve_proxy)).await;
-}
-
-/// Accepts connections for as long as the process lives.
-pub(crate) async fn accept(
-    gateway: Arc<Gateway>,
-    listener: TcpListener,
-    serve: impl Fn(Arc<Gateway>, TcpStream),
-) {
+async fn accept_loop(state: Arc<State>, listener: StreamListener, serve: impl Fn(Arc<State>, StreamSocket)) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => serve(Arc::clone(&gateway), stream),
+            Ok(stream) => serve(Arc::clone(&state), stream),
             Err(error) => {
                 tracing::warn!(%error, "a client could not be accepted");
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
@@ -56,38 +149,32 @@ pub(crate) async fn accept(
     }
 }
 
-/// Serves a client, if there is a place for it.
-pub(crate) fn admit<F>(
-    gateway: Arc<Gateway>,
-    stream: TcpStream,
-    serve: impl FnOnce(Arc<Gateway>, BoundedStream) -> F,
-) where
+/// Serves a client if there is a permit for it, and rejects it otherwise.
+fn accept<F>(state: Arc<State>, stream: StreamSocket, serve: impl FnOnce(Arc<State>, BoundedStream) -> F)
+where
     F: Future<Output = ()> + Send + 'static,
 {
-    // Small writes must not wait for acknowledgements: responses of models come word by word.
-    if let Err(error) = stream.set_nodelay(true) {
+    if let Err(error) = stream.set_nodelay() {
         tracing::debug!(%error, "a client went before it was served");
         return;
     }
-    match Arc::clone(&gateway.connections).try_acquire_owned() {
-        Ok(place) => {
-            let stream = BoundedStream::of_client(stream, CLIENT_IDLE_TIMEOUT, place);
-            tokio::spawn(serve(gateway, stream));
+    match Arc::clone(&state.connections).try_acquire_owned() {
+        Ok(permit) => {
+            let stream = BoundedStream::of_client(stream, CLIENT_IDLE_TIMEOUT, permit);
+            tokio::spawn(serve(state, stream));
         }
-        Err(_) => turn_away(&gateway, &stream),
+        Err(_) => reject(&state, &stream),
     }
 }
 
-/// Tells a client that there is no place for it, if that takes no waiting.
-fn turn_away(gateway: &Gateway, stream: &TcpStream) {
-    let decision = Decision::refuse(Reason::LimitReached, Source::Limits);
+/// Answers 429, if that takes no waiting: a client that does not read must not hold up the accept loop.
+fn reject(state: &State, stream: &StreamSocket) {
+    let decision = Decision::refuse(Reason::LimitReached, DecidedBy::Limits);
     let summary = RequestSummary { method: "", host: "", port: 0, path: "" };
-    let _ = gateway.receipts.record(summary, &decision, Some(429));
-    let body = format!(
-        r#"{{"reason":"{}","host":"","method":"","path":"","hint":"{}"}}"#,
-        decision.reason,
-        decision.reason.hint()
-    );
+    let _ = state.receipts.record(summary, &decision, Some(429));
+    let (reason, hint) = (decision.reason, decision.reason.hint());
+    let body = serde_json::to_string(&RefusalBody { reason, host: "", method: "", path: "", hint })
+        .unwrap_or_default();
     let response = format!(
         "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
@@ -95,6 +182,6 @@ fn turn_away(gateway: &Gateway, stream: &TcpStream) {
     match stream.try_write(response.as_bytes()) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-        Err(error) => tracing::debug!(%error, "a client that was turned away is gone"),
+        Err(error) => tracing::debug!(%error, "a rejected client is gone"),
     }
 }

@@ -1,18 +1,19 @@
-//! The file of decisions.
+//! The append-only file of decisions.
 
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
 use bot_bottle_core::{
     decision::Decision,
-    receipt::{MAX_PATH_BYTES, Receipt, RequestSummary},
+    receipt::{Ending, Line, MAX_PATH_BYTES, Receipt, RequestSummary},
 };
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
@@ -20,8 +21,8 @@ use crate::{
     limits::{MAX_HOST_ECHO, MAX_METHOD_ECHO, RECEIPT_TAIL_BYTES},
 };
 
-/// Appends one line per decision, each with one write of its own before the decision takes effect: what is in
-/// the kernel's page cache survives the end of this process, kill -9 included.
+/// Appends one line for each decision before it takes effect, and one when an exchange that was let out ends. Each is
+/// one write of its own: the kernel's page cache survives the end of this process, kill -9 included.
 #[derive(Debug)]
 pub(crate) struct Receipts {
     writer: Mutex<Writer>,
@@ -65,13 +66,14 @@ impl Receipts {
         Ok(Self { writer: Mutex::new(writer) })
     }
 
-    /// Writes down a decision. `status` is that of a refusal; an allowed request has none yet.
+    /// Writes down a decision and returns the number of its exchange. `status` is that of a refusal; an allowed
+    /// request has none yet.
     pub(crate) fn record(
         &self,
         request: RequestSummary<'_>,
         decision: &Decision,
         status: Option<u16>,
-    ) -> Result<(), ReceiptNotWritten> {
+    ) -> Result<u64, ReceiptNotWritten> {
         let time = clock::rfc3339(SystemTime::now());
         let request = RequestSummary {
             method: cut(request.method, MAX_METHOD_ECHO),
@@ -79,27 +81,40 @@ impl Receipts {
             path: cut(request.path, MAX_PATH_BYTES),
             ..request
         };
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        writer.append(Receipt { sequence: 0, time, request, decision: decision.clone(), status })
+        self.writer().append(|sequence| {
+            let decision = decision.clone();
+            Line { sequence, time, line: Receipt { exchange: sequence, request, decision, status } }
+        })
+    }
+
+    /// Writes down how an exchange ended that was let out.
+    pub(crate) fn end(&self, ending: Ending) -> Result<u64, ReceiptNotWritten> {
+        let time = clock::rfc3339(SystemTime::now());
+        self.writer().append(|sequence| Line { sequence, time, line: ending })
+    }
+
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Writer {
-    fn append(&mut self, mut receipt: Receipt<'_>) -> Result<(), ReceiptNotWritten> {
+    /// Appends the line that `line` makes of its number, and returns the number.
+    fn append<T: Serialize>(&mut self, line: impl FnOnce(u64) -> T) -> Result<u64, ReceiptNotWritten> {
         if self.failed {
             return Err(ReceiptNotWritten);
         }
-        receipt.sequence = self.sequence + 1;
+        let sequence = self.sequence + 1;
         self.line.clear();
         let written =
-            serde_json::to_writer(&mut self.line, &receipt).map_err(io::Error::from).and_then(|()| {
+            serde_json::to_writer(&mut self.line, &line(sequence)).map_err(io::Error::from).and_then(|()| {
                 self.line.push(b'\n');
                 self.file.write_all(&self.line)
             });
         match written {
             Ok(()) => {
-                self.sequence += 1;
-                Ok(())
+                self.sequence = sequence;
+                Ok(sequence)
             }
             Err(error) => {
                 self.failed = true;
@@ -142,7 +157,7 @@ pub(crate) fn cut(text: &str, bytes: usize) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use bot_bottle_core::decision::{Reason, Source};
+    use bot_bottle_core::decision::{DecidedBy, Reason};
 
     use super::*;
 
@@ -150,7 +165,7 @@ mod tests {
         RequestSummary { method: "GET", host: "api.example.org", port: 443, path: "/v1" };
 
     fn refusal() -> Decision {
-        Decision::refuse(Reason::NoRoute, Source::Policy)
+        Decision::refuse(Reason::NoRoute, DecidedBy::Policy)
     }
 
     #[test]

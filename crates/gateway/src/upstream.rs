@@ -1,4 +1,4 @@
-//! The way out: names, addresses, connections.
+//! Connections to upstreams: resolve, approve the addresses, dial, TLS, and a pool of what is kept.
 
 use std::{
     collections::BTreeMap,
@@ -7,7 +7,7 @@ use std::{
 };
 
 use bot_bottle_core::{
-    decision::{Reason, Source},
+    decision::{DecidedBy, Reason},
     gateway_config::{FixedAddress, UpstreamConfig},
     host::HostName,
 };
@@ -19,22 +19,21 @@ use hyper::{
 use thiserror::Error;
 use tokio::time::timeout;
 
-mod address;
-mod connect;
+mod body;
+mod dial;
 mod pool;
+mod public_address;
 mod resolve;
 mod trust;
 
-pub(crate) use pool::Lease;
-use pool::Pool;
+use body::Progress;
+pub(crate) use body::{Body, RequestBody};
+use pool::{Pool, PooledConnection};
 pub use resolve::{Resolution, Resolve, ResolveError, SystemResolver};
 pub use trust::ExtraCaError;
 use trust::Trust;
 
-use crate::{
-    body::{Progress, RequestBody},
-    limits::UPSTREAM_HEADER_TIMEOUT,
-};
+use crate::{host_port::Origin, limits::UPSTREAM_HEADER_TIMEOUT};
 
 /// Everything that leads to the upstreams of one bottle.
 #[derive(Debug)]
@@ -45,17 +44,9 @@ pub(crate) struct Upstream {
     pool: Arc<Pool>,
 }
 
-/// What one connection can serve.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
-    pub(crate) host: HostName,
-    pub(crate) port: u16,
-    pub(crate) encrypted: bool,
-}
-
-/// Which protocols will do.
+/// Which protocols are offered in the TLS handshake (ALPN, RFC 7301).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Offer {
+pub(crate) enum Alpn {
     Any,
     Http1,
 }
@@ -64,13 +55,6 @@ pub(crate) enum Offer {
 enum Sender {
     Http1(http1::SendRequest<RequestBody>),
     Http2(http2::SendRequest<RequestBody>),
-}
-
-/// A connection that was found or made for one request.
-#[derive(Debug)]
-pub(crate) struct Connection {
-    key: Arc<Key>,
-    sender: Sender,
 }
 
 /// No response.
@@ -103,46 +87,38 @@ impl Upstream {
         })
     }
 
-    /// A connection for a request, kept or new. Nothing of the request has been sent on it.
-    pub(crate) async fn connection(&self, key: Key, offer: Offer) -> Result<Connection, UpstreamError> {
-        match self.pool.take(&key, offer) {
-            Some(sender) => Ok(Connection { key: Arc::new(key), sender }),
-            None => self.dial(Arc::new(key), offer).await,
-        }
-    }
-
-    async fn dial(&self, key: Arc<Key>, offer: Offer) -> Result<Connection, UpstreamError> {
-        let sender = connect::dial(self, &key, offer).await?;
-        if let Sender::Http2(sender) = &sender {
-            self.pool.share(&key, sender);
-        }
-        Ok(Connection { key, sender })
-    }
-
-    /// Sends a request, whose URI is absolute, and waits for the head of the response.
+    /// Sends a request, whose URI is absolute, on a kept connection or a new one, and waits for the head of the
+    /// response.
     ///
-    /// A kept connection may turn out to be closed. If nothing of the request was handed to it, which hyper
-    /// knows by giving the request back, another one is made. Otherwise the upstream may have acted on it, and it is not sent twice.
+    /// A kept connection may turn out to be closed. If nothing of the request was handed to it, which hyper tells by
+    /// giving the request back, a new one is made. Otherwise the upstream may have acted on it, and it is not sent
+    /// twice (RFC 9110 section 9.2.2).
     pub(crate) async fn send(
         &self,
-        connection: Connection,
+        origin: Origin,
+        alpn: Alpn,
         mut request: Request<RequestBody>,
-        offer: Offer,
-    ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
+    ) -> Result<Response<Body>, UpstreamError> {
+        let origin = Arc::new(origin);
         let target = request.uri().clone();
         let progress = request.body().progress();
-        let Connection { key, mut sender } = connection;
+        let mut sender = match self.pool.take(&origin, alpn) {
+            Some(sender) => sender,
+            None => self.dial(&origin, alpn).await?,
+        };
         let mut attempts_left = 1;
         loop {
-            shape(&mut request, &target, &sender);
-            let sent = send_once(&mut sender, request, progress.as_ref()).await;
-            match sent {
-                Ok(response) => return Ok((response, Lease::new(Arc::clone(&self.pool), key, sender))),
+            set_target(&mut request, &target, &sender);
+            match send_once(&mut sender, request, &progress).await {
+                Ok(response) => {
+                    let connection = PooledConnection::new(Arc::clone(&self.pool), origin, sender);
+                    return Ok(response.map(|incoming| Body::new(incoming, connection)));
+                }
                 Err(SendError::Timeout) => return Err(UpstreamError::Timeout),
                 Err(SendError::Unsent(unsent)) if attempts_left > 0 => {
                     attempts_left -= 1;
                     request = *unsent;
-                    sender = self.dial(Arc::clone(&key), offer).await?.sender;
+                    sender = self.dial(&origin, alpn).await?;
                 }
                 Err(SendError::Unsent(_)) => {
                     return Err(UpstreamError::Unreachable(io::ErrorKind::ConnectionAborted.into()));
@@ -151,6 +127,14 @@ impl Upstream {
                 Err(SendError::Failed(error)) => return Err(UpstreamError::Protocol(error)),
             }
         }
+    }
+
+    async fn dial(&self, origin: &Arc<Origin>, alpn: Alpn) -> Result<Sender, UpstreamError> {
+        let sender = dial::dial(self, origin, alpn).await?;
+        if let Sender::Http2(sender) = &sender {
+            self.pool.share(origin, sender);
+        }
+        Ok(sender)
     }
 }
 
@@ -172,7 +156,7 @@ impl From<TrySendError<Request<RequestBody>>> for SendError {
 async fn send_once(
     sender: &mut Sender,
     request: Request<RequestBody>,
-    progress: Option<&Progress>,
+    progress: &Progress,
 ) -> Result<Response<Incoming>, SendError> {
     let response = async {
         match sender {
@@ -187,7 +171,7 @@ async fn send_once(
             Ok(response) => return response.map_err(SendError::from),
             Err(_) => {
                 // An upload may take as long as it moves.
-                let frames = progress.map_or(0, |progress| progress.load(Ordering::Relaxed));
+                let frames = progress.load(Ordering::Relaxed);
                 if frames == frames_seen {
                     return Err(SendError::Timeout);
                 }
@@ -197,8 +181,9 @@ async fn send_once(
     }
 }
 
-/// Writes the destination the way that the connection's protocol wants it.
-fn shape(request: &mut Request<RequestBody>, target: &Uri, sender: &Sender) {
+/// Writes the target in the form of the connection's protocol: origin form and `Host` (RFC 9112 section 3.2.1), or
+/// `:scheme` and `:authority` (RFC 9113 section 8.3.1).
+fn set_target(request: &mut Request<RequestBody>, target: &Uri, sender: &Sender) {
     match sender {
         Sender::Http1(_) => {
             *request.version_mut() = Version::HTTP_11;
@@ -222,22 +207,23 @@ fn shape(request: &mut Request<RequestBody>, target: &Uri, sender: &Sender) {
 }
 
 impl UpstreamError {
-    /// Why, as clients and receipts are told. The details go to the log: they may name what is inside the operator's network.
-    pub(crate) fn reason(&self) -> (Reason, Source) {
+    /// Why, as clients and receipts are told. The details go to the log: they may name hosts inside the operator's
+    /// network.
+    pub(crate) fn reason(&self) -> (Reason, DecidedBy) {
         match self {
-            Self::Unresolvable => (Reason::NameUnresolvable, Source::Upstream),
-            Self::NotPublic => (Reason::AddressNotPublic, Source::Address),
-            Self::Unreachable(_) => (Reason::UpstreamUnreachable, Source::Upstream),
-            Self::Tls(_) => (Reason::UpstreamTls, Source::Upstream),
-            Self::NoTrust => (Reason::Internal, Source::Upstream),
-            Self::Protocol(_) => (Reason::UpstreamProtocol, Source::Upstream),
-            Self::Timeout => (Reason::Timeout, Source::Upstream),
+            Self::Unresolvable => (Reason::NameUnresolvable, DecidedBy::Upstream),
+            Self::NotPublic => (Reason::AddressNotPublic, DecidedBy::Address),
+            Self::Unreachable(_) => (Reason::UpstreamUnreachable, DecidedBy::Upstream),
+            Self::Tls(_) => (Reason::UpstreamTls, DecidedBy::Upstream),
+            Self::NoTrust => (Reason::Internal, DecidedBy::Upstream),
+            Self::Protocol(_) => (Reason::UpstreamProtocol, DecidedBy::Upstream),
+            Self::Timeout => (Reason::Timeout, DecidedBy::Upstream),
         }
     }
 }
 
 /// Whether the connection failed because nothing passed on it for too long.
-fn is_timeout(error: &hyper::Error) -> bool {
+pub(crate) fn is_timeout(error: &hyper::Error) -> bool {
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         if cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {

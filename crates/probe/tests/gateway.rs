@@ -15,7 +15,7 @@ use bot_bottle_core::{
     policy::Policy,
     secret::SecretRef,
 };
-use bot_bottle_gateway::{Gateway, Resolution, Resolve, ResolveError};
+use bot_bottle_gateway::{Resolution, Resolve, ResolveError, State};
 use bot_bottle_probe::{
     Group, Script, judge, run_script,
     stage::{Places, Stage, StageOptions},
@@ -138,7 +138,7 @@ fn start_gateway(config: GatewayConfig, resolver: Remembering) -> Result<(Socket
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(async {
             let secrets = [(SecretRef::new("DEMO_API_TOKEN"), Zeroizing::new(CREDENTIAL.to_owned()))].into();
-            let gateway = Gateway::new(
+            let gateway = State::new(
                 &config,
                 &GatewayStart { secrets, ..GatewayStart::default() },
                 Box::new(resolver),

@@ -85,7 +85,7 @@ fn receipts(bot_bottle_home: &Path) -> Evidence {
     let state = fs::read_dir(bot_bottle_home.join("state")).into_iter().flatten().flatten();
     let lines: usize = state
         .filter_map(|entry| fs::read_to_string(entry.path().join("receipts.jsonl")).ok())
-        .map(|text| text.lines().count())
+        .map(|text| text.lines().filter(|line| line.contains("\"verdict\":")).count())
         .sum();
     Evidence {
         what: "the gateway's decisions have receipts",

@@ -9,9 +9,9 @@ use std::{
 use hyper::client::conn::{http1, http2};
 use tokio::time::{Instant, timeout};
 
-use super::{Key, Offer, Sender};
+use super::{Alpn, RequestBody, Sender};
 use crate::{
-    body::RequestBody,
+    host_port::Origin,
     limits::{
         MAX_IDLE_CONNECTIONS, MAX_IDLE_PER_UPSTREAM, POOL_IDLE_TIMEOUT, POOL_RETURN_TIMEOUT,
         POOL_SWEEP_INTERVAL,
@@ -21,7 +21,7 @@ use crate::{
 /// One gateway's, and so one bottle's, connections.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    kept: Mutex<HashMap<Arc<Key>, Kept>>,
+    kept: Mutex<HashMap<Arc<Origin>, Kept>>,
 }
 
 #[derive(Debug, Default)]
@@ -44,9 +44,9 @@ struct Shared {
 
 /// A connection that a response comes through.
 #[derive(Debug)]
-pub(crate) struct Lease {
+pub(crate) struct PooledConnection {
     pool: Arc<Pool>,
-    key: Arc<Key>,
+    origin: Arc<Origin>,
     sender: Sender,
 }
 
@@ -59,10 +59,10 @@ impl Pool {
     }
 
     /// A connection that is ready for a request.
-    pub(super) fn take(&self, key: &Key, offer: Offer) -> Option<Sender> {
+    pub(super) fn take(&self, origin: &Origin, alpn: Alpn) -> Option<Sender> {
         let mut pool = self.lock();
-        let kept = pool.get_mut(key)?;
-        if offer == Offer::Any
+        let kept = pool.get_mut(origin)?;
+        if alpn == Alpn::Any
             && let Some(shared) = &mut kept.http2
         {
             if !shared.sender.is_closed() {
@@ -81,18 +81,18 @@ impl Pool {
     }
 
     /// Lets other requests use a new HTTP/2 connection at the same time.
-    pub(super) fn share(&self, key: &Arc<Key>, sender: &http2::SendRequest<RequestBody>) {
+    pub(super) fn share(&self, origin: &Arc<Origin>, sender: &http2::SendRequest<RequestBody>) {
         let mut pool = self.lock();
         let shared = Shared { sender: sender.clone(), last_use: Instant::now() };
-        pool.entry(Arc::clone(key)).or_default().http2 = Some(shared);
+        pool.entry(Arc::clone(origin)).or_default().http2 = Some(shared);
     }
 
-    fn put(&self, key: Arc<Key>, sender: http1::SendRequest<RequestBody>) {
+    fn put(&self, origin: Arc<Origin>, sender: http1::SendRequest<RequestBody>) {
         let mut pool = self.lock();
         if pool.values().map(|kept| kept.http1.len()).sum::<usize>() >= MAX_IDLE_CONNECTIONS {
             return;
         }
-        let kept = pool.entry(key).or_default();
+        let kept = pool.entry(origin).or_default();
         if kept.http1.len() < MAX_IDLE_PER_UPSTREAM {
             kept.http1.push(Idle { sender, since: Instant::now() });
         }
@@ -107,7 +107,7 @@ impl Pool {
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<Key>, Kept>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<Origin>, Kept>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -122,22 +122,22 @@ async fn sweep(pool: Weak<Pool>) {
     }
 }
 
-impl Lease {
-    pub(super) fn new(pool: Arc<Pool>, key: Arc<Key>, sender: Sender) -> Self {
-        Self { pool, key, sender }
+impl PooledConnection {
+    pub(super) fn new(pool: Arc<Pool>, origin: Arc<Origin>, sender: Sender) -> Self {
+        Self { pool, origin, sender }
     }
 
     /// The response has ended: the connection can serve another request, once it is done with this one's.
     pub(crate) fn give_back(self) {
-        let Self { pool, key, sender } = self;
+        let Self { pool, origin, sender } = self;
         match sender {
-            Sender::Http1(sender) if sender.is_ready() => pool.put(key, sender),
+            Sender::Http1(sender) if sender.is_ready() => pool.put(origin, sender),
             Sender::Http1(mut sender) if !sender.is_closed() => {
                 tokio::spawn(async move {
                     let ready =
                         timeout(POOL_RETURN_TIMEOUT, poll_fn(|context| sender.poll_ready(context))).await;
                     if matches!(ready, Ok(Ok(()))) {
-                        pool.put(key, sender);
+                        pool.put(origin, sender);
                     }
                 });
             }

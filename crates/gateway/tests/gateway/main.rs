@@ -1,6 +1,7 @@
 //! The gateway against real clients and a real upstream, over loopback.
 
 mod destinations;
+mod endings;
 mod forwarding;
 mod limits;
 mod process;

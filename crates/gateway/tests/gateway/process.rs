@@ -4,7 +4,10 @@ use std::{
     io::{BufRead, BufReader, IoSlice, Read, Write},
     mem::MaybeUninit,
     net::TcpListener,
-    os::{fd::AsFd, unix::net::UnixStream},
+    os::{
+        fd::AsFd,
+        unix::net::{UnixListener, UnixStream},
+    },
     path::Path,
     sync::mpsc,
     thread::{self, JoinHandle},
@@ -12,7 +15,7 @@ use std::{
 };
 
 use bot_bottle_core::{
-    gateway_config::{Door, GatewayConfig, GatewayReady, GatewayStart},
+    gateway_config::{GatewayConfig, GatewayReady, GatewayStart, ListenerKind},
     secret::SecretRef,
 };
 use bot_bottle_gateway::{
@@ -33,10 +36,10 @@ fn config(folder: &Path, listen: &[&str]) -> GatewayConfig {
     read_config(&path).expect("a configuration")
 }
 
-fn start(doors: &[Door]) -> GatewayStart {
+fn start(listeners: &[ListenerKind]) -> GatewayStart {
     GatewayStart {
         secrets: [(SecretRef::new("TOKEN"), "real".to_owned().into())].into(),
-        doors: doors.to_vec(),
+        listeners: listeners.to_vec(),
     }
 }
 
@@ -64,7 +67,10 @@ fn message(start: &GatewayStart) -> Vec<u8> {
 }
 
 fn ask(address: std::net::SocketAddr) -> String {
-    let mut stream = std::net::TcpStream::connect(address).expect("a connection");
+    ask_on(std::net::TcpStream::connect(address).expect("a connection"))
+}
+
+fn ask_on(mut stream: impl Read + Write) -> String {
     stream
         .write_all(b"GET http://evil.test/ HTTP/1.1\r\nHost: evil.test\r\nConnection: close\r\n\r\n")
         .expect("written");
@@ -78,7 +84,7 @@ fn a_launcher_hands_over_sockets_and_secrets_and_its_end_is_the_gateways_end() {
     let folder = tempfile::tempdir().expect("a folder");
     let (control, gateway) = controlled(config(folder.path(), &[]));
     let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a listener"));
-    send(&control, &message(&start(&[Door::Proxy; 2])), &listeners);
+    send(&control, &message(&start(&[ListenerKind::Proxy; 2])), &listeners);
     let mut line = String::new();
     BufReader::new(&control).read_line(&mut line).expect("a line");
     let ready: GatewayReady = serde_json::from_str(&line).expect("ready");
@@ -94,12 +100,37 @@ fn a_launcher_hands_over_sockets_and_secrets_and_its_end_is_the_gateways_end() {
     assert_eq!(receipts.lines().count(), 2);
 }
 
+/// Where a bottle's clients reach the gateway through a shared folder instead of a shared network namespace.
+#[test]
+fn a_proxy_listens_on_a_unix_socket_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("proxy.sock");
+    let (control, gateway) = controlled(config(folder.path(), &[]));
+    let listener = UnixListener::bind(&path).expect("a listener");
+    send(&control, &message(&start(&[ListenerKind::Proxy])), &[&listener]);
+    let mut line = String::new();
+    BufReader::new(&control).read_line(&mut line).expect("a line");
+    let answer = ask_on(UnixStream::connect(&path).expect("a connection"));
+    assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("no_route"), "{answer}");
+    drop(control);
+    gateway.join().expect("no panic").expect("a good end");
+
+    // The kernel knows no original destination of a Unix connection.
+    let (control, gateway) = controlled(config(folder.path(), &[]));
+    send(&control, &message(&start(&[ListenerKind::Transparent])), &[&listener]);
+    let error = gateway.join().expect("no panic").expect_err("refused");
+    assert!(
+        matches!(error, ServeError::Control(ControlError::WrongSocket(ListenerKind::Transparent))),
+        "{error}"
+    );
+}
+
 #[test]
 fn a_start_in_pieces_is_understood() {
     let folder = tempfile::tempdir().expect("a folder");
     let (control, gateway) = controlled(config(folder.path(), &[]));
     let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-    let message = message(&start(&[Door::Proxy]));
+    let message = message(&start(&[ListenerKind::Proxy]));
     send(&control, &message[..1], &[&listener]);
     for byte in &message[1..] {
         (&control).write_all(&[*byte]).expect("sent");
@@ -132,20 +163,20 @@ fn a_start_that_is_none_is_an_error() {
     assert_eq!(is(outcome(&[5, 0, 0, 0, b'{'], &[])), "Closed");
     assert_eq!(is(outcome(&[5, 0, 0, 0, b'[', b'1', b',', b'2', b']'], &[])), "Malformed");
     assert_eq!(is(outcome(&[0, 0, 0, 255], &[])), "TooLong(4278190080)");
-    assert_eq!(is(outcome(&message(&start(&[Door::Proxy; 17])), &[&listener; 17])), "TooManyListeners");
+    assert_eq!(
+        is(outcome(&message(&start(&[ListenerKind::Proxy; 17])), &[&listener; 17])),
+        "TooManyListeners"
+    );
     assert!(matches!(outcome(&message(&start(&[])), &[]), Err(ServeError::NoListener)));
 
     assert_eq!(
-        is(outcome(&message(&start(&[Door::Proxy])), &[&listener; 2])),
-        "DoorsUncounted { doors: 1, sockets: 2 }"
+        is(outcome(&message(&start(&[ListenerKind::Proxy])), &[&listener; 2])),
+        "ListenersUncounted { listeners: 1, sockets: 2 }"
     );
-    assert_eq!(
-        is(outcome(&message(&start(&[Door::NameDatagrams])), &[&listener])),
-        "WrongSocket(NameDatagrams)"
-    );
+    assert_eq!(is(outcome(&message(&start(&[ListenerKind::DnsUdp])), &[&listener])), "WrongSocket(DnsUdp)");
 
     // What is not a listening socket is not served.
-    for door in [Door::Proxy, Door::Captured, Door::NameStreams, Door::NameDatagrams] {
+    for door in [ListenerKind::Proxy, ListenerKind::Transparent, ListenerKind::DnsTcp, ListenerKind::DnsUdp] {
         let (control, gateway) = controlled(config(folder.path(), &[]));
         let (connected, _other) = UnixStream::pair().expect("a pair");
         send(&control, &message(&start(&[door])), &[connected]);

@@ -41,9 +41,10 @@ async fn a_name_that_leads_inside_is_not_dialled() {
         let response = client.send_request(request("GET", &host, "/", "")).await.expect("a response");
         assert_eq!(response.status(), 403, "{addresses:?}");
         assert_eq!(refusal(response).await["reason"], "address_not_public", "{addresses:?}");
-        let receipt = &gateway.receipts()[0];
-        assert_eq!(receipt["source"], "address");
-        assert_eq!(receipt["route"], "rebind.test");
+        let decision = &gateway.receipts()[0];
+        assert_eq!(decision["route"], "rebind.test");
+        let ending = gateway.ending(decision).await;
+        assert_eq!((&ending["source"], &ending["reason"]), (&json!("address"), &json!("address_not_public")));
     }
     assert_eq!(upstream.connections(), 0);
 }

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bot_bottle_core::gateway_config::Door;
+use bot_bottle_core::gateway_config::ListenerKind;
 use libc::sock_filter;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -110,7 +110,7 @@ fn prepare(channel: &Channel) -> Result<Init<'_>, Failure> {
 fn open_doors(channel: &Channel, steps: &NativeSteps) -> Result<Option<String>, Failure> {
     let Capture { redirected_to, ports_without_redirection } = &steps.capture;
     let mut openings = steps.openings.clone();
-    let capture = |address| Opening { door: Door::Captured, address };
+    let capture = |address| Opening { door: ListenerKind::Transparent, address };
     let note = match capture::install(&[steps.address], *redirected_to) {
         Ok(()) => {
             openings.push(capture(*redirected_to));
@@ -130,8 +130,8 @@ fn open_doors(channel: &Channel, steps: &NativeSteps) -> Result<Option<String>, 
     let sockets = openings
         .iter()
         .map(|opening| match opening.door {
-            Door::NameDatagrams => UdpSocket::bind(opening.address).map(OwnedFd::from),
-            Door::Proxy | Door::Captured | Door::NameStreams => {
+            ListenerKind::DnsUdp => UdpSocket::bind(opening.address).map(OwnedFd::from),
+            ListenerKind::Proxy | ListenerKind::Transparent | ListenerKind::DnsTcp => {
                 TcpListener::bind(opening.address).map(OwnedFd::from)
             }
         })

@@ -143,7 +143,7 @@ fn run_to_its_end(
         let (FromInit::Listening { doors }, sockets) = sandbox.expect()? else {
             return Err(unexpected("listening"));
         };
-        start.doors = doors;
+        start.listeners = doors;
         gateway.hand_over(&start, &sockets).map_err(|_| gateway_failure(&gateway, run))
     })?;
     let ready = progress.step(Step::MintCertificates, |on_event| {
@@ -373,7 +373,7 @@ fn prepare_files(plan: &BottlePlan, run: &Run) -> Result<(), LaunchError> {
 
 fn gateway_failure(gateway: &GatewayProcess, run: &Run) -> LaunchError {
     let log = run.path("gateway.log");
-    let why = "it ended before it took its listeners".to_owned();
+    let why = "it ended before it took its doors".to_owned();
     gateway.ready(&log).err().unwrap_or(LaunchError::Gateway { why })
 }
 

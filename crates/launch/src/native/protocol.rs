@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use bot_bottle_core::gateway_config::Door;
+use bot_bottle_core::gateway_config::ListenerKind;
 use serde::{Deserialize, Serialize};
 
 use crate::request::{EndedBy, ExecRequest, ProgramStatus, Terminal};
@@ -53,7 +53,7 @@ pub(crate) enum FromInit {
     /// With the sockets that are for the gateway.
     Listening {
         /// What each of them is for.
-        doors: Vec<Door>,
+        doors: Vec<ListenerKind>,
     },
     /// The bottle is made and takes programs; with what could not be had.
     Ready {

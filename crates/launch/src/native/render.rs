@@ -6,7 +6,7 @@ use std::{
 };
 
 use bot_bottle_core::{
-    gateway_config::Door,
+    gateway_config::ListenerKind,
     plan::{AGENT_PROGRAM_FOLDER, BOTTLE_ADDRESS, BottlePlan, PROXY_ADDRESS},
 };
 use serde::{Deserialize, Serialize};
@@ -155,11 +155,11 @@ pub fn render(plan: &BottlePlan, facts: &HostFacts, folders: &RunFolders, means:
         address: BOTTLE_ADDRESS,
         openings: vec![
             Opening {
-                door: Door::Proxy,
+                door: ListenerKind::Proxy,
                 address: PROXY_ADDRESS.parse().expect("the constant is an address"),
             },
-            Opening { door: Door::NameDatagrams, address: NAME_SERVER },
-            Opening { door: Door::NameStreams, address: NAME_SERVER },
+            Opening { door: ListenerKind::DnsUdp, address: NAME_SERVER },
+            Opening { door: ListenerKind::DnsTcp, address: NAME_SERVER },
         ],
         capture: Capture { redirected_to: CAPTURE_DOOR, ports_without_redirection: vec![80, 443] },
         trees: root.trees,

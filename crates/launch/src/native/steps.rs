@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use bot_bottle_core::gateway_config::Door;
+use bot_bottle_core::gateway_config::ListenerKind;
 use serde::{Deserialize, Serialize};
 
 use super::shares::Shares;
@@ -37,7 +37,7 @@ pub struct NativeSteps {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opening {
     /// What it is for.
-    pub door: Door,
+    pub door: ListenerKind,
     /// Where it listens.
     pub address: SocketAddrV4,
 }

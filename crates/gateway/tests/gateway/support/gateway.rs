@@ -1,6 +1,14 @@
 //! A gateway in this process.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use bot_bottle_core::{
     gateway_config::{FixedAddress, GatewayConfig, GatewayStart, UpstreamConfig},
@@ -8,7 +16,7 @@ use bot_bottle_core::{
     policy::Policy,
     secret::SecretRef,
 };
-use bot_bottle_gateway::{Gateway, Resolution, Resolve, ResolveError, spawn};
+use bot_bottle_gateway::{Resolution, Resolve, ResolveError, State, spawn};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use zeroize::Zeroizing;
@@ -24,17 +32,22 @@ pub(crate) struct TestGateway {
     pub(crate) ca_pem: String,
     pub(crate) receipts: PathBuf,
     pub(crate) folder: tempfile::TempDir,
-    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) gateway: Arc<State>,
+    asked: Arc<AtomicUsize>,
 }
 
 /// Answers from a table, as a name server under an attacker's control would.
 #[derive(Debug, Default)]
-pub(crate) struct TableResolver(BTreeMap<String, Vec<&'static str>>);
+pub(crate) struct TableResolver {
+    addresses: BTreeMap<String, Vec<&'static str>>,
+    asked: Arc<AtomicUsize>,
+}
 
 impl Resolve for TableResolver {
     fn resolve<'a>(&'a self, name: &'a HostName) -> Resolution<'a> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let found = self
-            .0
+            .addresses
             .get(name.as_str())
             .map(|addresses| addresses.iter().map(|address| address.parse().expect("an address")).collect());
         Box::pin(async move { found.ok_or(ResolveError::NotFound) })
@@ -86,7 +99,7 @@ impl Setup {
     }
 
     pub(crate) fn resolving(mut self, name: &str, addresses: &[&'static str]) -> Self {
-        self.resolver.0.insert(name.into(), addresses.to_vec());
+        self.resolver.addresses.insert(name.into(), addresses.to_vec());
         self
     }
 
@@ -115,20 +128,46 @@ impl Setup {
         };
         let secrets = [(SecretRef::new("TOKEN"), Zeroizing::new(SECRET.to_owned()))].into();
         let start = GatewayStart { secrets, ..GatewayStart::default() };
-        let gateway = Gateway::new(&config, &start, Box::new(self.resolver)).expect("a gateway");
+        let asked = Arc::clone(&self.resolver.asked);
+        let gateway = State::new(&config, &start, Box::new(self.resolver)).expect("a gateway");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let address = listener.local_addr().expect("an address");
         spawn(&gateway, vec![listener]).expect("serving");
         let ca_pem = gateway.ready().ca_certificate;
-        TestGateway { address, ca_pem, receipts, folder: self.folder, gateway }
+        TestGateway { address, ca_pem, receipts, folder: self.folder, gateway, asked }
     }
 }
 
 impl TestGateway {
-    /// Every receipt so far.
-    pub(crate) fn receipts(&self) -> Vec<Value> {
+    /// How many names were resolved.
+    pub(crate) fn names_resolved(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// Every line of the receipts so far.
+    pub(crate) fn lines(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.receipts).expect("receipts");
         text.lines().map(|line| serde_json::from_str(line).expect("a receipt")).collect()
+    }
+
+    /// The decisions so far.
+    pub(crate) fn receipts(&self) -> Vec<Value> {
+        self.lines().into_iter().filter(|line| !line["verdict"].is_null()).collect()
+    }
+
+    /// How the exchange of a decision ended; waits for it.
+    pub(crate) async fn ending(&self, decision: &Value) -> Value {
+        assert_eq!(decision["verdict"], "allow", "{decision}");
+        for _ in 0..2000 {
+            let is_of = |line: &Value| line["exchange"] == decision["exchange"] && !line["end"].is_null();
+            let endings: Vec<Value> = self.lines().into_iter().filter(is_of).collect();
+            if let [ending] = &endings[..] {
+                return ending.clone();
+            }
+            assert!(endings.is_empty(), "an exchange ends once: {endings:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("no ending of {decision}: {:?}", self.lines());
     }
 
     /// The last receipt's verdict and reason.

@@ -3,19 +3,18 @@
 use std::{
     io::{self, IoSliceMut, Read},
     mem::MaybeUninit,
-    net::{TcpListener, UdpSocket},
     os::{fd::OwnedFd, unix::net::UnixStream},
 };
 
-use bot_bottle_core::gateway_config::{Door, GatewayReady, GatewayStart};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketType, recvmsg, sockopt};
+use bot_bottle_core::gateway_config::{GatewayReady, GatewayStart, ListenerKind};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::Zeroizing;
 
 use crate::{
     limits::{MAX_LISTENERS, MAX_START_BYTES},
-    listen::OpenDoor,
+    listen,
 };
 
 /// The launcher did not start the gateway as agreed.
@@ -35,12 +34,12 @@ pub enum ControlError {
     Malformed,
     /// What was handed over is not a listening TCP socket, or a bound UDP socket.
     #[error("a descriptor that the launcher handed over is not a socket for {0:?}")]
-    WrongSocket(Door),
+    WrongSocket(ListenerKind),
     /// It is not said of each socket what it is for.
-    #[error("the launcher handed over {sockets} sockets and said of {doors} what they are for")]
-    DoorsUncounted {
+    #[error("the launcher handed over {sockets} sockets and said of {listeners} what they are for")]
+    ListenersUncounted {
         /// What was said.
-        doors: usize,
+        listeners: usize,
         /// What came.
         sockets: usize,
     },
@@ -49,11 +48,15 @@ pub enum ControlError {
     TooManyListeners,
 }
 
-/// A socket that was handed over, before there is a runtime to serve it.
-pub(crate) type HandedOver = OpenDoor<TcpListener, UdpSocket>;
+/// A socket that the launcher made, before there is a runtime to serve it.
+#[derive(Debug)]
+pub(super) struct InheritedSocket {
+    pub(super) kind: ListenerKind,
+    pub(super) socket: OwnedFd,
+}
 
 /// Reads the first message: what the gateway is told, and the sockets that it listens on. Blocks.
-pub(crate) fn receive(control: &UnixStream) -> Result<(GatewayStart, Vec<HandedOver>), ControlError> {
+pub(super) fn receive(control: &UnixStream) -> Result<(GatewayStart, Vec<InheritedSocket>), ControlError> {
     let mut length = [0; 4];
     let (received, descriptors) = receive_descriptors(control, &mut length)?;
     (&*control).read_exact(&mut length[received..]).map_err(closed)?;
@@ -64,12 +67,18 @@ pub(crate) fn receive(control: &UnixStream) -> Result<(GatewayStart, Vec<HandedO
     let mut message = Zeroizing::new(vec![0; length]);
     (&*control).read_exact(&mut message).map_err(closed)?;
     let start: GatewayStart = serde_json::from_slice(&message).map_err(|_| ControlError::Malformed)?;
-    if start.doors.len() != descriptors.len() {
-        return Err(ControlError::DoorsUncounted { doors: start.doors.len(), sockets: descriptors.len() });
+    if start.listeners.len() != descriptors.len() {
+        return Err(ControlError::ListenersUncounted {
+            listeners: start.listeners.len(),
+            sockets: descriptors.len(),
+        });
     }
-    let doors = start.doors.iter().copied().zip(descriptors).map(|(door, socket)| handed_over(door, socket));
-    let doors = doors.collect::<Result<_, _>>()?;
-    Ok((start, doors))
+    let inherited = start.listeners.iter().zip(descriptors).map(|(&kind, socket)| {
+        let is_right = listen::is_of_kind(&socket, kind);
+        is_right.then_some(InheritedSocket { kind, socket }).ok_or(ControlError::WrongSocket(kind))
+    });
+    let inherited = inherited.collect::<Result<_, _>>()?;
+    Ok((start, inherited))
 }
 
 /// The first bytes, with the descriptors that are attached to the first of them.
@@ -103,26 +112,6 @@ fn receive_descriptors(
     Ok((received.bytes, descriptors))
 }
 
-fn handed_over(door: Door, descriptor: OwnedFd) -> Result<HandedOver, ControlError> {
-    let listener = |descriptor: OwnedFd| {
-        let listening = sockopt::socket_acceptconn(&descriptor).unwrap_or(false);
-        let listener = TcpListener::from(descriptor);
-        (listening && listener.local_addr().is_ok()).then_some(listener)
-    };
-    let datagrams = |descriptor: OwnedFd| {
-        let kind = sockopt::socket_type(&descriptor);
-        let socket = UdpSocket::from(descriptor);
-        (kind == Ok(SocketType::DGRAM) && socket.local_addr().is_ok()).then_some(socket)
-    };
-    let opened = match door {
-        Door::Proxy => listener(descriptor).map(OpenDoor::Proxy),
-        Door::Captured => listener(descriptor).map(OpenDoor::Captured),
-        Door::NameStreams => listener(descriptor).map(OpenDoor::NameStreams),
-        Door::NameDatagrams => datagrams(descriptor).map(OpenDoor::NameDatagrams),
-    };
-    opened.ok_or(ControlError::WrongSocket(door))
-}
-
 fn closed(error: io::Error) -> ControlError {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => ControlError::Closed,
@@ -131,7 +120,7 @@ fn closed(error: io::Error) -> ControlError {
 }
 
 /// Tells the launcher that the gateway serves, and waits until the launcher is gone.
-pub(crate) async fn serve_until_closed(
+pub(super) async fn serve_until_closed(
     control: UnixStream,
     ready: &GatewayReady,
 ) -> Result<(), ControlError> {

@@ -1,4 +1,4 @@
-//! What one gateway holds.
+//! What the connections of one gateway share: data alone, no stage of the pipeline.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,27 +21,27 @@ use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use crate::{
-    certificates::{Authority, CertificateError},
+    certificates::{CertificateAuthority, CertificateError, server_config},
+    fake_ip::FakeIpTable,
     limits::{MAX_CONNECTIONS, MAX_REQUESTS},
-    names::Names,
     receipts::{OpenReceiptsError, Receipts},
-    tls,
     upstream::{ExtraCaError, Resolve, Upstream},
 };
 
-/// One bottle's gateway.
+/// One bottle's gateway: policy, credentials, receipts, certificates, connections to upstreams.
 #[derive(Debug)]
-pub struct Gateway {
+pub struct State {
     /// Swapped whole when the policy changes; each request is decided by the one in force when it came.
     pub(crate) policy: ArcSwap<ActivePolicy>,
-    pub(crate) receipts: Receipts,
-    pub(crate) authority: Arc<Authority>,
-    pub(crate) tls: Arc<ServerConfig>,
+    pub(crate) receipts: Arc<Receipts>,
+    pub(crate) authority: Arc<CertificateAuthority>,
+    /// TLS with clients.
+    pub(crate) server_config: Arc<ServerConfig>,
     pub(crate) upstream: Upstream,
-    pub(crate) names: Names,
-    /// Places for client connections.
+    pub(crate) fake_ips: FakeIpTable,
+    /// Permits for client connections.
     pub(crate) connections: Arc<Semaphore>,
-    /// Places for requests.
+    /// Permits for requests.
     pub(crate) requests: Arc<Semaphore>,
 }
 
@@ -83,7 +83,7 @@ pub enum GatewayError {
     ExtraCa(#[from] ExtraCaError),
 }
 
-impl Gateway {
+impl State {
     /// Makes a gateway: its certificate authority, its receipts, its way out. Has to be called inside a runtime.
     ///
     /// # Errors
@@ -95,14 +95,14 @@ impl Gateway {
     ) -> Result<Arc<Self>, GatewayError> {
         let policy = ActivePolicy::new(config.policy.clone(), &start.secrets)?;
         let upstream = Upstream::new(&config.upstream, resolver)?;
-        let authority = Arc::new(Authority::mint(&config.name, SystemTime::now())?);
+        let authority = Arc::new(CertificateAuthority::mint(&config.name, SystemTime::now())?);
         Ok(Arc::new(Self {
             policy: ArcSwap::from_pointee(policy),
-            receipts: Receipts::open(&config.receipts)?,
-            tls: tls::server_config(Arc::clone(&authority))?,
+            receipts: Arc::new(Receipts::open(&config.receipts)?),
+            server_config: server_config(Arc::clone(&authority))?,
             authority,
             upstream,
-            names: Names::default(),
+            fake_ips: FakeIpTable::default(),
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
         }))

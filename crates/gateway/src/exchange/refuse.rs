@@ -1,43 +1,36 @@
-//! What a client is told that may not, or cannot, have what it asked for.
+//! Refusals: their receipt, status and body.
 
 use bot_bottle_core::{
-    decision::{Decision, Reason, Refusal, Source},
+    decision::{DecidedBy, Decision, Reason, RefusalBody},
     receipt::{MAX_PATH_BYTES, RequestSummary},
 };
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 
+use super::{body::ResponseBody, hop_by_hop::Upgrade};
 use crate::{
-    body::ResponseBody,
     limits::{MAX_HOST_ECHO, MAX_METHOD_ECHO},
-    receipts::cut,
-    upstream::UpstreamError,
+    receipts::{ReceiptNotWritten, Receipts, cut},
 };
 
 /// A refusal on its way to the client.
 #[derive(Debug, Clone)]
-pub(crate) struct Denial {
+pub(crate) struct Refusal {
     pub(crate) decision: Decision,
     pub(crate) status: StatusCode,
 }
 
-impl Denial {
-    pub(crate) fn new(reason: Reason, source: Source) -> Self {
+impl Refusal {
+    pub(crate) fn new(reason: Reason, source: DecidedBy) -> Self {
         Decision::refuse(reason, source).into()
     }
 
     pub(crate) fn malformed() -> Self {
-        Self::new(Reason::MalformedRequest, Source::Protocol)
+        Self::new(Reason::MalformedRequest, DecidedBy::Protocol)
     }
 
     pub(crate) fn internal() -> Self {
-        Self::new(Reason::Internal, Source::Limits)
-    }
-
-    /// The failure of an upstream that the policy had allowed.
-    pub(crate) fn from_upstream(error: &UpstreamError, allowed: &Decision) -> Self {
-        let (reason, source) = error.reason();
-        Decision { route: allowed.route.clone(), ..Decision::refuse(reason, source) }.into()
+        Self::new(Reason::Internal, DecidedBy::Limits)
     }
 
     pub(crate) fn with_status(self, status: StatusCode) -> Self {
@@ -46,9 +39,9 @@ impl Denial {
 
     /// Refused WebSocket upgrades are answered 426: clients then fall back to plain requests at once, where
     /// they retry a 403 for seconds.
-    pub(crate) fn of_upgrade(self) -> Self {
-        match self.status {
-            StatusCode::FORBIDDEN => self.with_status(StatusCode::UPGRADE_REQUIRED),
+    pub(super) fn of(self, upgrade: Upgrade) -> Self {
+        match (upgrade, self.status) {
+            (Upgrade::WebSocket, StatusCode::FORBIDDEN) => self.with_status(StatusCode::UPGRADE_REQUIRED),
             _ => self,
         }
     }
@@ -56,7 +49,7 @@ impl Denial {
     /// The response, for a request of this summary.
     pub(crate) fn response(&self, request: RequestSummary<'_>) -> Response<ResponseBody> {
         let reason = self.decision.reason;
-        let body = serde_json::to_vec(&Refusal {
+        let body = serde_json::to_vec(&RefusalBody {
             reason,
             host: cut(request.host, MAX_HOST_ECHO),
             method: cut(request.method, MAX_METHOD_ECHO),
@@ -85,7 +78,18 @@ impl Denial {
     }
 }
 
-impl From<Decision> for Denial {
+/// Writes down a refusal and answers it.
+pub(crate) fn refuse(
+    receipts: &Receipts,
+    request: RequestSummary<'_>,
+    refusal: Refusal,
+) -> Response<ResponseBody> {
+    let written = receipts.record(request, &refusal.decision, Some(refusal.status.as_u16()));
+    let refusal = written.map_or_else(|ReceiptNotWritten| Refusal::internal(), |_| refusal);
+    refusal.response(request)
+}
+
+impl From<Decision> for Refusal {
     fn from(decision: Decision) -> Self {
         let status = status_of(decision.reason);
         Self { decision, status }

@@ -1,28 +1,31 @@
 //! WebSockets: asked for like any other request, then relayed as bytes.
 
-use http::{Method, StatusCode, Version, header, request::Parts};
+use std::sync::atomic::Ordering;
+
+use http::{Method, Request, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::copy_bidirectional_with_sizes;
+use tokio_util::io::InspectReader;
 
 use crate::limits::UPGRADE_BUFFER;
 
-use super::strip::Upgrade;
+use super::{hop_by_hop::Upgrade, record::Entry};
 
-/// What a request wants to become. Only WebSockets are relayed; any other upgrade is a wish that a server may
+/// The upgrade that a request asks for. Only WebSockets are relayed; any other upgrade is a wish that a server may
 /// ignore (RFC 9110 section 7.8), and so do we, by not passing it on.
-pub(crate) fn wanted(request: &Parts) -> Upgrade {
-    let is_websocket = request.version == Version::HTTP_11
-        && request.method == Method::GET
+pub(super) fn requested<B>(request: &Request<B>) -> Upgrade {
+    let is_websocket = request.version() == Version::HTTP_11
+        && request.method() == Method::GET
         && names(request, header::CONNECTION, b"upgrade")
-        && request.headers.get_all(header::UPGRADE).iter().count() == 1
+        && request.headers().get_all(header::UPGRADE).iter().count() == 1
         && names(request, header::UPGRADE, b"websocket");
     if is_websocket { Upgrade::WebSocket } else { Upgrade::None }
 }
 
-fn names(request: &Parts, header: header::HeaderName, token: &[u8]) -> bool {
+fn names<B>(request: &Request<B>, header: header::HeaderName, token: &[u8]) -> bool {
     request
-        .headers
+        .headers()
         .get_all(header)
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
@@ -30,7 +33,7 @@ fn names(request: &Parts, header: header::HeaderName, token: &[u8]) -> bool {
 }
 
 /// Whether the upstream granted what was asked for. It must not switch protocols unasked.
-pub(crate) fn answered(status: StatusCode, asked: Upgrade) -> Result<Upgrade, UnaskedUpgrade> {
+pub(super) fn granted(status: StatusCode, asked: Upgrade) -> Result<Upgrade, UnaskedUpgrade> {
     match (status, asked) {
         (StatusCode::SWITCHING_PROTOCOLS, Upgrade::WebSocket) => Ok(Upgrade::WebSocket),
         (StatusCode::SWITCHING_PROTOCOLS, Upgrade::None) => Err(UnaskedUpgrade),
@@ -40,10 +43,10 @@ pub(crate) fn answered(status: StatusCode, asked: Upgrade) -> Result<Upgrade, Un
 
 /// The upstream switched protocols although nobody asked it to.
 #[derive(Debug)]
-pub(crate) struct UnaskedUpgrade;
+pub(super) struct UnaskedUpgrade;
 
 /// Copies in both directions until both have ended, or one stalls (the connections themselves bound that).
-pub(crate) async fn relay(client: OnUpgrade, upstream: OnUpgrade) {
+pub(super) async fn relay(client: OnUpgrade, upstream: OnUpgrade, mut entry: Entry) {
     let (client, upstream) = match tokio::try_join!(client, upstream) {
         Ok((client, upstream)) => (client, upstream),
         Err(error) => {
@@ -51,11 +54,16 @@ pub(crate) async fn relay(client: OnUpgrade, upstream: OnUpgrade) {
             return;
         }
     };
-    let (mut client, mut upstream) = (TokioIo::new(client), TokioIo::new(upstream));
+    let sent = entry.sent();
+    let mut client = InspectReader::new(TokioIo::new(client), |bytes| {
+        sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+    });
+    let mut upstream = InspectReader::new(TokioIo::new(upstream), |bytes| entry.received(bytes.len() as u64));
     let copied =
         copy_bidirectional_with_sizes(&mut client, &mut upstream, UPGRADE_BUFFER, UPGRADE_BUFFER).await;
+    drop(upstream);
     match copied {
-        Ok((sent, received)) => tracing::debug!(sent, received, "a WebSocket ended"),
+        Ok(_) => entry.complete(),
         Err(error) => tracing::debug!(%error, "a WebSocket broke off"),
     }
 }

@@ -1,4 +1,4 @@
-//! A connection to an upstream: only to addresses that were approved, only to who proves to be it.
+//! A connection to an upstream: only to addresses that were approved, and TLS only with the name that was asked for.
 
 use std::{
     io,
@@ -17,8 +17,9 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::{Key, Offer, Sender, Upstream, UpstreamError, address::is_public, resolve::ResolveError};
+use super::{Alpn, Sender, Upstream, UpstreamError, public_address::is_public, resolve::ResolveError};
 use crate::bounded_stream::BoundedStream;
+use crate::host_port::Origin;
 use crate::limits::{
     CONNECT_ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, CONNECTION_WINDOW, INITIAL_UPSTREAM_STREAMS, MAX_ADDRESSES,
     MAX_HEAD_BYTES, MAX_HEADERS, MAX_READ_BUFFER, MAX_STREAM_SEND_BUFFER, RESOLVE_TIMEOUT, STREAM_WINDOW,
@@ -26,21 +27,21 @@ use crate::limits::{
 };
 
 /// Connects and makes the connection ready for requests.
-pub(super) async fn dial(upstream: &Upstream, key: &Key, offer: Offer) -> Result<Sender, UpstreamError> {
-    let addresses = approved_addresses(upstream, key).await?;
+pub(super) async fn dial(upstream: &Upstream, origin: &Origin, alpn: Alpn) -> Result<Sender, UpstreamError> {
+    let addresses = approved_addresses(upstream, origin).await?;
     let stream = connect(&addresses).await?;
     stream.set_nodelay(true).map_err(UpstreamError::Unreachable)?;
     let stream = BoundedStream::of_upstream(stream, UPSTREAM_IDLE_TIMEOUT);
     let handshake = async {
-        if !key.encrypted {
+        if !origin.tls {
             return http1_sender(stream).await;
         }
         let settings = upstream.trust.settings().await.ok_or(UpstreamError::NoTrust)?;
-        let config = match offer {
-            Offer::Any => &settings.any,
-            Offer::Http1 => &settings.http1,
+        let config = match alpn {
+            Alpn::Any => &settings.any,
+            Alpn::Http1 => &settings.http1,
         };
-        let name = ServerName::try_from(key.host.as_str().to_owned())
+        let name = ServerName::try_from(origin.host.as_str().to_owned())
             .map_err(|_| UpstreamError::Tls("the name cannot be in a certificate".into()))?;
         let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await.map_err(tls_error)?;
         match stream.get_ref().1.alpn_protocol() {
@@ -54,15 +55,15 @@ pub(super) async fn dial(upstream: &Upstream, key: &Key, offer: Offer) -> Result
 /// Where the name leads: to the operator's fixed address, or else to public addresses alone. A name that leads
 /// to both public and other addresses is refused whole, because that is how rebinding attacks look and no
 /// honest public name does it.
-async fn approved_addresses(upstream: &Upstream, key: &Key) -> Result<Vec<SocketAddr>, UpstreamError> {
-    if let Some(fixed) = upstream.fixed.get(&key.host) {
-        return Ok(vec![SocketAddr::new(fixed.address, fixed.port.unwrap_or(key.port))]);
+async fn approved_addresses(upstream: &Upstream, origin: &Origin) -> Result<Vec<SocketAddr>, UpstreamError> {
+    if let Some(fixed) = upstream.fixed.get(&origin.host) {
+        return Ok(vec![SocketAddr::new(fixed.address, fixed.port.unwrap_or(origin.port))]);
     }
-    let addresses = lookup(upstream, &key.host).await?;
+    let addresses = lookup(upstream, &origin.host).await?;
     if !addresses.iter().all(|address| is_public(*address) && !is_own(*address)) {
         return Err(UpstreamError::NotPublic);
     }
-    Ok(alternating(addresses).take(MAX_ADDRESSES).map(|ip| SocketAddr::new(ip, key.port)).collect())
+    Ok(alternating(addresses).take(MAX_ADDRESSES).map(|ip| SocketAddr::new(ip, origin.port)).collect())
 }
 
 async fn lookup(upstream: &Upstream, host: &HostName) -> Result<Vec<IpAddr>, UpstreamError> {
@@ -77,8 +78,9 @@ async fn lookup(upstream: &Upstream, host: &HostName) -> Result<Vec<IpAddr>, Ups
     }
 }
 
-/// Whether the address is this machine's own, public or not: its services are not the internet. The kernel tells
-/// without sending anything: to reach an address of one's own, one would send from that address.
+/// Whether the address is this machine's own, public or not: its services are not the internet.
+///
+/// Connects a UDP socket, which sends nothing; if the kernel picks the target as the source, the address is ours.
 fn is_own(address: IpAddr) -> bool {
     let unspecified: IpAddr = match address {
         IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),

@@ -66,7 +66,7 @@ pub(super) fn body(head: &[u8]) -> Result<Framing, Ambiguous> {
         } else if name.eq_ignore_ascii_case(b"upgrade") {
             is_upgrade |= names(value, b"websocket");
         } else if name.eq_ignore_ascii_case(b"connection") {
-            // Who says that these are for one hop alone wants them to be gone behind us.
+            // `Connection: content-length` would make the next hop drop the framing.
             if value.split(|byte| *byte == b',').any(|named| frames_the_message(named.trim_ascii())) {
                 return Err(Ambiguous);
             }
@@ -113,8 +113,7 @@ impl RequestLine {
 pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Ambiguous> {
     let colon = line.iter().position(|byte| *byte == b':').ok_or(Ambiguous)?;
     let (name, value) = (&line[..colon], &line[colon + 1..]);
-    // A line that begins with white space continues the one before it, for some (obs-fold); a name that ends with it
-    // is no name, for others.
+    // Refuse obs-fold and white space before the colon: parsers disagree on both (RFC 9112 sections 5.1, 5.2).
     let in_value = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7F);
     if !is_token(name) || !value.iter().all(in_value) {
         return Err(Ambiguous);

@@ -36,7 +36,7 @@ pub(crate) struct StrictStream<S> {
     passing: usize,
     /// Heads that passed.
     heads: usize,
-    answers: Answers,
+    upgrades: UpgradeState,
     /// What the connection became, when it has.
     end: Option<End>,
 }
@@ -52,20 +52,20 @@ enum End {
 /// Tells a connection how its requests were answered: whether bytes that follow are another request, or another
 /// protocol.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Answers(Arc<Told>);
+pub(crate) struct UpgradeState(Arc<Shared>);
 
 #[derive(Debug, Default)]
-struct Told {
+struct Shared {
     answered: AtomicUsize,
     switched: AtomicBool,
     inside_a_head: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
 
-impl Answers {
+impl UpgradeState {
     /// One more request was answered, in their order; `switched` if the client may go on with another protocol.
     pub(crate) fn answered(&self, switched: bool) {
-        // The order matters: who sees the count sees what became of it.
+        // Store `switched` first: `outcome` reads the count, then the flag.
         self.0.switched.store(switched, Ordering::Release);
         self.0.answered.fetch_add(1, Ordering::Release);
         if let Some(waker) = self.waker().take() {
@@ -98,14 +98,14 @@ impl<S> StrictStream<S> {
             pending: BytesMut::new(),
             passing: 0,
             heads: 0,
-            answers: Answers::default(),
+            upgrades: UpgradeState::default(),
             end: None,
         }
     }
 
-    /// Has to be told of each answer.
-    pub(crate) fn answers(&self) -> Answers {
-        self.answers.clone()
+    /// The handle through which the connection is told of each response.
+    pub(crate) fn upgrade_state(&self) -> UpgradeState {
+        self.upgrades.clone()
     }
 
     /// The connection itself, and what was read from it and held back.
@@ -114,10 +114,10 @@ impl<S> StrictStream<S> {
     }
 
     /// Decides how much of what was read may pass.
-    fn admit(&mut self, context: &Context<'_>) {
+    fn accept(&mut self, context: &Context<'_>) {
         if self.framing == Framing::Undecided {
-            *self.answers.waker() = Some(context.waker().clone());
-            match self.answers.outcome(self.heads) {
+            *self.upgrades.waker() = Some(context.waker().clone());
+            match self.upgrades.outcome(self.heads) {
                 None => return,
                 Some(true) => {
                     self.end = Some(End::Switched);
@@ -131,7 +131,7 @@ impl<S> StrictStream<S> {
             Ok(passing) => {
                 self.passing = passing;
                 self.heads += usize::from(was_head && passing > 0);
-                self.answers.0.inside_a_head.store(was_head && passing == 0, Ordering::Relaxed);
+                self.upgrades.0.inside_a_head.store(was_head && passing == 0, Ordering::Relaxed);
             }
             Err(_) => self.end = Some(End::Refused(NO_REQUEST)),
         }
@@ -176,7 +176,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for StrictStream<S> {
                 return Poll::Ready(Ok(()));
             }
             if !this.pending.is_empty() || this.framing == Framing::Undecided {
-                this.admit(context);
+                this.accept(context);
                 if this.passing > 0 || this.end.is_some() {
                     continue;
                 }

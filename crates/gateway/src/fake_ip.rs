@@ -1,4 +1,5 @@
-//! Addresses that stand for names. The bottle's DNS gives them out; who connects to one means its name.
+//! Fake IPs: the bottle's DNS answers each allowed name with an address of its own (198.19.0.0/16), and a connection
+//! to such an address is a connection to the name.
 
 use std::{
     collections::HashMap,
@@ -10,10 +11,10 @@ use bot_bottle_core::{host::HostName, plan::NAME_ADDRESSES};
 
 use crate::limits::MAX_NAMES;
 
-/// Which address stands for which name. An address never changes its meaning while the gateway lives: a client may
-/// keep it for as long as it likes.
+/// Which fake IP stands for which name. An entry is never removed or reused while the gateway lives, because clients
+/// cache addresses for longer than any TTL says.
 #[derive(Debug, Default)]
-pub(crate) struct Names(Mutex<Table>);
+pub(crate) struct FakeIpTable(Mutex<Table>);
 
 #[derive(Debug, Default)]
 struct Table {
@@ -21,7 +22,7 @@ struct Table {
     names: Vec<HostName>,
 }
 
-impl Names {
+impl FakeIpTable {
     /// The address that stands for the name; `None` when there are too many names.
     pub(crate) fn address_of(&self, name: &HostName) -> Option<Ipv4Addr> {
         let mut table = self.table();
@@ -67,7 +68,7 @@ mod tests {
 
     #[test]
     fn an_address_means_one_name_for_ever() {
-        let names = Names::default();
+        let names = FakeIpTable::default();
         let one = names.address_of(&name("one.test")).expect("an address");
         let two = names.address_of(&name("two.test")).expect("an address");
         assert_ne!(one, two);
@@ -82,7 +83,7 @@ mod tests {
 
     #[test]
     fn there_may_be_so_many_names_and_not_one_more() {
-        let names = Names::default();
+        let names = FakeIpTable::default();
         for number in 0..MAX_NAMES {
             assert!(names.address_of(&name(&format!("n{number}.test"))).is_some(), "{number}");
         }

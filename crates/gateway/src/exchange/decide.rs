@@ -1,4 +1,4 @@
-//! The question to the policy.
+//! Asks the policy.
 
 use bot_bottle_core::{
     decision::Decision,
@@ -6,7 +6,7 @@ use bot_bottle_core::{
 };
 use http::{HeaderMap, request::Parts};
 
-use super::destination::Destination;
+use super::{normalise::Destination, refuse::Refusal};
 
 #[derive(Debug)]
 struct RequestHeaders<'a>(&'a HeaderMap);
@@ -20,15 +20,20 @@ impl Headers for RequestHeaders<'_> {
     }
 }
 
-/// Asks the policy about a request, as it will be sent.
-pub(crate) fn decide(policy: &Policy, request: &Parts, destination: &Destination) -> Decision {
-    policy.decide(&RequestFacts {
+/// Asks the policy about a request, as it will be sent; a refusal is an error.
+pub(super) fn decide(
+    policy: &Policy,
+    request: &Parts,
+    destination: &Destination,
+) -> Result<Decision, Refusal> {
+    let decision = policy.decide(&RequestFacts {
         host: &destination.host,
         port: destination.port,
-        encrypted: destination.encrypted,
+        encrypted: destination.tls,
         method: request.method.as_str(),
         path: request.uri.path(),
         query: request.uri.query(),
         headers: &RequestHeaders(&request.headers),
-    })
+    });
+    if decision.allows() { Ok(decision) } else { Err(decision.into()) }
 }

@@ -13,16 +13,16 @@ use std::{
 use bot_bottle_core::gateway_config::{GatewayConfig, GatewayReady, GatewayStart};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use thiserror::Error;
-use tokio::{
-    net::{TcpListener, UdpSocket},
-    runtime::Runtime,
-};
+use tokio::{net::TcpListener, runtime::Runtime};
+
+pub(crate) mod control;
+
+use control::{ControlError, InheritedSocket};
 
 use crate::{
-    control::{self, ControlError, HandedOver},
-    gateway::{Gateway, GatewayError},
     limits::MAX_CONFIG_BYTES,
-    listen::{self, OpenDoor},
+    listen::{self, Listener},
+    state::{GatewayError, State},
     upstream::SystemResolver,
 };
 
@@ -75,7 +75,7 @@ pub enum ServeError {
     Gateway(#[from] GatewayError),
 }
 
-/// More would not be busy: one thread serves tens of thousands of requests per second.
+/// More worker threads would idle: one thread serves tens of thousands of requests per second.
 const MAX_WORKER_THREADS: usize = 4;
 
 impl ServeError {
@@ -123,24 +123,20 @@ pub fn read_config(path: &Path) -> Result<GatewayConfig, ServeError> {
 /// When the gateway cannot start, or the launcher does not keep to the protocol.
 pub fn serve_controlled(config: &GatewayConfig, control: UnixStream) -> Result<(), ServeError> {
     protect_memory();
-    let (start, handed_over) = control::receive(&control)?;
+    let (start, inherited) = control::receive(&control)?;
     let runtime = runtime()?;
     let served = runtime.block_on(async {
-        let gateway = Gateway::new(config, &start, Box::<SystemResolver>::default())?;
+        let state = State::new(config, &start, Box::<SystemResolver>::default())?;
         drop(start);
-        let proxies = bind(&config.listen).await?;
-        if proxies.is_empty() && handed_over.is_empty() {
-            return Err(ServeError::NoListener);
+        let mut listeners = bind(&config.listen).await?;
+        for InheritedSocket { kind, socket } in inherited {
+            listeners.push(Listener::adopt(kind, socket).map_err(ControlError::Socket)?);
         }
-        let proxies = proxies.into_iter().map(OpenDoor::Proxy);
-        let handed_over = handed_over.into_iter().map(adopt).collect::<io::Result<Vec<_>>>();
-        for door in proxies.chain(handed_over.map_err(ControlError::Socket)?) {
-            listen::open(&gateway, door);
-        }
-        control::serve_until_closed(control, &gateway.ready()).await?;
+        serve(&state, listeners)?;
+        control::serve_until_closed(control, &state.ready()).await?;
         Ok(())
     });
-    // What is under way ends now: nobody is left who would be responsible for it.
+    // The launcher is gone: exchanges that are under way end with it.
     runtime.shutdown_background();
     served
 }
@@ -158,34 +154,18 @@ pub fn serve_alone(
     protect_memory();
     let runtime = runtime()?;
     runtime.block_on(async {
-        let gateway = Gateway::new(config, &start, Box::<SystemResolver>::default())?;
+        let state = State::new(config, &start, Box::<SystemResolver>::default())?;
         drop(start);
         let listeners = bind(&config.listen).await?;
-        let addresses: Vec<_> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
-        let told = gateway.ready();
+        let addresses: Vec<_> = listeners.iter().filter_map(Listener::local_addr).collect();
+        let told = state.ready();
         if let Some(path) = &config.ca_certificate {
             write_certificate(path, &told.ca_certificate)
                 .map_err(|source| ServeError::CertificateUnwritable { path: path.clone(), source })?;
         }
-        spawn(&gateway, listeners)?;
+        serve(&state, listeners)?;
         ready(&told, &addresses);
         std::future::pending().await
-    })
-}
-
-fn adopt(door: HandedOver) -> io::Result<OpenDoor> {
-    let listener = |listener: std::net::TcpListener| {
-        listener.set_nonblocking(true)?;
-        TcpListener::from_std(listener)
-    };
-    Ok(match door {
-        OpenDoor::Proxy(socket) => OpenDoor::Proxy(listener(socket)?),
-        OpenDoor::Captured(socket) => OpenDoor::Captured(listener(socket)?),
-        OpenDoor::NameStreams(socket) => OpenDoor::NameStreams(listener(socket)?),
-        OpenDoor::NameDatagrams(socket) => {
-            socket.set_nonblocking(true)?;
-            OpenDoor::NameDatagrams(UdpSocket::from_std(socket)?)
-        }
     })
 }
 
@@ -193,12 +173,16 @@ fn adopt(door: HandedOver) -> io::Result<OpenDoor> {
 ///
 /// # Errors
 /// When there is no listener.
-pub fn spawn(gateway: &Arc<Gateway>, listeners: Vec<TcpListener>) -> Result<(), ServeError> {
+pub fn spawn(state: &Arc<State>, listeners: Vec<TcpListener>) -> Result<(), ServeError> {
+    serve(state, listeners.into_iter().map(Listener::proxy).collect())
+}
+
+fn serve(state: &Arc<State>, listeners: Vec<Listener>) -> Result<(), ServeError> {
     if listeners.is_empty() {
         return Err(ServeError::NoListener);
     }
     for listener in listeners {
-        listen::open(gateway, OpenDoor::Proxy(listener));
+        listen::spawn(state, listener);
     }
     Ok(())
 }
@@ -222,10 +206,10 @@ fn runtime() -> Result<Runtime, ServeError> {
         .map_err(ServeError::Runtime)
 }
 
-async fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ServeError> {
+async fn bind(addresses: &[SocketAddr]) -> Result<Vec<Listener>, ServeError> {
     let mut listeners = Vec::with_capacity(addresses.len());
     for &address in addresses {
-        let bound = TcpListener::bind(address).await;
+        let bound = Listener::bind_proxy(address).await;
         listeners.push(bound.map_err(|source| ServeError::Listen { address, source })?);
     }
     Ok(listeners)

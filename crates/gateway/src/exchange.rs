@@ -1,0 +1,127 @@
+//! The pipeline: the stages of one exchange, a request and its response, in their order.
+//!
+//! Each stage is a file with one function, and calls no other stage. What follows depends on the order:
+//!
+//! 1. `read` counts the request and bounds its head, before anything is computed from it.
+//! 2. `normalise` finds the one destination that all parts of the request agree on.
+//! 3. `hop_by_hop` and `strip` remove the fields for one hop and the agent's own credentials, so that
+//! 4. `decide` asks the policy about exactly what will be sent.
+//! 5. `record` writes the decision down. Nothing leaves for a request that has no receipt: no name is resolved and
+//!    nothing is dialled before.
+//! 6. `inject` adds the credential after every stage that looks at the request, so that none can leak it.
+//! 7. `relay` connects, sends, and streams both ways. The receipt's entry ends when the response does.
+
+use bot_bottle_core::{host::Host, receipt::RequestSummary};
+use http::{Method, Request, Response, Uri, request::Parts, uri};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::{host_port::HostPort, state::State};
+
+pub(crate) mod body;
+mod decide;
+mod hop_by_hop;
+mod inject;
+mod normalise;
+mod read;
+mod record;
+pub(crate) mod refuse;
+mod relay;
+mod strip;
+mod websocket;
+
+use body::{RequestBody, ResponseBody};
+use hop_by_hop::Upgrade;
+use refuse::Refusal;
+
+/// What is known about a client's connection before its first request.
+#[derive(Debug, Clone)]
+pub(crate) struct ClientConnection {
+    /// Where a CONNECT said that it leads, or where a redirected connection was going; `None` on the proxy's port
+    /// itself.
+    pub(crate) tunnel: Option<HostPort>,
+    /// The TLS server name that the client sent.
+    pub(crate) sni: Option<Host>,
+    /// Whether the client speaks TLS in the tunnel.
+    pub(crate) tls: bool,
+}
+
+/// A request on its way through the stages.
+struct Exchange {
+    parts: Parts,
+    body: RequestBody,
+    /// What the client asks the connection to become.
+    upgrade: Upgrade,
+    /// The client's connection, once it has become that.
+    on_upgrade: Option<OnUpgrade>,
+    /// Held until the head of the response is there.
+    permit: OwnedSemaphorePermit,
+}
+
+/// Answers a request: with the upstream's response, or with a refusal.
+pub(crate) async fn answer(
+    state: &State,
+    client: &ClientConnection,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let asked = Asked::of(client, &request);
+    run(state, client, &asked, request)
+        .await
+        .unwrap_or_else(|refusal| refuse::refuse(&state.receipts, asked.summary(), refusal.of(asked.upgrade)))
+}
+
+async fn run(
+    state: &State,
+    client: &ClientConnection,
+    asked: &Asked,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Refusal> {
+    let policy = state.policy.load_full();
+    let mut exchange = read::read(state, request, asked.upgrade)?;
+    let destination = normalise::normalise(&mut exchange.parts, client)?;
+    hop_by_hop::request(&mut exchange.parts.headers, exchange.upgrade);
+    strip::credentials(&mut exchange.parts.headers);
+    let decision = decide::decide(&policy.policy, &exchange.parts, &destination)?;
+    exchange.body.forbid_trailers(policy.headers_decided_on(&decision));
+    let entry = record::begin(&state.receipts, asked.summary(), &decision)?;
+    inject::inject(&mut exchange.parts.headers, policy.credential(&decision));
+    Ok(relay::relay(state, asked, exchange, &destination, entry).await)
+}
+
+/// What was asked for, as the client wrote it: for receipts and refusals, which also tell about requests that no stage
+/// could make sense of.
+struct Asked {
+    method: Method,
+    uri: Uri,
+    host: String,
+    port: u16,
+    upgrade: Upgrade,
+}
+
+impl Asked {
+    fn of(client: &ClientConnection, request: &Request<Incoming>) -> Self {
+        let uri = request.uri();
+        let (host, port) = match (&client.tunnel, uri.authority()) {
+            (Some(tunnel), _) => (tunnel.host.to_string(), tunnel.port),
+            (None, Some(authority)) => {
+                let port = if uri.scheme() == Some(&uri::Scheme::HTTPS) { 443 } else { 80 };
+                let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+                let named = HostPort::parse(host, Some(port)).ok();
+                let port = named.as_ref().map_or(port, |target| target.port);
+                (named.map_or_else(|| host.to_owned(), |target| target.host.to_string()), port)
+            }
+            (None, None) => (String::new(), 0),
+        };
+        let upgrade = websocket::requested(request);
+        Self { method: request.method().clone(), uri: uri.clone(), host, port, upgrade }
+    }
+
+    fn summary(&self) -> RequestSummary<'_> {
+        RequestSummary {
+            method: self.method.as_str(),
+            host: &self.host,
+            port: self.port,
+            path: self.uri.path(),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The receipt of an exchange: one line before anything of it leaves, one when it ends.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use bot_bottle_core::{
+    decision::{DecidedBy, Decision, Reason},
+    receipt::{Ending, Outcome, RequestSummary},
+};
+use http::StatusCode;
+
+use super::refuse::Refusal;
+use crate::receipts::{ReceiptNotWritten, Receipts};
+
+/// An exchange whose first line is written. Its last line is written when this is dropped, however that comes.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    receipts: Arc<Receipts>,
+    exchange: u64,
+    outcome: Outcome,
+    failure: Option<(Reason, DecidedBy)>,
+    status: Option<StatusCode>,
+    sent: Arc<AtomicU64>,
+    received: u64,
+}
+
+/// Writes down that a request goes on. If that fails, it does not.
+pub(super) fn begin(
+    receipts: &Arc<Receipts>,
+    request: RequestSummary<'_>,
+    decision: &Decision,
+) -> Result<Entry, Refusal> {
+    let exchange =
+        receipts.record(request, decision, None).map_err(|ReceiptNotWritten| Refusal::internal())?;
+    Ok(Entry {
+        receipts: Arc::clone(receipts),
+        exchange,
+        // Unless it is told otherwise: a client that goes away drops the exchange wherever it is.
+        outcome: Outcome::Cancelled,
+        failure: None,
+        status: None,
+        sent: Arc::default(),
+        received: 0,
+    })
+}
+
+impl Entry {
+    /// The count of the request's bytes, for the body that sends them.
+    pub(super) fn sent(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.sent)
+    }
+
+    /// The head of the response is there.
+    pub(super) fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
+    /// Bytes of the response have passed.
+    pub(super) fn received(&mut self, bytes: u64) {
+        self.received += bytes;
+    }
+
+    /// The response has ended as it should.
+    pub(super) fn complete(mut self) {
+        self.outcome = Outcome::Complete;
+    }
+
+    /// There is no response, and the client is told so.
+    pub(super) fn refused(mut self, refusal: &Refusal) {
+        self.status = Some(refusal.status);
+        self.failed(refusal.decision.reason, refusal.decision.source);
+    }
+
+    /// The response broke off.
+    pub(super) fn failed(mut self, reason: Reason, source: DecidedBy) {
+        self.outcome = Outcome::Failed;
+        self.failure = Some((reason, source));
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let ending = Ending {
+            exchange: self.exchange,
+            end: self.outcome,
+            reason: self.failure.map(|(reason, _)| reason),
+            source: self.failure.map(|(_, source)| source),
+            status: self.status.map(|status| status.as_u16()),
+            sent: self.sent.load(Ordering::Relaxed),
+            received: self.received,
+        };
+        // Ignored: the exchange is over, and `Receipts` refuses every later one.
+        let _ = self.receipts.end(ending);
+    }
+}

@@ -1,0 +1,74 @@
+//! Connects to the upstream, sends the request and streams both ways.
+
+use bot_bottle_core::decision::{DecidedBy, Reason};
+use http::{Request, Response, Version};
+
+use super::{
+    Asked, Exchange,
+    body::ResponseBody,
+    hop_by_hop::{self, Upgrade},
+    normalise::Destination,
+    record::Entry,
+    refuse::Refusal,
+    websocket,
+};
+use crate::{
+    state::State,
+    upstream::{self, Alpn, RequestBody},
+};
+
+/// Relays an exchange that was let out. A failure of the upstream ends its entry and becomes a refusal.
+pub(super) async fn relay(
+    state: &State,
+    asked: &Asked,
+    exchange: Exchange,
+    destination: &Destination,
+    mut entry: Entry,
+) -> Response<ResponseBody> {
+    let Exchange { parts, mut body, upgrade, on_upgrade, permit } = exchange;
+    body.count_into(entry.sent());
+    let request = Request::from_parts(parts, RequestBody::new(body));
+    let answered = send(state, request, destination, upgrade).await;
+    // The body may take hours: it is bounded by the connection, not by the number of requests.
+    drop(permit);
+    let refusal = match answered {
+        Ok((mut response, granted)) => {
+            entry.answered(response.status());
+            match (granted, on_upgrade) {
+                (Upgrade::None, _) => return response.map(|body| ResponseBody::relayed(body, entry)),
+                (Upgrade::WebSocket, Some(client)) => {
+                    let upstream = hyper::upgrade::on(&mut response);
+                    tokio::spawn(websocket::relay(client, upstream, entry));
+                    return response.map(|_| ResponseBody::empty());
+                }
+                (Upgrade::WebSocket, None) => Refusal::internal(),
+            }
+        }
+        Err(refusal) => refusal,
+    };
+    let refusal = refusal.of(upgrade);
+    entry.refused(&refusal);
+    refusal.response(asked.summary())
+}
+
+async fn send(
+    state: &State,
+    request: Request<RequestBody>,
+    destination: &Destination,
+    upgrade: Upgrade,
+) -> Result<(Response<upstream::Body>, Upgrade), Refusal> {
+    let alpn = match upgrade {
+        Upgrade::WebSocket => Alpn::Http1,
+        Upgrade::None => Alpn::Any,
+    };
+    let mut response = state.upstream.send(destination.origin()?, alpn, request).await.map_err(|error| {
+        tracing::info!(host = %destination.host, %error, "an upstream failed");
+        let (reason, decided_by) = error.reason();
+        Refusal::new(reason, decided_by)
+    })?;
+    let granted = websocket::granted(response.status(), upgrade)
+        .map_err(|_| Refusal::new(Reason::UpstreamProtocol, DecidedBy::Upstream))?;
+    hop_by_hop::response(response.headers_mut(), granted);
+    *response.version_mut() = Version::HTTP_11;
+    Ok((response, granted))
+}
