@@ -9,7 +9,7 @@ use crate::host::HostPattern;
 /// The answer to one request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Decision {
-    /// Pass or refuse.
+    /// Pass, ask or refuse.
     pub verdict: Verdict,
     /// Why; a stable string in receipts and refusals.
     pub reason: Reason,
@@ -20,12 +20,14 @@ pub struct Decision {
     pub route: Option<HostPattern>,
 }
 
-/// Pass or refuse.
+/// Pass, ask or refuse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// The request goes on to the upstream.
     Allow,
+    /// The request waits for the operator's answer.
+    Ask,
     /// The request ends here.
     Refuse,
 }
@@ -46,6 +48,8 @@ pub enum DecidedBy {
     Limits,
     /// The bottle's DNS.
     Dns,
+    /// The operator, who was asked.
+    Operator,
 }
 
 macro_rules! reasons {
@@ -79,6 +83,12 @@ macro_rules! reasons {
 reasons! {
     /// A route allows it.
     Allowed = "allowed" / "",
+    /// The route allows it, once the operator does.
+    ApprovalNeeded = "approval_needed" / "",
+    /// The operator was asked, and allowed it.
+    Approved = "approved" / "",
+    /// The operator was asked, and did not allow it in time.
+    NotApproved = "not_approved" / "the operator was asked and did not allow this request; ask them before you try again",
     /// No route is for this host.
     NoRoute = "no_route" / "only the hosts of this bottle's egress.routes can be reached; ask the operator to add a route for this host",
     /// The host would hand the bottle real credentials, and no route can open it.

@@ -75,9 +75,73 @@ pub enum ListenerKind {
     DnsTcp,
 }
 
+/// What the launcher may send a running gateway: a length of four bytes, little endian, and this as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "message", rename_all = "snake_case")]
+pub enum ControlMessage {
+    /// Another policy, with the values of the secrets that it names. Requests that are under way are not affected.
+    /// Answered with [`GatewayEvent::Reloaded`] or [`GatewayEvent::NotReloaded`].
+    Reload {
+        /// The whole policy.
+        policy: Policy,
+        /// All its secrets.
+        secrets: Secrets,
+    },
+    /// The operator's answer to a [`GatewayEvent::Question`]. An answer to a question that was withdrawn is ignored.
+    Answer {
+        /// Which question.
+        exchange: u64,
+        /// Whether the request goes on.
+        allow: bool,
+    },
+}
+
+/// What a running gateway tells its launcher, one JSON line each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum GatewayEvent {
+    /// The new policy is in force.
+    Reloaded,
+    /// It is not, and the one before is still in force.
+    NotReloaded {
+        /// Why.
+        why: String,
+    },
+    /// A request waits for the operator.
+    Question {
+        /// The exchange, as receipts count it.
+        exchange: u64,
+        /// Method of the request.
+        method: String,
+        /// Its host.
+        host: String,
+        /// Its port.
+        port: u16,
+        /// Its path, without the query.
+        path: String,
+    },
+    /// The request is not waiting any more: the client went away, or the time for an answer has passed.
+    Withdrawn {
+        /// The exchange.
+        exchange: u64,
+    },
+}
+
+/// The values of secrets, by the references that routes name. They show in no debug output.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secrets(pub BTreeMap<SecretRef, Zeroizing<String>>);
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
 /// What the launcher sends a gateway process over its control socket, together with the listening sockets as
 /// descriptors (SCM_RIGHTS): a length of four bytes, little endian, and this as JSON. The gateway answers
-/// with [`GatewayReady`] on one line. The end of the socket is the end of the gateway.
+/// with [`GatewayReady`] on one line; then [`ControlMessage`] and [`GatewayEvent`] follow as they come. The end of the
+/// socket is the end of the gateway.
 #[derive(Default, Serialize, Deserialize)]
 pub struct GatewayStart {
     /// The value behind each reference that a route names.

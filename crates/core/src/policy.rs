@@ -51,6 +51,9 @@ pub struct Route {
     /// Whether git may fetch from this host over HTTPS. Push is never allowed here.
     #[serde(default)]
     pub git_fetch: bool,
+    /// Whether the operator is asked before each request that the route allows.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ask: bool,
     /// What is done about content.
     #[serde(default)]
     pub content: ContentRules,
@@ -206,12 +209,14 @@ impl Policy {
         };
         match route.refusal_of(request) {
             Some(reason) => Decision::refuse(reason, DecidedBy::Policy).on(&route.host),
-            None => Decision {
-                verdict: Verdict::Allow,
-                reason: Reason::Allowed,
-                source: DecidedBy::Policy,
-                route: Some(route.host.clone()),
-            },
+            None => {
+                let (verdict, reason) = match route.ask {
+                    true => (Verdict::Ask, Reason::ApprovalNeeded),
+                    false => (Verdict::Allow, Reason::Allowed),
+                };
+                let route = Some(route.host.clone());
+                Decision { verdict, reason, source: DecidedBy::Policy, route }
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     io,
     pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -106,8 +107,27 @@ pub(crate) struct BoundedStream {
 #[derive(Debug)]
 struct Idle {
     limit: Duration,
-    last_use: Instant,
+    activity: Activity,
     sleep: Pin<Box<Sleep>>,
+}
+
+/// When something last passed on a connection. A request that is held counts as something: [`Activity::touch`].
+#[derive(Debug, Clone)]
+pub(crate) struct Activity(Arc<Mutex<Instant>>);
+
+impl Activity {
+    fn now() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    /// Begins the idle time anew.
+    pub(crate) fn touch(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn last(&self) -> Instant {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Whether a closing connection is read on (see [`LINGER_TIMEOUT`]).
@@ -133,10 +153,15 @@ impl BoundedStream {
         Self {
             stream,
             unread: Bytes::new(),
-            idle: Idle { limit, last_use: Instant::now(), sleep: Box::pin(tokio::time::sleep(limit)) },
+            idle: Idle { limit, activity: Activity::now(), sleep: Box::pin(tokio::time::sleep(limit)) },
             lingering: Lingering::Never,
             _permit: None,
         }
+    }
+
+    /// When something last passed.
+    pub(crate) fn activity(&self) -> Activity {
+        self.idle.activity.clone()
     }
 
     /// Gives back what was read, to be read again.
@@ -150,13 +175,9 @@ impl BoundedStream {
 }
 
 impl Idle {
-    fn used(&mut self) {
-        self.last_use = Instant::now();
-    }
-
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         while self.sleep.as_mut().poll(context).is_ready() {
-            let deadline = self.last_use + self.limit;
+            let deadline = self.activity.last() + self.limit;
             if deadline <= Instant::now() {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, "nothing passed for too long"));
             }
@@ -181,7 +202,7 @@ impl AsyncRead for BoundedStream {
         }
         match Pin::new(&mut this.stream).poll_read(context, buffer) {
             Poll::Ready(done) => {
-                this.idle.used();
+                this.idle.activity.touch();
                 Poll::Ready(done)
             }
             Poll::Pending => {
@@ -253,7 +274,7 @@ impl BoundedStream {
     ) -> Poll<io::Result<usize>> {
         match write(Pin::new(&mut self.stream), context) {
             Poll::Ready(done) => {
-                self.idle.used();
+                self.idle.activity.touch();
                 Poll::Ready(done)
             }
             Poll::Pending => {

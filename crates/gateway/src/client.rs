@@ -38,7 +38,8 @@ use crate::{
 
 /// Serves a connection to the proxy's port: CONNECT, and requests in absolute form.
 pub(crate) async fn serve_proxy(state: Arc<State>, stream: BoundedStream) {
-    let client = Arc::new(ClientConnection { tunnel: None, sni: None, tls: false });
+    let activity = stream.activity();
+    let client = Arc::new(ClientConnection { tunnel: None, sni: None, tls: false, activity });
     serve_http1(&state, &client, stream).await;
 }
 
@@ -168,7 +169,8 @@ pub(crate) async fn serve_tunnel(
     match timeout(first_byte_timeout, detect(&mut stream)).await {
         Ok(Ok(Some(Protocol::Tls))) => serve_tls(&state, stream, target).await,
         Ok(Ok(Some(Protocol::Http))) => {
-            let client = Arc::new(ClientConnection { tunnel: Some(target), sni: None, tls: false });
+            let activity = stream.activity();
+            let client = Arc::new(ClientConnection { tunnel: Some(target), sni: None, tls: false, activity });
             serve_http1(&state, &client, stream).await;
         }
         // Silence: in the client's protocol the server speaks first (SSH, SMTP).
@@ -187,10 +189,11 @@ pub(crate) async fn serve_tunnel(
 
 /// Terminates TLS and serves the requests inside.
 async fn serve_tls(state: &Arc<State>, stream: BoundedStream, target: HostPort) {
+    let activity = stream.activity();
     match tls::terminate(state, stream, &target).await {
         Ok((stream, sni)) => {
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            let client = Arc::new(ClientConnection { tunnel: Some(target), sni, tls: true });
+            let client = Arc::new(ClientConnection { tunnel: Some(target), sni, tls: true, activity });
             if is_http2 {
                 serve_http2(state, &client, stream).await;
             } else {
@@ -207,7 +210,7 @@ fn refuse_tunnel(state: &State, target: &HostPort, decision: &Decision) {
     let summary =
         RequestSummary { method: Method::CONNECT.as_str(), host: &host, port: target.port, path: "" };
     // Ignored: the tunnel ends anyway, and `Receipts` fails every later request.
-    let _ = state.receipts.record(summary, decision, None);
+    let _ = state.receipts.record(summary, decision, None, None);
 }
 
 /// Records a request that hyper could not parse; hyper has answered it with a 400 of its own.
@@ -225,5 +228,5 @@ fn record_parse_error(state: &State, client: &ClientConnection, error: &hyper::E
     let (host, port) =
         client.tunnel.as_ref().map_or((String::new(), 0), |target| (target.host.to_string(), target.port));
     let summary = RequestSummary { method: "", host: &host, port, path: "" };
-    let _ = state.receipts.record(summary, &Decision::refuse(reason, DecidedBy::Protocol), Some(400));
+    let _ = state.receipts.record(summary, &Decision::refuse(reason, DecidedBy::Protocol), Some(400), None);
 }

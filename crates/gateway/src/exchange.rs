@@ -8,18 +8,20 @@
 //! 4. `decide` asks the policy about exactly what will be sent.
 //! 5. `record` writes the decision down. Nothing leaves for a request that has no receipt: no name is resolved and
 //!    nothing is dialled before.
-//! 6. `inject` adds the credential after every stage that looks at the request, so that none can leak it.
-//! 7. `relay` connects, sends, and streams both ways. The receipt's entry ends when the response does.
+//! 6. `hold` waits for the operator where the decision is to ask, and records the answer.
+//! 7. `inject` adds the credential after every stage that looks at the request, so that none can leak it.
+//! 8. `relay` connects, sends, and streams both ways. The receipt's entry ends when the response does.
 
 use bot_bottle_core::{host::Host, receipt::RequestSummary};
 use http::{Method, Request, Response, Uri, request::Parts, uri};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::{host_port::HostPort, state::State};
+use crate::{bounded_stream::Activity, host_port::HostPort, state::State};
 
 pub(crate) mod body;
 mod decide;
+mod hold;
 mod hop_by_hop;
 mod inject;
 mod normalise;
@@ -44,6 +46,8 @@ pub(crate) struct ClientConnection {
     pub(crate) sni: Option<Host>,
     /// Whether the client speaks TLS in the tunnel.
     pub(crate) tls: bool,
+    /// When something last passed on the connection.
+    pub(crate) activity: Activity,
 }
 
 /// A request on its way through the stages.
@@ -55,7 +59,7 @@ struct Exchange {
     /// The client's connection, once it has become that.
     on_upgrade: Option<OnUpgrade>,
     /// Held until the head of the response is there.
-    permit: OwnedSemaphorePermit,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// Answers a request: with the upstream's response, or with a refusal.
@@ -84,6 +88,7 @@ async fn run(
     let decision = decide::decide(&policy.policy, &exchange.parts, &destination)?;
     exchange.body.forbid_trailers(policy.headers_decided_on(&decision));
     let entry = record::begin(&state.receipts, asked.summary(), &decision)?;
+    let entry = hold::hold(state, client, asked, &mut exchange, &decision, entry).await?;
     inject::inject(&mut exchange.parts.headers, policy.credential(&decision));
     Ok(relay::relay(state, asked, exchange, &destination, entry).await)
 }

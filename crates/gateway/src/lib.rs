@@ -22,6 +22,7 @@ mod host_port;
 pub mod limits;
 mod listen;
 mod process;
+mod questions;
 mod receipts;
 mod state;
 mod upstream;

@@ -3,6 +3,12 @@
 
 use std::time::Duration;
 
+/// Requests that wait for the operator's answer at one time. One more is answered `429 limit_reached`.
+pub const MAX_QUESTIONS: usize = 64;
+
+/// How long a request waits for the operator's answer.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
 /// Client connections at one time, relayed WebSockets and tunnels included. One more is answered
 /// `429 limit_reached` and closed.
 pub const MAX_CONNECTIONS: usize = 1024;

@@ -171,7 +171,7 @@ where
 fn reject(state: &State, stream: &StreamSocket) {
     let decision = Decision::refuse(Reason::LimitReached, DecidedBy::Limits);
     let summary = RequestSummary { method: "", host: "", port: 0, path: "" };
-    let _ = state.receipts.record(summary, &decision, Some(429));
+    let _ = state.receipts.record(summary, &decision, Some(429), None);
     let (reason, hint) = (decision.reason, decision.reason.hint());
     let body = serde_json::to_string(&RefusalBody { reason, host: "", method: "", path: "", hint })
         .unwrap_or_default();

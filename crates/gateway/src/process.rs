@@ -133,7 +133,7 @@ pub fn serve_controlled(config: &GatewayConfig, control: UnixStream) -> Result<(
             listeners.push(Listener::adopt(kind, socket).map_err(ControlError::Socket)?);
         }
         serve(&state, listeners)?;
-        control::serve_until_closed(control, &state.ready()).await?;
+        control::serve(&state, control).await?;
         Ok(())
     });
     // The launcher is gone: exchanges that are under way end with it.

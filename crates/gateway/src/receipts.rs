@@ -67,12 +67,13 @@ impl Receipts {
     }
 
     /// Writes down a decision and returns the number of its exchange. `status` is that of a refusal; an allowed
-    /// request has none yet.
+    /// request has none yet. `exchange` is the number of one that has a line already.
     pub(crate) fn record(
         &self,
         request: RequestSummary<'_>,
         decision: &Decision,
         status: Option<u16>,
+        exchange: Option<u64>,
     ) -> Result<u64, ReceiptNotWritten> {
         let time = clock::rfc3339(SystemTime::now());
         let request = RequestSummary {
@@ -81,10 +82,11 @@ impl Receipts {
             path: cut(request.path, MAX_PATH_BYTES),
             ..request
         };
-        self.writer().append(|sequence| {
-            let decision = decision.clone();
-            Line { sequence, time, line: Receipt { exchange: sequence, request, decision, status } }
-        })
+        let sequence = self.writer().append(|sequence| {
+            let exchange = exchange.unwrap_or(sequence);
+            Line { sequence, time, line: Receipt { exchange, request, decision: decision.clone(), status } }
+        })?;
+        Ok(exchange.unwrap_or(sequence))
     }
 
     /// Writes down how an exchange ended that was let out.
@@ -175,11 +177,11 @@ mod tests {
         let path = folder.path().join("receipts.jsonl");
         for _ in 0..2 {
             let receipts = Receipts::open(&path).expect("opened");
-            receipts.record(REQUEST, &refusal(), Some(403)).expect("written");
+            receipts.record(REQUEST, &refusal(), Some(403), None).expect("written");
         }
         // A process that was killed in the middle of a line.
         OpenOptions::new().append(true).open(&path).expect("opened").write_all(b"{\"seq").expect("written");
-        Receipts::open(&path).expect("opened").record(REQUEST, &refusal(), None).expect("written");
+        Receipts::open(&path).expect("opened").record(REQUEST, &refusal(), None, None).expect("written");
 
         let text = std::fs::read_to_string(&path).expect("read");
         let sequences: Vec<_> = text
@@ -195,8 +197,8 @@ mod tests {
     fn after_a_failed_write_nothing_is_recorded_any_more() {
         // Every write to it fails with "no space left on device".
         let receipts = Receipts::open(Path::new("/dev/full")).expect("opened");
-        assert_eq!(receipts.record(REQUEST, &refusal(), None), Err(ReceiptNotWritten));
-        assert_eq!(receipts.record(REQUEST, &refusal(), None), Err(ReceiptNotWritten));
+        assert_eq!(receipts.record(REQUEST, &refusal(), None, None), Err(ReceiptNotWritten));
+        assert_eq!(receipts.record(REQUEST, &refusal(), None, None), Err(ReceiptNotWritten));
         assert!(receipts.writer.lock().expect("not poisoned").failed);
     }
 

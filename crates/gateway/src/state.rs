@@ -24,6 +24,7 @@ use crate::{
     certificates::{CertificateAuthority, CertificateError, server_config},
     fake_ip::FakeIpTable,
     limits::{MAX_CONNECTIONS, MAX_REQUESTS},
+    questions::Questions,
     receipts::{OpenReceiptsError, Receipts},
     upstream::{ExtraCaError, Resolve, Upstream},
 };
@@ -39,6 +40,7 @@ pub struct State {
     pub(crate) server_config: Arc<ServerConfig>,
     pub(crate) upstream: Upstream,
     pub(crate) fake_ips: FakeIpTable,
+    pub(crate) questions: Questions,
     /// Permits for client connections.
     pub(crate) connections: Arc<Semaphore>,
     /// Permits for requests.
@@ -103,9 +105,23 @@ impl State {
             authority,
             upstream,
             fake_ips: FakeIpTable::default(),
+            questions: Questions::default(),
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
         }))
+    }
+
+    /// Puts another policy in force, for requests from now on. If it cannot be, the one before stays in force.
+    ///
+    /// # Errors
+    /// As for [`State::new`].
+    pub(crate) fn reload(
+        &self,
+        policy: Policy,
+        secrets: &BTreeMap<SecretRef, Zeroizing<String>>,
+    ) -> Result<(), GatewayError> {
+        self.policy.store(Arc::new(ActivePolicy::new(policy, secrets)?));
+        Ok(())
     }
 
     /// What the one who started the gateway needs to know about it.

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// From the top to the bottom.
-const LAYERS: [&str; 14] = [
+const LAYERS: [&str; 15] = [
     "process",
     "listen",
     "client",
@@ -15,6 +15,7 @@ const LAYERS: [&str; 14] = [
     "exchange",
     "state",
     "upstream",
+    "questions",
     "receipts",
     "certificates",
     "fake_ip",
@@ -25,7 +26,7 @@ const LAYERS: [&str; 14] = [
 ];
 
 /// The stages of the pipeline: none of them calls another. What they pass on lies in the other files of `exchange/`.
-const STAGES: [&str; 7] = ["read", "normalise", "strip", "decide", "record", "inject", "relay"];
+const STAGES: [&str; 8] = ["read", "normalise", "strip", "decide", "hold", "record", "inject", "relay"];
 
 #[test]
 fn imports_go_downwards() {

@@ -136,6 +136,7 @@ fn read_route(reader: &mut Reader, node: &Node) -> Option<(Route, Span)> {
         matches,
         tls: tls.value().unwrap_or_default(),
         git_fetch: git_fetch.unwrap_or(false),
+        ask: false,
         content,
         owner: RouteOwner::Manifest,
     };

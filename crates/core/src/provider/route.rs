@@ -28,6 +28,7 @@ pub(super) fn bearer(
         matches,
         tls: RouteTls::Intercept,
         git_fetch: false,
+        ask: false,
         content: ContentRules { tls_passthrough: true, ..ContentRules::default() },
         owner: RouteOwner::Provider(provider.to_owned()),
     }

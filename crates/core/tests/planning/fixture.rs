@@ -133,6 +133,7 @@ pub(crate) fn route(host: &str) -> Route {
         matches: Vec::new(),
         tls: RouteTls::Intercept,
         git_fetch: false,
+        ask: false,
         content: ContentRules::default(),
         owner: RouteOwner::Manifest,
     }

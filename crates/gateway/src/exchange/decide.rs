@@ -1,7 +1,7 @@
 //! Asks the policy.
 
 use bot_bottle_core::{
-    decision::Decision,
+    decision::{Decision, Verdict},
     policy::{Headers, Policy, RequestFacts, same_field},
 };
 use http::{HeaderMap, request::Parts};
@@ -20,7 +20,7 @@ impl Headers for RequestHeaders<'_> {
     }
 }
 
-/// Asks the policy about a request, as it will be sent; a refusal is an error.
+/// Asks the policy about a request, as it will be sent. A refusal is an error; the decision may be to ask.
 pub(super) fn decide(
     policy: &Policy,
     request: &Parts,
@@ -35,5 +35,5 @@ pub(super) fn decide(
         query: request.uri.query(),
         headers: &RequestHeaders(&request.headers),
     });
-    if decision.allows() { Ok(decision) } else { Err(decision.into()) }
+    if decision.verdict == Verdict::Refuse { Err(decision.into()) } else { Ok(decision) }
 }

@@ -19,5 +19,5 @@ pub(super) fn read(state: &State, request: Request<Incoming>, upgrade: Upgrade) 
         return Err(limit_reached().with_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
     }
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
-    Ok(Exchange { parts, body: RequestBody::of(body), upgrade, on_upgrade, permit })
+    Ok(Exchange { parts, body: RequestBody::of(body), upgrade, on_upgrade, permit: Some(permit) })
 }

@@ -19,6 +19,8 @@ use crate::receipts::{ReceiptNotWritten, Receipts};
 pub(crate) struct Entry {
     receipts: Arc<Receipts>,
     exchange: u64,
+    /// Whether a refusal has taken the place of the last line.
+    is_refused: bool,
     outcome: Outcome,
     failure: Option<(Reason, DecidedBy)>,
     status: Option<StatusCode>,
@@ -33,10 +35,11 @@ pub(super) fn begin(
     decision: &Decision,
 ) -> Result<Entry, Refusal> {
     let exchange =
-        receipts.record(request, decision, None).map_err(|ReceiptNotWritten| Refusal::internal())?;
+        receipts.record(request, decision, None, None).map_err(|ReceiptNotWritten| Refusal::internal())?;
     Ok(Entry {
         receipts: Arc::clone(receipts),
         exchange,
+        is_refused: false,
         // Unless it is told otherwise: a client that goes away drops the exchange wherever it is.
         outcome: Outcome::Cancelled,
         failure: None,
@@ -47,6 +50,23 @@ pub(super) fn begin(
 }
 
 impl Entry {
+    /// The number of the exchange.
+    pub(super) fn exchange(&self) -> u64 {
+        self.exchange
+    }
+
+    /// Writes down a later decision about the same exchange. If that fails, it does not go on.
+    pub(super) fn decided(&self, request: RequestSummary<'_>, decision: &Decision) -> Result<(), Refusal> {
+        let written = self.receipts.record(request, decision, None, Some(self.exchange));
+        written.map(drop).map_err(|ReceiptNotWritten| Refusal::internal())
+    }
+
+    /// The exchange ends with this refusal, whose own line is the last.
+    pub(super) fn ended_by(mut self, refusal: Refusal) -> Refusal {
+        self.is_refused = true;
+        refusal.in_exchange(self.exchange)
+    }
+
     /// The count of the request's bytes, for the body that sends them.
     pub(super) fn sent(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.sent)
@@ -82,6 +102,9 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        if self.is_refused {
+            return;
+        }
         let ending = Ending {
             exchange: self.exchange,
             end: self.outcome,

@@ -18,6 +18,8 @@ use crate::{
 pub(crate) struct Refusal {
     pub(crate) decision: Decision,
     pub(crate) status: StatusCode,
+    /// The exchange that it ends, where that has a line in the receipts already.
+    exchange: Option<u64>,
 }
 
 impl Refusal {
@@ -31,6 +33,10 @@ impl Refusal {
 
     pub(crate) fn internal() -> Self {
         Self::new(Reason::Internal, DecidedBy::Limits)
+    }
+
+    pub(super) fn in_exchange(self, number: u64) -> Self {
+        Self { exchange: Some(number), ..self }
     }
 
     pub(crate) fn with_status(self, status: StatusCode) -> Self {
@@ -84,7 +90,8 @@ pub(crate) fn refuse(
     request: RequestSummary<'_>,
     refusal: Refusal,
 ) -> Response<ResponseBody> {
-    let written = receipts.record(request, &refusal.decision, Some(refusal.status.as_u16()));
+    let written =
+        receipts.record(request, &refusal.decision, Some(refusal.status.as_u16()), refusal.exchange);
     let refusal = written.map_or_else(|ReceiptNotWritten| Refusal::internal(), |_| refusal);
     refusal.response(request)
 }
@@ -92,7 +99,7 @@ pub(crate) fn refuse(
 impl From<Decision> for Refusal {
     fn from(decision: Decision) -> Self {
         let status = status_of(decision.reason);
-        Self { decision, status }
+        Self { decision, status, exchange: None }
     }
 }
 

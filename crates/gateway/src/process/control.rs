@@ -6,15 +6,19 @@ use std::{
     os::{fd::OwnedFd, unix::net::UnixStream},
 };
 
-use bot_bottle_core::gateway_config::{GatewayReady, GatewayStart, ListenerKind};
+use bot_bottle_core::gateway_config::{ControlMessage, GatewayEvent, GatewayStart, ListenerKind};
+use futures_util::StreamExt;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use serde::Serialize;
 use thiserror::Error;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{io::AsyncWriteExt, net::unix::OwnedWriteHalf};
+use tokio_util::codec::LengthDelimitedCodec;
 use zeroize::Zeroizing;
 
 use crate::{
     limits::{MAX_LISTENERS, MAX_START_BYTES},
     listen,
+    state::State,
 };
 
 /// The launcher did not start the gateway as agreed.
@@ -119,17 +123,44 @@ fn closed(error: io::Error) -> ControlError {
     }
 }
 
-/// Tells the launcher that the gateway serves, and waits until the launcher is gone.
-pub(super) async fn serve_until_closed(
-    control: UnixStream,
-    ready: &GatewayReady,
-) -> Result<(), ControlError> {
+/// Tells the launcher that the gateway serves, then carries messages both ways until the launcher is gone.
+pub(super) async fn serve(state: &State, control: UnixStream) -> Result<(), ControlError> {
     control.set_nonblocking(true)?;
-    let mut control = tokio::net::UnixStream::from_std(control)?;
-    let mut line = serde_json::to_vec(ready).map_err(|_| ControlError::Malformed)?;
+    let (reader, mut writer) = tokio::net::UnixStream::from_std(control)?.into_split();
+    let mut messages =
+        LengthDelimitedCodec::builder().little_endian().max_frame_length(MAX_START_BYTES).new_read(reader);
+    let mut events = state.questions.events().ok_or(ControlError::Malformed)?;
+    write_line(&mut writer, &state.ready()).await?;
+    loop {
+        let event = tokio::select! {
+            message = messages.next() => match message {
+                None => return Ok(()),
+                Some(message) => match handle(state, &message?)? {
+                    Some(event) => event,
+                    None => continue,
+                },
+            },
+            Some(event) = events.recv() => event,
+        };
+        write_line(&mut writer, &event).await?;
+    }
+}
+
+fn handle(state: &State, message: &[u8]) -> Result<Option<GatewayEvent>, ControlError> {
+    match serde_json::from_slice(message).map_err(|_| ControlError::Malformed)? {
+        ControlMessage::Reload { policy, secrets } => Ok(Some(match state.reload(policy, &secrets.0) {
+            Ok(()) => GatewayEvent::Reloaded,
+            Err(error) => GatewayEvent::NotReloaded { why: error.to_string() },
+        })),
+        ControlMessage::Answer { exchange, allow } => {
+            state.questions.answer(exchange, allow);
+            Ok(None)
+        }
+    }
+}
+
+async fn write_line(writer: &mut OwnedWriteHalf, line: &impl Serialize) -> Result<(), ControlError> {
+    let mut line = serde_json::to_vec(line).map_err(|_| ControlError::Malformed)?;
     line.push(b'\n');
-    control.write_all(&line).await?;
-    let mut ignored = [0; 64];
-    while control.read(&mut ignored).await? > 0 {}
-    Ok(())
+    Ok(writer.write_all(&line).await?)
 }

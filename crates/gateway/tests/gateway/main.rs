@@ -1,5 +1,6 @@
 //! The gateway against real clients and a real upstream, over loopback.
 
+mod control;
 mod destinations;
 mod endings;
 mod forwarding;

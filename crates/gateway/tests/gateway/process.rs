@@ -1,83 +1,21 @@
 //! The gateway as a process of a launcher, and alone.
 
 use std::{
-    io::{BufRead, BufReader, IoSlice, Read, Write},
-    mem::MaybeUninit,
+    io::{BufRead, BufReader, Write},
     net::TcpListener,
-    os::{
-        fd::AsFd,
-        unix::net::{UnixListener, UnixStream},
-    },
-    path::Path,
+    os::unix::net::{UnixListener, UnixStream},
     sync::mpsc,
-    thread::{self, JoinHandle},
+    thread,
     time::Duration,
 };
 
 use bot_bottle_core::{
-    gateway_config::{GatewayConfig, GatewayReady, GatewayStart, ListenerKind},
+    gateway_config::{GatewayReady, GatewayStart, ListenerKind},
     secret::SecretRef,
 };
-use bot_bottle_gateway::{
-    ControlError, GatewayError, ServeError, read_config, serve_alone, serve_controlled,
-};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
-use serde_json::json;
+use bot_bottle_gateway::{ControlError, GatewayError, ServeError, read_config, serve_alone};
 
-fn config(folder: &Path, listen: &[&str]) -> GatewayConfig {
-    let routes = json!([{"host": "api.test", "ports": [443], "owner": "manifest",
-                         "auth": {"scheme": "Bearer", "token_ref": "TOKEN"}}]);
-    let text = json!({
-        "name": "test-00000", "listen": listen, "policy": {"routes": routes},
-        "receipts": folder.join("receipts.jsonl"), "ca_certificate": folder.join("ca.pem"),
-    });
-    let path = folder.join("gateway.json");
-    std::fs::write(&path, text.to_string()).expect("written");
-    read_config(&path).expect("a configuration")
-}
-
-fn start(listeners: &[ListenerKind]) -> GatewayStart {
-    GatewayStart {
-        secrets: [(SecretRef::new("TOKEN"), "real".to_owned().into())].into(),
-        listeners: listeners.to_vec(),
-    }
-}
-
-/// A gateway that is served in a thread, and the launcher's end of its control socket.
-fn controlled(config: GatewayConfig) -> (UnixStream, JoinHandle<Result<(), ServeError>>) {
-    let (ours, theirs) = UnixStream::pair().expect("a pair");
-    (ours, thread::spawn(move || serve_controlled(&config, theirs)))
-}
-
-fn send(control: &UnixStream, bytes: &[u8], descriptors: &[impl AsFd]) {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(32))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
-    if !borrowed.is_empty() {
-        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&borrowed)));
-    }
-    let sent = sendmsg(control, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::empty()).expect("sent");
-    (&*control).write_all(&bytes[sent..]).expect("sent");
-}
-
-fn message(start: &GatewayStart) -> Vec<u8> {
-    let body = serde_json::to_vec(start).expect("JSON");
-    let length = u32::try_from(body.len()).expect("a length").to_le_bytes();
-    [&length[..], &body].concat()
-}
-
-fn ask(address: std::net::SocketAddr) -> String {
-    ask_on(std::net::TcpStream::connect(address).expect("a connection"))
-}
-
-fn ask_on(mut stream: impl Read + Write) -> String {
-    stream
-        .write_all(b"GET http://evil.test/ HTTP/1.1\r\nHost: evil.test\r\nConnection: close\r\n\r\n")
-        .expect("written");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("an answer");
-    answer
-}
+use crate::support::launcher::{ask, ask_on, config, controlled, message, send, start};
 
 #[test]
 fn a_launcher_hands_over_sockets_and_secrets_and_its_end_is_the_gateways_end() {

@@ -2,4 +2,5 @@
 
 pub(crate) mod client;
 pub(crate) mod gateway;
+pub(crate) mod launcher;
 pub(crate) mod upstream;
