@@ -34,7 +34,7 @@ mod settings_file;
 mod source;
 mod yaml;
 
-pub use diagnostic::{Diagnostic, MAX_PROBLEMS, ManifestError, Place, Related};
+pub use diagnostic::{Diagnostic, MAX_PROBLEMS, ManifestError, Position, Related};
 pub use paths::resolve_path;
 pub use source::MAX_FILE_BYTES;
 pub use yaml::{MAX_DEPTH, MAX_NODES};
@@ -42,7 +42,7 @@ pub use yaml::{MAX_DEPTH, MAX_NODES};
 use agent_file::AgentFile;
 use bottle_file::BottleFile;
 use reader::Reader;
-use source::{Source, quoted, shown_path};
+use source::{SourceText, quoted, shown_path};
 
 /// One file as it was read. The caller reads; this crate does no I/O.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,7 +173,7 @@ impl Manifest {
             let message = format!("the agent `{agent}` names no bottle, and none was chosen");
             let hint =
                 format!("choose one with `--bottle`{}, or write `bottle: …` in its file", self.there_are());
-            diagnostics.push(Diagnostic::without_place(Some(file.path.clone()), message).hint(hint));
+            diagnostics.push(Diagnostic::without_position(Some(file.path.clone()), message).hint(hint));
         }
         let (bottle, problems) = self.fold(&wanted);
         diagnostics.extend(problems);
@@ -256,7 +256,7 @@ impl Manifest {
                 None => format!("there are {}", listed(names())),
             };
             let message = format!("there is no agent {}", quoted(name));
-            Diagnostic::without_place(None, message).hint(hint).into()
+            Diagnostic::without_position(None, message).hint(hint).into()
         })
     }
 
@@ -353,7 +353,7 @@ fn parse_file<T: Default>(
     let unusable = |message: String, hint: &str| Parsed {
         path: file.path.clone(),
         value: T::default(),
-        diagnostics: vec![Diagnostic::without_place(Some(file.path.clone()), message).hint(hint)],
+        diagnostics: vec![Diagnostic::without_position(Some(file.path.clone()), message).hint(hint)],
     };
     let text = match &file.text {
         Err(why) => {
@@ -369,7 +369,7 @@ fn parse_file<T: Default>(
         }
         Ok(text) => text,
     };
-    let source = Arc::new(Source {
+    let source = Arc::new(SourceText {
         path: file.path.clone(),
         home: home.to_owned(),
         text: text.clone(),
@@ -386,7 +386,7 @@ fn parse_file<T: Default>(
         problems.into_iter().take(MAX_PROBLEMS).map(|problem| problem.into_diagnostic(&source)).collect();
     if untold > 0 {
         let message = format!("there are {untold} more problems in this file");
-        diagnostics.push(Diagnostic::without_place(Some(file.path.clone()), message));
+        diagnostics.push(Diagnostic::without_position(Some(file.path.clone()), message));
     }
     Parsed { path: file.path.clone(), value, diagnostics }
 }

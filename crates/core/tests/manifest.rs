@@ -69,8 +69,8 @@ fn bad_files_say_what_is_wrong_where_and_what_to_write() {
         let error = outcome(path).err().unwrap_or_else(|| panic!("{stem} is accepted"));
         let text = error.to_string();
         assert!(
-            error.diagnostics.iter().all(|diagnostic| diagnostic.place.is_some()),
-            "{stem}: a problem without a place:\n{text}"
+            error.diagnostics.iter().all(|diagnostic| diagnostic.position.is_some()),
+            "{stem}: a problem without a position:\n{text}"
         );
         for diagnostic in &error.diagnostics {
             let says_what_is_right = ["has to be", "has no value", "such as", "is empty", "more than zero"];

@@ -86,14 +86,14 @@ pub(super) fn read(reader: &mut Reader, root: &Node) -> BottleFile {
         extends: table.get("extends").map(|node| name_or_names(reader, node, "extends")).unwrap_or_default(),
         layer: Layer {
             backend: reader
-                .setting(&table, "backend", |reader, node, key| reader.choice(node, key, &BACKENDS)),
+                .optional(&table, "backend", |reader, node, key| reader.choice(node, key, &BACKENDS)),
             provider: read_provider(reader, table.get("agent_provider")),
             env: table.get("env").map(|node| read_env(reader, node)).unwrap_or_default(),
             user: git.user,
             remotes: git.remotes,
             log: egress.log,
             routes: egress.routes,
-            supervise: reader.setting(&table, "supervise", Reader::boolean),
+            supervise: reader.optional(&table, "supervise", Reader::boolean),
             limits: read_limits(reader, table.get("limits")),
         },
     }
@@ -141,10 +141,10 @@ fn read_provider(reader: &mut Reader, node: Option<&Node>) -> ProviderLayer {
         return ProviderLayer::default();
     };
     ProviderLayer {
-        template: reader.setting(&table, "template", provider_name),
-        dockerfile: reader.setting(&table, "dockerfile", Reader::path),
-        auth_token: reader.setting(&table, "auth_token", names::secret_ref),
-        forward_host_credentials: reader.setting(&table, "forward_host_credentials", Reader::boolean),
+        template: reader.optional(&table, "template", provider_name),
+        dockerfile: reader.optional(&table, "dockerfile", Reader::path),
+        auth_token: reader.optional(&table, "auth_token", names::secret_ref),
+        forward_host_credentials: reader.optional(&table, "forward_host_credentials", Reader::boolean),
         settings: read_settings(reader, &table),
     }
 }
@@ -242,11 +242,11 @@ fn read_limits(reader: &mut Reader, node: Option<&Node>) -> Limits {
         reader.whole_number(node, key, 1, u64::from(u32::MAX)).and_then(|pids| u32::try_from(pids).ok())
     };
     Limits {
-        memory: reader.setting(&table, "memory", quantity).value(),
-        cpus: reader.setting(&table, "cpus", cpus).value(),
-        pids: reader.setting(&table, "pids", least_one).value(),
-        disk: reader.setting(&table, "disk", quantity).value(),
-        time: reader.setting(&table, "time", quantity).value(),
+        memory: reader.optional(&table, "memory", quantity).value(),
+        cpus: reader.optional(&table, "cpus", cpus).value(),
+        pids: reader.optional(&table, "pids", least_one).value(),
+        disk: reader.optional(&table, "disk", quantity).value(),
+        time: reader.optional(&table, "time", quantity).value(),
     }
 }
 

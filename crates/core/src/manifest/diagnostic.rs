@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, sync::Arc};
 
 use serde::Serialize;
 
-use super::source::{Source, Span, shown_path};
+use super::source::{SourceText, Span, shown_path};
 
 /// How many problems of one file are told; what comes after them is counted.
 pub const MAX_PROBLEMS: usize = 100;
@@ -26,7 +26,7 @@ pub struct Diagnostic {
     /// The file; `None` where no file is at fault, such as for an agent that does not exist.
     pub file: Option<PathBuf>,
     /// Where in the file; `None` where it is the file as a whole.
-    pub place: Option<Place>,
+    pub position: Option<Position>,
     /// What is wrong.
     pub message: String,
     /// What to write instead.
@@ -39,7 +39,7 @@ pub struct Diagnostic {
 
 /// A place in a file, with the line to show it in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Place {
+pub struct Position {
     /// From 1.
     pub line: usize,
     /// From 1, in characters.
@@ -73,14 +73,14 @@ pub(super) struct Problem {
     hint: Option<String>,
     accepted: Vec<String>,
     /// In this file where no other is named.
-    related: Vec<(Option<Arc<Source>>, Span, String)>,
+    related: Vec<(Option<Arc<SourceText>>, Span, String)>,
     concealed: bool,
 }
 
 /// A place that outlives the reading of its file.
 #[derive(Debug, Clone)]
 pub(super) struct At {
-    pub(super) source: Arc<Source>,
+    pub(super) source: Arc<SourceText>,
     pub(super) span: Span,
 }
 
@@ -138,15 +138,15 @@ impl Problem {
         self.span.start
     }
 
-    pub(super) fn into_diagnostic(self, source: &Source) -> Diagnostic {
+    pub(super) fn into_diagnostic(self, source: &SourceText) -> Diagnostic {
         let related = self.related.into_iter().map(|(other, span, message)| {
             let source = other.as_deref().unwrap_or(source);
-            let place = source.place(span);
-            Related { message, file: source.path.clone(), line: place.line, column: place.column }
+            let position = source.position(span);
+            Related { message, file: source.path.clone(), line: position.line, column: position.column }
         });
         Diagnostic {
             file: Some(source.path.clone()),
-            place: Some(source.place(self.span)),
+            position: Some(source.position(self.span)),
             message: self.message,
             hint: self.hint,
             accepted: self.accepted,
@@ -156,10 +156,10 @@ impl Problem {
 }
 
 impl Diagnostic {
-    pub(super) fn without_place(file: Option<PathBuf>, message: impl Into<String>) -> Self {
+    pub(super) fn without_position(file: Option<PathBuf>, message: impl Into<String>) -> Self {
         Self {
             file,
-            place: None,
+            position: None,
             message: message.into(),
             hint: None,
             accepted: Vec::new(),
@@ -176,14 +176,14 @@ impl Diagnostic {
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error: {}", self.message)?;
-        let margin = self.place.as_ref().map_or(1, |place| place.line.to_string().len());
-        match (&self.file, &self.place) {
-            (Some(file), Some(place)) => {
-                write!(f, "\n{:margin$}--> {}:{}:{}", "", shown_path(file), place.line, place.column)?;
+        let margin = self.position.as_ref().map_or(1, |position| position.line.to_string().len());
+        match (&self.file, &self.position) {
+            (Some(file), Some(position)) => {
+                write!(f, "\n{:margin$}--> {}:{}:{}", "", shown_path(file), position.line, position.column)?;
                 write!(f, "\n{:margin$} |", "")?;
-                write!(f, "\n{} | {}", place.line, place.source_line)?;
-                write!(f, "\n{:margin$} | {:indent$}", "", "", indent = place.indent)?;
-                write!(f, "{}", "^".repeat(place.length))?;
+                write!(f, "\n{} | {}", position.line, position.source_line)?;
+                write!(f, "\n{:margin$} | {:indent$}", "", "", indent = position.indent)?;
+                write!(f, "{}", "^".repeat(position.length))?;
             }
             (Some(file), None) => write!(f, "\n{:margin$}--> {}", "", shown_path(file))?,
             (None, _) => {}

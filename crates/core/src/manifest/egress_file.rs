@@ -14,7 +14,7 @@ use super::{
     diagnostic::Problem,
     layer::Routes,
     match_file, names,
-    reader::{Keys, Reader, Setting, Table},
+    reader::{Given, Keys, Reader, Table},
     source::{Span, quoted},
     yaml::{Kind, Node},
 };
@@ -22,7 +22,7 @@ use super::{
 /// `egress` of one file.
 #[derive(Debug, Default)]
 pub(super) struct EgressFile {
-    pub(super) log: Setting<EgressLog>,
+    pub(super) log: Given<EgressLog>,
     pub(super) routes: Routes,
 }
 
@@ -90,7 +90,7 @@ const TLS: [(&str, RouteTls); 2] = [("intercept", RouteTls::Intercept), ("splice
 
 pub(super) fn read(reader: &mut Reader, node: Option<&Node>) -> EgressFile {
     let Some(table) = reader.optional_table(node, "`egress`", &KEYS) else { return EgressFile::default() };
-    let log = reader.setting(&table, "log", |reader, node, key| reader.choice(node, key, &LOGS));
+    let log = reader.optional(&table, "log", |reader, node, key| reader.choice(node, key, &LOGS));
     let mut routes = Routes::default();
     let nodes = table.get("routes").filter(|node| !node.is_null());
     let nodes = nodes.and_then(|node| reader.list(node, "routes")).unwrap_or_default();
@@ -114,7 +114,7 @@ pub(super) fn read(reader: &mut Reader, node: Option<&Node>) -> EgressFile {
 fn read_route(reader: &mut Reader, node: &Node) -> Option<(Route, Span)> {
     let table = reader.table(node, "a route", &ROUTE_KEYS)?;
     refuse_role(reader, &table);
-    let tls = reader.setting(&table, "tls", |reader, node, key| reader.choice(node, key, &TLS));
+    let tls = reader.optional(&table, "tls", |reader, node, key| reader.choice(node, key, &TLS));
     if let Some((RouteTls::Splice, _)) = tls.given() {
         refuse_with_splice(reader, &table);
     }
@@ -122,7 +122,7 @@ fn read_route(reader: &mut Reader, node: &Node) -> Option<(Route, Span)> {
     let content = read_content(reader, &table);
     let matches = table.get("matches").map(|node| match_file::read(reader, node)).unwrap_or_default();
     let git = reader.optional_table(table.get("git"), "`git` of a route", &GIT_KEYS);
-    let git_fetch = git.and_then(|git| reader.setting(&git, "fetch", Reader::boolean).value());
+    let git_fetch = git.and_then(|git| reader.optional(&git, "fetch", Reader::boolean).value());
     let ports = table.get("ports").map_or(Some(Route::DEFAULT_PORTS.into()), |node| read_ports(reader, node));
     let Some(host_node) = table.get("host") else {
         reader.report(Problem::at(node.span, "a route has no `host`").hint("write `host: api.example.org`"));
@@ -250,7 +250,7 @@ fn read_auth(reader: &mut Reader, node: &Node) -> Option<RouteAuth> {
 fn read_content(reader: &mut Reader, table: &Table<'_>) -> ContentRules {
     let mut content = ContentRules::default();
     if let Some(pipelock) = reader.optional_table(table.get("pipelock"), "`pipelock`", &PIPELOCK_KEYS) {
-        let passthrough = reader.setting(&pipelock, "tls_passthrough", Reader::boolean);
+        let passthrough = reader.optional(&pipelock, "tls_passthrough", Reader::boolean);
         content.tls_passthrough = passthrough.value().unwrap_or(false);
     }
     if let Some(dlp) = reader.optional_table(table.get("dlp"), "`dlp`", &DLP_KEYS) {
@@ -261,7 +261,7 @@ fn read_content(reader: &mut Reader, table: &Table<'_>) -> ContentRules {
             .get("inbound_detectors")
             .and_then(|node| detectors(reader, node, "inbound_detectors", &INBOUND));
         content.on_match = reader
-            .setting(&dlp, "outbound_on_match", |reader, node, key| reader.choice(node, key, &ON_MATCH))
+            .optional(&dlp, "outbound_on_match", |reader, node, key| reader.choice(node, key, &ON_MATCH))
             .value();
     }
     content

@@ -19,8 +19,8 @@ pub(super) struct Wanted<'m> {
     pub(super) at: Option<&'m At>,
 }
 
-/// A walk over bottles and their parents, in which each bottle is met once.
-struct Walk<'m> {
+/// A fold over bottles and their parents, in which each bottle is met once.
+struct Fold<'m> {
     manifest: &'m Manifest,
     merged: Layer,
     done: BTreeSet<&'m str>,
@@ -28,7 +28,7 @@ struct Walk<'m> {
 }
 
 /// A bottle on the way from a wanted one to the parent that is looked at.
-struct Step<'m> {
+struct FoldStep<'m> {
     name: &'m str,
     parents: std::slice::Iter<'m, (String, At)>,
 }
@@ -47,21 +47,21 @@ pub(super) fn names_once(wanted: &[Wanted<'_>]) -> Vec<String> {
 impl Manifest {
     /// Merges the bottles and their parents, each once, and tells everything that is wrong with any of them.
     pub(super) fn fold(&self, wanted: &[Wanted<'_>]) -> (Bottle, Vec<Diagnostic>) {
-        let mut walk =
-            Walk { manifest: self, merged: Layer::default(), done: BTreeSet::new(), diagnostics: Vec::new() };
+        let mut fold =
+            Fold { manifest: self, merged: Layer::default(), done: BTreeSet::new(), diagnostics: Vec::new() };
         for wanted in wanted {
-            walk.add(*wanted);
+            fold.add(*wanted);
         }
-        let Walk { merged, mut diagnostics, .. } = walk;
+        let Fold { merged, mut diagnostics, .. } = fold;
         diagnostics.extend(merged.contradictions());
         (merged.into_bottle(), diagnostics)
     }
 }
 
-impl<'m> Walk<'m> {
+impl<'m> Fold<'m> {
     /// Merges a bottle after its parents. Not recursive: a chain may be as long as there are files.
     fn add(&mut self, wanted: Wanted<'_>) {
-        let mut path: Vec<Step<'m>> = Vec::new();
+        let mut path: Vec<FoldStep<'m>> = Vec::new();
         let mut on_path: BTreeMap<&'m str, usize> = BTreeMap::new();
         self.enter(wanted.name, wanted.at, &mut path, &mut on_path);
         while let Some(step) = path.last_mut() {
@@ -84,7 +84,7 @@ impl<'m> Walk<'m> {
         &mut self,
         name: &str,
         at: Option<&At>,
-        path: &mut Vec<Step<'m>>,
+        path: &mut Vec<FoldStep<'m>>,
         on_path: &mut BTreeMap<&'m str, usize>,
     ) {
         let Some((name, file)) = self.manifest.bottles.get_key_value(name) else {
@@ -100,7 +100,7 @@ impl<'m> Walk<'m> {
             return;
         }
         on_path.insert(name, path.len());
-        path.push(Step { name, parents: file.value.extends.iter() });
+        path.push(FoldStep { name, parents: file.value.extends.iter() });
     }
 
     fn missing(&mut self, name: &str, at: Option<&At>) {
@@ -115,7 +115,7 @@ impl<'m> Walk<'m> {
         let message = format!("there is no bottle {}", quoted(name));
         self.diagnostics.push(match at {
             Some(at) => Problem::at(at.span, message).hint(hint).into_diagnostic(&at.source),
-            None => Diagnostic::without_place(None, message).hint(hint),
+            None => Diagnostic::without_position(None, message).hint(hint),
         });
     }
 

@@ -89,8 +89,8 @@ pub(super) fn read_user(reader: &mut Reader, node: Option<&Node>) -> UserLayer {
         return UserLayer::default();
     };
     UserLayer {
-        name: reader.setting(&table, "name", identity_text).value().flatten(),
-        email: reader.setting(&table, "email", identity_text).value().flatten(),
+        name: reader.optional(&table, "name", identity_text).value().flatten(),
+        email: reader.optional(&table, "email", identity_text).value().flatten(),
     }
 }
 
@@ -143,10 +143,10 @@ fn read_remote(reader: &mut Reader, entry: &Entry) -> Option<RemoteLayer> {
     let table = reader.table(&entry.value, "a remote", &REMOTE_KEYS)?;
     Some(RemoteLayer {
         at: reader.at(entry.key.span),
-        url: reader.setting(&table, "url", url),
-        host_key: reader.setting(&table, "host_key", |reader, node, key| reader.parsed(node, key, host_key)),
-        key: reader.setting(&table, "key", |reader, node, _| read_key(reader, node)),
-        token_ref: reader.setting(&table, "token_ref", names::secret_ref),
+        url: reader.optional(&table, "url", url),
+        host_key: reader.optional(&table, "host_key", |reader, node, key| reader.parsed(node, key, host_key)),
+        key: reader.optional(&table, "key", |reader, node, _| read_key(reader, node)),
+        token_ref: reader.optional(&table, "token_ref", names::secret_ref),
         push: read_push(reader, table.get("push")),
     })
 }
@@ -154,11 +154,12 @@ fn read_remote(reader: &mut Reader, entry: &Entry) -> Option<RemoteLayer> {
 fn read_push(reader: &mut Reader, node: Option<&Node>) -> PushLayer {
     let Some(table) = reader.optional_table(node, "`push`", &PUSH_KEYS) else { return PushLayer::default() };
     PushLayer {
-        branches: reader.setting(&table, "branches", branches),
-        tags: reader.setting(&table, "tags", Reader::boolean),
-        force: reader.setting(&table, "force", Reader::boolean),
-        delete: reader.setting(&table, "delete", Reader::boolean),
-        ci_files: reader.setting(&table, "ci_files", |reader, node, key| reader.choice(node, key, &CI_FILES)),
+        branches: reader.optional(&table, "branches", branches),
+        tags: reader.optional(&table, "tags", Reader::boolean),
+        force: reader.optional(&table, "force", Reader::boolean),
+        delete: reader.optional(&table, "delete", Reader::boolean),
+        ci_files: reader
+            .optional(&table, "ci_files", |reader, node, key| reader.choice(node, key, &CI_FILES)),
     }
 }
 

@@ -15,29 +15,29 @@ use crate::{
 
 use super::{
     diagnostic::{At, Diagnostic, Problem},
-    reader::Setting,
+    reader::Given,
 };
 
 /// What one bottle file says. What it does not say stays open, so that layers can be laid on each other.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Layer {
-    pub(super) backend: Setting<BackendName>,
+    pub(super) backend: Given<BackendName>,
     pub(super) provider: ProviderLayer,
     pub(super) env: BTreeMap<String, EnvEntry>,
     pub(super) user: UserLayer,
     pub(super) remotes: BTreeMap<String, RemoteLayer>,
-    pub(super) log: Setting<EgressLog>,
+    pub(super) log: Given<EgressLog>,
     pub(super) routes: Routes,
-    pub(super) supervise: Setting<bool>,
+    pub(super) supervise: Given<bool>,
     pub(super) limits: Limits,
 }
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct ProviderLayer {
-    pub(super) template: Setting<String>,
-    pub(super) dockerfile: Setting<PathBuf>,
-    pub(super) auth_token: Setting<SecretRef>,
-    pub(super) forward_host_credentials: Setting<bool>,
+    pub(super) template: Given<String>,
+    pub(super) dockerfile: Given<PathBuf>,
+    pub(super) auth_token: Given<SecretRef>,
+    pub(super) forward_host_credentials: Given<bool>,
     pub(super) settings: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -51,20 +51,20 @@ pub(super) struct UserLayer {
 pub(super) struct RemoteLayer {
     /// The remote's name in the last file that mentions it.
     pub(super) at: At,
-    pub(super) url: Setting<String>,
-    pub(super) host_key: Setting<String>,
-    pub(super) key: Setting<GitKey>,
-    pub(super) token_ref: Setting<SecretRef>,
+    pub(super) url: Given<String>,
+    pub(super) host_key: Given<String>,
+    pub(super) key: Given<GitKey>,
+    pub(super) token_ref: Given<SecretRef>,
     pub(super) push: PushLayer,
 }
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct PushLayer {
-    pub(super) branches: Setting<Vec<String>>,
-    pub(super) tags: Setting<bool>,
-    pub(super) force: Setting<bool>,
-    pub(super) delete: Setting<bool>,
-    pub(super) ci_files: Setting<CiFiles>,
+    pub(super) branches: Given<Vec<String>>,
+    pub(super) tags: Given<bool>,
+    pub(super) force: Given<bool>,
+    pub(super) delete: Given<bool>,
+    pub(super) ci_files: Given<CiFiles>,
 }
 
 /// Routes in the order of their first mention, one per host pattern.

@@ -7,14 +7,14 @@ use crate::suggest::closest;
 use super::{
     diagnostic::{At, Problem},
     paths::resolve_path,
-    source::{Source, Span, quoted},
+    source::{SourceText, Span, quoted},
     yaml::{Entry, Kind, Node, Scalar},
 };
 
 /// Reads one file; what is wrong with it collects here.
 #[derive(Debug)]
 pub(super) struct Reader {
-    pub(super) source: Arc<Source>,
+    pub(super) source: Arc<SourceText>,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -38,31 +38,31 @@ pub(super) struct Table<'n> {
 
 /// What a file says about one thing. The later of two files that say something wins.
 #[derive(Debug, Clone, Default)]
-pub(super) enum Setting<T> {
+pub(super) enum Given<T> {
     /// Nothing.
     #[default]
     Absent,
     /// Something that was reported as wrong.
     Unusable,
     /// This, there.
-    Given(T, At),
+    Present(T, At),
 }
 
-impl<T> Setting<T> {
+impl<T> Given<T> {
     pub(super) fn overlaid(self, over: Self) -> Self {
         if matches!(over, Self::Absent) { self } else { over }
     }
 
     pub(super) fn value(self) -> Option<T> {
         match self {
-            Self::Given(value, _) => Some(value),
+            Self::Present(value, _) => Some(value),
             Self::Absent | Self::Unusable => None,
         }
     }
 
     pub(super) fn given(&self) -> Option<(&T, &At)> {
         match self {
-            Self::Given(value, at) => Some((value, at)),
+            Self::Present(value, at) => Some((value, at)),
             Self::Absent | Self::Unusable => None,
         }
     }
@@ -326,17 +326,17 @@ impl Reader {
     }
 
     /// Reads `key` of a table, if it is there.
-    pub(super) fn setting<T>(
+    pub(super) fn optional<T>(
         &mut self,
         table: &Table<'_>,
         key: &str,
         read: impl FnOnce(&mut Self, &Node, &str) -> Option<T>,
-    ) -> Setting<T> {
+    ) -> Given<T> {
         match table.get(key) {
-            None => Setting::Absent,
+            None => Given::Absent,
             Some(node) => match read(self, node, key) {
-                Some(value) => Setting::Given(value, self.at(node.span)),
-                None => Setting::Unusable,
+                Some(value) => Given::Present(value, self.at(node.span)),
+                None => Given::Unusable,
             },
         }
     }

@@ -41,7 +41,7 @@ pub(super) fn read(reader: &mut Reader, root: &Node) -> Settings {
     };
     Settings {
         backend: reader
-            .setting(&table, "backend", |reader, node, key| reader.choice(node, key, &BACKENDS))
+            .optional(&table, "backend", |reader, node, key| reader.choice(node, key, &BACKENDS))
             .value(),
         egress: read_egress(reader, table.get("egress")),
         budgets: table.get("budgets").map(|node| read_budgets(reader, node)).unwrap_or_default(),
@@ -53,8 +53,8 @@ fn read_egress(reader: &mut Reader, node: Option<&Node>) -> EgressDefaults {
         return EgressDefaults::default();
     };
     EgressDefaults {
-        upstream_proxy: reader.setting(&table, "upstream_proxy", upstream_proxy).value(),
-        extra_ca: reader.setting(&table, "extra_ca", paths).value().unwrap_or_default(),
+        upstream_proxy: reader.optional(&table, "upstream_proxy", upstream_proxy).value(),
+        extra_ca: reader.optional(&table, "extra_ca", paths).value().unwrap_or_default(),
         resolve: table.get("resolve").map(|node| read_resolve(reader, node)).unwrap_or_default(),
     }
 }
@@ -170,7 +170,7 @@ fn read_budgets(reader: &mut Reader, node: &Node) -> BTreeMap<String, Budget> {
             }
         };
         let on_exceeded = reader
-            .setting(&table, "on_exceeded", |reader, node, key| reader.choice(node, key, &ON_EXCEEDED))
+            .optional(&table, "on_exceeded", |reader, node, key| reader.choice(node, key, &ON_EXCEEDED))
             .value()
             .unwrap_or(OnExceeded::Cutoff);
         if let Some(tokens_per_day) = tokens {

@@ -5,7 +5,7 @@ use std::{
     sync::OnceLock,
 };
 
-use super::diagnostic::{Place, Problem};
+use super::diagnostic::{Position, Problem};
 use crate::printable::is_hazardous;
 
 /// The longest file that is read, in bytes. Everything in a manifest is written by hand; the longest prompts
@@ -20,7 +20,7 @@ const MAX_QUOTED: usize = 60;
 
 /// One file as text.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct SourceText {
     pub(super) path: PathBuf,
     /// The operator's home, for paths in the file that begin with `~`.
     pub(super) home: PathBuf,
@@ -45,7 +45,7 @@ pub(super) struct Split<'t> {
     pub(super) body: &'t str,
 }
 
-impl Source {
+impl SourceText {
     /// Hides what could be secrets from every message about the file.
     pub(super) fn conceal(&self, spans: &[Span]) {
         if spans.is_empty() {
@@ -62,7 +62,7 @@ impl Source {
         let _ = self.shown.set(shown);
     }
 
-    pub(super) fn place(&self, span: Span) -> Place {
+    pub(super) fn position(&self, span: Span) -> Position {
         let text = self.shown.get().unwrap_or(&self.text).as_str();
         let start = floor_boundary(text, span.start);
         let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
@@ -87,7 +87,7 @@ impl Source {
         }
         let length = marked.len().clamp(1, MAX_SHOWN_LINE - indent);
         let line = text[..line_start].matches('\n').count() + 1;
-        Place { line, column, source_line, indent, length }
+        Position { line, column, source_line, indent, length }
     }
 }
 
