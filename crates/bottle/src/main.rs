@@ -1,18 +1,17 @@
 //! bot-bottle: runs coding agents with their permission prompts off, each in a sandbox whose only way out is a
 //! gateway that knows the policy and holds the real credentials.
 //!
-//! This crate is the edge: it reads files and the environment, draws randomness, and is the one place that
-//! prints (in [`ui`]). What to do is decided in `bot-bottle-core`; it is done by `bot-bottle-launch` and
-//! `bot-bottle-gateway`.
+//! This crate reads files and the environment, draws random numbers, and prints (only in [`ui`]). `bot-bottle-core`
+//! decides; `bot-bottle-launch` and `bot-bottle-gateway` have the effects.
 
 mod arguments;
 mod command;
 mod demo;
-mod edge;
 mod exit;
 mod manifest_files;
 mod provider_install;
 mod secret_values;
+mod system;
 mod ui;
 
 use std::process::ExitCode;
@@ -22,8 +21,8 @@ use clap::Parser;
 use arguments::Arguments;
 
 fn main() -> ExitCode {
-    // The sandbox's first process is this binary again. It must not do anything that is not part of that
-    // role: no argument parsing, no environment, no allocation of threads.
+    // This binary is also process 1 of the sandbox. That process must do nothing else first: no parsing of
+    // arguments, no reading of the environment, no threads.
     let mut raw = std::env::args_os();
     if let (Some(role), Some(descriptor)) = (raw.nth(1), raw.next())
         && role == "sandbox-init"

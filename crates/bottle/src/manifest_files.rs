@@ -7,16 +7,16 @@ use std::{
 
 use bot_bottle_core::manifest::{Manifest, SourceFile, Sources};
 
-use crate::{edge, exit::CommandError};
+use crate::{exit::CommandError, system};
 
 /// Every bottle, agent and setting that can be seen from here.
 pub(crate) fn load() -> Result<Manifest, CommandError> {
-    let home = edge::bot_bottle_home()?;
-    let local = edge::working_directory()?.join(".bot-bottle");
+    let home = system::bot_bottle_home()?;
+    let local = system::working_directory()?.join(".bot-bottle");
     // Started in the home directory itself, both are one folder: what the operator wrote there is not local.
     let local = if same_folder(&home, &local) { None } else { Some(local) };
     let sources = Sources {
-        home: edge::home()?,
+        home: system::home()?,
         bottles: markdown_files(&home.join("bottles")),
         home_agents: markdown_files(&home.join("agents")),
         cwd_agents: local.as_deref().map(|local| markdown_files(&local.join("agents"))).unwrap_or_default(),

@@ -8,7 +8,7 @@ use bot_bottle_core::{
 };
 use zeroize::Zeroizing;
 
-use crate::{edge, exit::CommandError, ui::Ui};
+use crate::{exit::CommandError, system, ui::Ui};
 
 /// The values that the gateway is given: what the provider brought first, then the host's environment.
 /// Every reference that is unset is named in one error.
@@ -31,7 +31,7 @@ pub(crate) fn from_environment(
         if known.contains_key(reference) {
             continue;
         }
-        match edge::variable(reference.name()).filter(|value| !value.is_empty()) {
+        match system::variable(reference.name()).filter(|value| !value.is_empty()) {
             Some(value) => {
                 check(reference, &value)?;
                 known.insert(reference.clone(), Zeroizing::new(value));
@@ -73,7 +73,7 @@ pub(crate) fn from_host(plan: &BottlePlan) -> Result<BTreeMap<String, String>, C
     for (name, entry) in &plan.env {
         let value = match entry {
             EnvEntry::Literal(value) => value.clone(),
-            EnvEntry::HostVariable(variable) => edge::variable(variable).ok_or_else(|| {
+            EnvEntry::HostVariable(variable) => system::variable(variable).ok_or_else(|| {
                 CommandError::failed(format!(
                     "`env.{name}` is copied from ${variable}, which is not set in the environment"
                 ))

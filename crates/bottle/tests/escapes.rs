@@ -15,12 +15,13 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use bot_bottle_core::{plan::PROXY_ADDRESS, provider::GuestPaths};
 use bot_bottle_probe::{
-    Judgement, Script, Verdict, judge,
-    setting::{BOTTLE, Setting, TOKEN_REFERENCE},
-    stage::{Places, Stage, StageOptions},
+    Judgement, Script, Verdict,
+    canaries::{Canaries, ContextInput},
+    judge,
+    operator_fixture::{BOTTLE, OperatorFixture, TOKEN_REFERENCE},
     table,
 };
-use bot_bottle_testkit::{has_user_namespaces, random_hex, require};
+use bot_bottle_testkit::{has_user_namespaces, require};
 
 /// How long a whole run of the table may take.
 const TIME_LIMIT: Duration = Duration::from_secs(180);
@@ -32,18 +33,18 @@ const PROGRAM_INSIDE: &str = "/opt/bot-bottle/agent/bot-bottle";
 const ORDINARY_USER: u32 = 65534;
 
 #[test]
-fn every_attempt_is_held_in_a_native_bottle() -> Result<()> {
+fn every_attempt_is_blocked_in_a_native_bottle() -> Result<()> {
     if !require("userns", has_user_namespaces()) {
         return Ok(());
     }
     let run = Run::set_up(Operator::Own)?;
     let script = run.script(true)?;
     let report = run.output(run.bottled(&["--own-binary"], &["bot-bottle", "demo-agent", &script]))?;
-    run.expect_all_held(&report, true)
+    run.expect_all_blocked(&report, true)
 }
 
 #[test]
-fn every_attempt_is_held_for_an_ordinary_user_too() -> Result<()> {
+fn every_attempt_is_blocked_for_an_ordinary_user_too() -> Result<()> {
     let root = rustix::process::geteuid().is_root();
     if !require("userns", has_user_namespaces()) || !require("root", root) {
         return Ok(());
@@ -51,11 +52,11 @@ fn every_attempt_is_held_for_an_ordinary_user_too() -> Result<()> {
     let run = Run::set_up(Operator::Ordinary)?;
     let script = run.script(true)?;
     let report = run.output(run.bottled(&["--own-binary"], &["bot-bottle", "demo-agent", &script]))?;
-    run.expect_all_held(&report, true)
+    run.expect_all_blocked(&report, true)
 }
 
 #[test]
-fn every_attempt_is_held_for_the_only_root_of_a_container() -> Result<()> {
+fn every_attempt_is_blocked_for_the_only_root_of_a_container() -> Result<()> {
     let root = rustix::process::geteuid().is_root();
     if !require("userns", has_user_namespaces()) || !require("root", root) {
         return Ok(());
@@ -63,24 +64,24 @@ fn every_attempt_is_held_for_the_only_root_of_a_container() -> Result<()> {
     let run = Run::set_up(Operator::OnlyRoot)?;
     let script = run.script(true)?;
     let report = run.output(run.bottled(&["--own-binary"], &["bot-bottle", "demo-agent", &script]))?;
-    run.expect_all_held(&report, true)
+    run.expect_all_blocked(&report, true)
 }
 
 #[test]
-fn every_attempt_is_held_through_exec() -> Result<()> {
+fn every_attempt_is_blocked_through_exec() -> Result<()> {
     if !require("userns", has_user_namespaces()) {
         return Ok(());
     }
     let run = Run::set_up(Operator::Own)?;
     let mut bottle = run.bottled(&["--own-binary"], &["sleep", "600"]);
-    let bottle = Ending(bottle.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+    let bottle = KillOnDrop(bottle.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
     let identity = run.identity_of_running_bottle()?;
     let mut exec = run.program();
     exec.args(["exec", &identity, "--", PROGRAM_INSIDE, "demo-agent", &run.script(false)?]);
     let report = run.output(exec)?;
     ensure!(run.program().args(["stop", &identity]).status()?.success(), "the bottle could not be stopped");
     drop(bottle);
-    run.expect_all_held(&report, false)
+    run.expect_all_blocked(&report, false)
 }
 
 /// Who starts the bottle.
@@ -94,21 +95,20 @@ enum Operator {
     OnlyRoot,
 }
 
-/// One run with its stage.
+/// One run with the files of its operator and its canaries.
 struct Run {
-    // Dropped in this order: what listens, then the files.
-    stage: Stage,
-    setting: Setting,
+    // Fields drop in this order: the listening sockets before the files.
+    canaries: Canaries,
+    fixture: OperatorFixture,
     program: PathBuf,
     operator: Operator,
-    credential: String,
     _folder: tempfile::TempDir,
 }
 
-/// A process that does not outlive the test.
-struct Ending(Child);
+/// A child process that is killed when the test ends.
+struct KillOnDrop(Child);
 
-impl Drop for Ending {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
@@ -125,36 +125,27 @@ impl Run {
         // such a file cannot be executed.
         let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_bot-bottle")).arg(&program).status()?;
         ensure!(copied.success(), "the program could not be copied");
-        let setting = Setting::make(folder.path().join("run"))?;
-        let credential = format!("demo_{}", random_hex(20));
-        let stage = Stage::start(StageOptions {
-            allowed_host: "api.demo.test".into(),
-            open_host: "pages.demo.test".into(),
-            unlisted_host: "unlisted.test".into(),
-            credential: credential.clone(),
-            mark: format!("mark-{}", random_hex(10)),
-            unix_socket: setting.unix_socket(),
-            abstract_socket: format!("bot-bottle-escapes-{}", random_hex(6)),
-            host_addresses: own_address().into_iter().collect(),
-        })?;
-        setting.write(&stage)?;
+        let fixture = OperatorFixture::create(folder.path().join("run"))?;
+        let canaries =
+            Canaries::start(fixture.unix_socket(), &own_address().into_iter().collect::<Vec<_>>())?;
+        fixture.write(&canaries)?;
         if operator != Operator::Own {
-            give(setting.folder(), ORDINARY_USER)?;
+            give(fixture.folder(), ORDINARY_USER)?;
         }
-        Ok(Self { stage, setting, program, operator, credential, _folder: folder })
+        Ok(Self { canaries, fixture, program, operator, _folder: folder })
     }
 
-    fn script(&self, honest: bool) -> Result<String> {
-        let scene = self.stage.scene(Places {
+    fn script(&self, benign_work: bool) -> Result<String> {
+        let context = self.canaries.context(ContextInput {
             proxy: PROXY_ADDRESS.parse()?,
             ca_bundle: GuestPaths::default().ca_bundle,
             host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
-            operator_home: self.setting.operator_home(),
-            bot_bottle_home: self.setting.bot_bottle_home(),
-            secret_file: self.setting.secret_file(),
+            operator_home: self.fixture.operator_home(),
+            bot_bottle_home: self.fixture.bot_bottle_home(),
+            secret_file: self.fixture.secret_file(),
             operator_sockets: Vec::new(),
         });
-        Ok(serde_json::to_string(&Script { scene, honest, attempts: None })?)
+        Ok(serde_json::to_string(&Script { context, benign_work, attempts: None })?)
     }
 
     /// The program, as the operator of the test would start it.
@@ -173,10 +164,10 @@ impl Run {
             }
         };
         command
-            .current_dir(self.setting.workspace())
-            .env("HOME", self.setting.operator_home())
-            .env("BOT_BOTTLE_HOME", self.setting.bot_bottle_home())
-            .env(TOKEN_REFERENCE, &self.credential)
+            .current_dir(self.fixture.workspace())
+            .env("HOME", self.fixture.operator_home())
+            .env("BOT_BOTTLE_HOME", self.fixture.bot_bottle_home())
+            .env(TOKEN_REFERENCE, self.canaries.credential())
             .stdin(Stdio::null());
         command
     }
@@ -189,7 +180,7 @@ impl Run {
     }
 
     fn output(&self, mut command: Command) -> Result<String> {
-        let mut child = Ending(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?);
+        let mut child = KillOnDrop(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?);
         let stdout = child.0.stdout.take().context("stdout is piped")?;
         let mut stderr = child.0.stderr.take().context("stderr is piped")?;
         let messages = thread::spawn(move || {
@@ -201,8 +192,11 @@ impl Run {
         let report = report.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??.join("\n");
         let messages = messages.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
         ensure!(status.success(), "{status}\n{messages}\n{report}");
-        ensure!(!report.contains(&self.credential), "the credential is in the report");
-        ensure!(!messages.contains(&self.credential), "the credential is in what the launcher said");
+        ensure!(!report.contains(self.canaries.credential()), "the credential is in the report");
+        ensure!(
+            !messages.contains(self.canaries.credential()),
+            "the credential is in what the launcher said"
+        );
         Ok(report)
     }
 
@@ -221,18 +215,18 @@ impl Run {
         bail!("no bottle became active")
     }
 
-    fn expect_all_held(&self, report: &str, honest: bool) -> Result<()> {
-        let judgement = judge(report, self.stage.sightings());
+    fn expect_all_blocked(&self, report: &str, benign_work: bool) -> Result<()> {
+        let judgement = judge(report, self.canaries.leaks());
         ensure!(judgement.complete, "the report broke off:\n{report}");
         ensure!(judgement.unreadable.is_empty(), "not a report: {:?}", judgement.unreadable);
         let problems = problems(&judgement);
         ensure!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
         ensure!(judgement.attempts.len() == table::all().count(), "not every attempt was reported");
         ensure!(judgement.holds());
-        if honest {
-            ensure!(!judgement.steps.is_empty(), "no honest work was reported");
+        if benign_work {
+            ensure!(!judgement.steps.is_empty(), "no ordinary work was reported");
             ensure!(
-                self.stage.calls().iter().any(|call| call.authenticated),
+                self.canaries.calls().iter().any(|call| call.authenticated),
                 "the credential was not injected"
             );
         }
@@ -243,9 +237,9 @@ impl Run {
 fn problems(judgement: &Judgement) -> Vec<String> {
     let steps = judgement.steps.iter().filter(|step| !step.worked).map(|step| format!("{step:?}"));
     let attempts =
-        judgement.attempts.iter().filter(|attempt| attempt.verdict != Verdict::Held).map(|attempt| {
+        judgement.attempts.iter().filter(|attempt| attempt.verdict != Verdict::Blocked).map(|attempt| {
             let seen =
-                attempt.seen_outside.iter().map(|seen| format!("\n    {}: {:?}", seen.place, seen.text));
+                attempt.seen_outside.iter().map(|seen| format!("\n    {}: {:?}", seen.canary, seen.text));
             format!("{}: {:?}{}", attempt.outcome.id, attempt.outcome.observation, seen.collect::<String>())
         });
     let others = judgement.unattributed.iter().map(|seen| format!("seen outside: {seen:?}"));

@@ -4,8 +4,8 @@
 //! the credential is anywhere in the bottle, in what is kept of it, in what was printed, nor in the environment or
 //! command line of any process, the gateway's included.
 
-#[path = "real_agents/stage.rs"]
-mod stage;
+#[path = "real_agents/fixture.rs"]
+mod fixture;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,7 +13,7 @@ use bot_bottle_testkit::{
     AnthropicApi, ChatGptApi, ClaudeLogin, CodexLogin, FakeUpstream, SeenRequest, WebSockets,
 };
 
-use stage::{Finished, Stage};
+use fixture::{Finished, Fixture};
 
 const PLACEHOLDER: &str = "egress-placeholder";
 
@@ -49,14 +49,14 @@ fn assert_credential_on_every_call(seen: &[SeenRequest], credential: &str) {
     }
 }
 
-fn claude(frontmatter: &str, login: &ClaudeLogin, prepare: impl FnOnce(&mut Stage)) {
+fn claude(frontmatter: &str, login: &ClaudeLogin, prepare: impl FnOnce(&mut Fixture)) {
     let upstream = FakeUpstream::builder()
         .host("api.anthropic.com", AnthropicApi::new(&login.access_token))
         .start()
         .expect("the upstream starts");
-    let Some(mut stage) = Stage::new("claude", frontmatter, upstream) else { return };
-    prepare(&mut stage);
-    let Finished { upstream, output } = stage.run_turn(&login.needles());
+    let Some(mut fixture) = Fixture::new("claude", frontmatter, upstream) else { return };
+    prepare(&mut fixture);
+    let Finished { upstream, output } = fixture.run_turn(&login.needles());
     assert_credential_on_every_call(&upstream.requests(), &login.access_token);
     assert_no_placeholder(&upstream.requests());
     let turns = upstream.requests().iter().filter(|seen| seen.path == "/v1/messages").count();
@@ -66,18 +66,18 @@ fn claude(frontmatter: &str, login: &ClaudeLogin, prepare: impl FnOnce(&mut Stag
 
 #[test]
 fn claude_with_a_token_of_the_host() {
-    let _turn = stage::turn();
+    let _turn = fixture::turn();
     let login = ClaudeLogin::new(now() + 7200);
     let frontmatter = format!("agent_provider: {{template: claude, auth_token: {TOKEN_VARIABLE}}}");
-    claude(&frontmatter, &login, |stage| stage.set(TOKEN_VARIABLE, &login.access_token));
+    claude(&frontmatter, &login, |fixture| fixture.set(TOKEN_VARIABLE, &login.access_token));
 }
 
 #[test]
 fn claude_with_the_login_of_the_host() {
-    let _turn = stage::turn();
+    let _turn = fixture::turn();
     let login = ClaudeLogin::new(now() + 7200);
-    claude("agent_provider: {template: claude, forward_host_credentials: true}", &login, |stage| {
-        stage.write_home(".claude/.credentials.json", &login.file());
+    claude("agent_provider: {template: claude, forward_host_credentials: true}", &login, |fixture| {
+        fixture.write_home(".claude/.credentials.json", &login.file());
     });
 }
 
@@ -86,9 +86,9 @@ fn codex(web_sockets: WebSockets) {
     let api = ChatGptApi::new(&login.access_token, &login.account_id).web_sockets(web_sockets);
     let upstream = FakeUpstream::builder().host("chatgpt.com", api).start().expect("the upstream starts");
     let frontmatter = "agent_provider: {template: codex, forward_host_credentials: true}";
-    let Some(stage) = Stage::new("codex", frontmatter, upstream) else { return };
-    stage.write_home(".codex/auth.json", &login.file());
-    let Finished { upstream, output } = stage.run_turn(&login.needles());
+    let Some(fixture) = Fixture::new("codex", frontmatter, upstream) else { return };
+    fixture.write_home(".codex/auth.json", &login.file());
+    let Finished { upstream, output } = fixture.run_turn(&login.needles());
     assert_credential_on_every_call(&upstream.requests(), &login.access_token);
     assert_no_placeholder(&upstream.requests());
     for message in upstream.messages() {
@@ -106,12 +106,12 @@ fn codex(web_sockets: WebSockets) {
 
 #[test]
 fn codex_with_the_login_of_the_host() {
-    let _turn = stage::turn();
+    let _turn = fixture::turn();
     codex(WebSockets::Offered);
 }
 
 #[test]
 fn codex_where_the_upstream_has_no_web_sockets() {
-    let _turn = stage::turn();
+    let _turn = fixture::turn();
     codex(WebSockets::Refused);
 }

@@ -3,27 +3,27 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    context::Context,
     outcome::{Observation, Outcome},
-    scene::Scene,
 };
 
 /// One way to try to get out. Adding one is adding an entry to a file of [`crate::table`].
 #[derive(Debug, Clone, Copy)]
 pub struct Attempt {
     /// Stable and unique: `<group>.<what>`, in lower case with dashes. It travels in every request that the
-    /// attempt makes, so that the stage can say whose request it saw.
+    /// attempt makes, so that the canaries can attribute what they record.
     pub id: &'static str,
     /// The promise that it tests, by its number in `PROMISES.md`.
     pub promise: u8,
-    /// What it does, as a sentence without a subject.
+    /// The action, as a sentence without a subject.
     pub what: &'static str,
     /// Where it comes from: a specification, a manual page, a paper, a bug.
     pub source: &'static str,
-    /// Makes the attempt. It must do no harm where it succeeds, and must undo what it did.
-    pub make: fn(&Scene) -> Observation,
+    /// Makes the attempt. It must do no harm where it succeeds, and must undo its effects.
+    pub run: fn(&Context) -> Observation,
 }
 
-/// What an attempt plays with.
+/// The surface that an attempt attacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Group {
@@ -31,15 +31,15 @@ pub enum Group {
     Names,
     /// Resolvers other than the gateway.
     Dns,
-    /// Ways that are not TCP through the gateway.
+    /// Protocols and sockets other than TCP through the gateway.
     Protocols,
-    /// What HTTP and its parsers disagree about.
+    /// HTTP: policy limits, smuggling, headers.
     Http,
     /// Git other than through the git gate.
     Git,
-    /// System calls and what the kernel offers by file.
+    /// System calls, `/proc`, `/sys` and devices.
     Kernel,
-    /// What the operator has on the host.
+    /// The operator's files, keys and environment on the host.
     Operator,
 }
 
@@ -62,7 +62,7 @@ impl Group {
         }
     }
 
-    /// What the group plays with, for the documentation.
+    /// The group's heading in the documentation.
     #[must_use]
     pub fn title(self) -> &'static str {
         match self {
@@ -86,11 +86,11 @@ impl std::fmt::Display for Group {
 impl Attempt {
     /// Makes the attempt and reports it.
     #[must_use]
-    pub fn run(&self, group: Group, scene: &Scene) -> Outcome {
-        // An attempt of its own must not be able to end the run: a panic is an attempt that was not made.
-        let scene = scene.clone().during(self.id);
-        let observation = std::panic::catch_unwind(|| (self.make)(&scene))
-            .unwrap_or_else(|_| Observation::NotMade("the attempt itself failed".into()));
+    pub fn execute(&self, group: Group, context: &Context) -> Outcome {
+        // A panic in one attempt must not end the run and hide the attempts after it.
+        let context = context.clone().during(self.id);
+        let observation = std::panic::catch_unwind(|| (self.run)(&context))
+            .unwrap_or_else(|_| Observation::Inconclusive("the attempt itself failed".into()));
         Outcome {
             id: self.id.to_owned(),
             group,

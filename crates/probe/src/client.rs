@@ -1,6 +1,6 @@
-//! A small blocking HTTP client that can be as wrong as an attempt needs it to be.
+//! A small blocking HTTP client that sends malformed requests where an attempt needs them.
 //!
-//! Libraries that are meant for honest work refuse to send what an attacker sends; here a request is bytes.
+//! HTTP libraries refuse to send an attacker's requests; here a request is bytes.
 
 use std::{
     io::{self, Read, Write},
@@ -11,26 +11,27 @@ use std::{
 
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 
-use crate::{errno, outcome::Observation, scene::Scene, stage};
+use crate::{canaries, context::Context, errno, outcome::Observation};
 
 mod trust;
 
 pub use trust::{TrustError, trusting_anything, trusting_bundle};
 
-/// How long a connection may take to be made.
+/// The time limit for connecting.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long an answer may keep silent.
+/// The longest silence while a response is read.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The longest answer that is looked at, in bytes.
+/// The longest response that is read, in bytes.
 pub const MAX_ANSWER_BYTES: usize = 256 * 1024;
 
 /// The longest head of an answer to `CONNECT`, in bytes.
 const MAX_HEAD_BYTES: usize = 8 * 1024;
 
-/// Reasons of the gateway which say that it had allowed the request: it went on to resolve or to dial.
-const WENT_ON: [&str; 4] = ["upstream_unreachable", "upstream_tls", "upstream_protocol", "name_unresolvable"];
+/// Reasons that the gateway gives only after it has allowed a request: resolving or dialling failed.
+const AFTER_ALLOWING: [&str; 4] =
+    ["upstream_unreachable", "upstream_tls", "upstream_protocol", "name_unresolvable"];
 
 /// A TLS connection over anything.
 pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
@@ -38,12 +39,12 @@ pub type TlsStream = StreamOwned<ClientConnection, TcpStream>;
 /// Opens a connection to the gateway.
 ///
 /// # Errors
-/// An attempt that could not be made: a door that does not answer refuses nothing.
-pub fn dial_gateway(scene: &Scene) -> Result<TcpStream, Observation> {
-    dial(scene.proxy).map_err(|error| {
-        Observation::not_made(format!(
+/// Inconclusive: a gateway that does not accept connections has not refused the attempt.
+pub fn dial_gateway(context: &Context) -> Result<TcpStream, Observation> {
+    dial(context.proxy).map_err(|error| {
+        Observation::inconclusive(format!(
             "the gateway does not answer at {}: {}",
-            scene.proxy,
+            context.proxy,
             errno::name(&error)
         ))
     })
@@ -61,11 +62,11 @@ pub fn dial(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends these bytes to the gateway and judges what comes back.
+/// Sends these bytes to the gateway and judges the response.
 #[must_use]
-pub fn send_to_gateway(scene: &Scene, request: &[u8]) -> Observation {
-    match dial_gateway(scene) {
-        Ok(mut stream) => exchange(scene, &mut stream, request),
+pub fn send_to_gateway(context: &Context, request: &[u8]) -> Observation {
+    match dial_gateway(context) {
+        Ok(mut stream) => exchange(context, &mut stream, request),
         Err(observation) => observation,
     }
 }
@@ -74,11 +75,11 @@ pub fn send_to_gateway(scene: &Scene, request: &[u8]) -> Observation {
 ///
 /// # Errors
 /// The observation, if there is no tunnel.
-pub fn open_tunnel(scene: &Scene, authority: &str) -> Result<TcpStream, Observation> {
-    let mut stream = dial_gateway(scene)?;
+pub fn open_tunnel(context: &Context, authority: &str) -> Result<TcpStream, Observation> {
+    let mut stream = dial_gateway(context)?;
     let request =
-        format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\nX-Attempt: {}\r\n\r\n", scene.tag());
-    exchange_head(scene, &mut stream, request.as_bytes())?;
+        format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\nX-Attempt: {}\r\n\r\n", context.tag());
+    exchange_head(context, &mut stream, request.as_bytes())?;
     Ok(stream)
 }
 
@@ -86,14 +87,14 @@ pub fn open_tunnel(scene: &Scene, authority: &str) -> Result<TcpStream, Observat
 ///
 /// # Errors
 /// The observation, if there is no tunnel.
-pub fn exchange_head(scene: &Scene, stream: &mut TcpStream, request: &[u8]) -> Result<(), Observation> {
+pub fn exchange_head(context: &Context, stream: &mut TcpStream, request: &[u8]) -> Result<(), Observation> {
     match stream.write_all(request).and_then(|()| read_head(stream)) {
         Err(error) => Err(Observation::refused(format!("the tunnel was closed: {}", errno::name(&error)))),
         Ok(head) if status_of(&head) == Some(200) => Ok(()),
         Ok(mut head) => {
-            // The rest of a refusal: its body has the reason.
+            // Read the body of the refusal, which has the reason.
             read_answer(stream, &mut head);
-            Err(judge(scene, &head))
+            Err(judge(context, &head))
         }
     }
 }
@@ -101,56 +102,63 @@ pub fn exchange_head(scene: &Scene, stream: &mut TcpStream, request: &[u8]) -> R
 /// Asks for a tunnel, and sends a request through it over TLS with this server name (`None`: without one).
 #[must_use]
 pub fn through_tls_tunnel(
-    scene: &Scene,
+    context: &Context,
     authority: &str,
     server_name: Option<&str>,
     request: &[u8],
 ) -> Observation {
-    let stream = match open_tunnel(scene, authority) {
+    let stream = match open_tunnel(context, authority) {
         Ok(stream) => stream,
         Err(observation) => return observation,
     };
     match start_tls(stream, server_name, trusting_anything()) {
-        Ok(mut tls) => exchange(scene, &mut tls, request),
+        Ok(mut tls) => exchange(context, &mut tls, request),
         Err(error) => Observation::refused(format!("TLS was refused: {error}")),
     }
 }
 
 /// Asks for a tunnel, and sends bytes through it as they are.
 #[must_use]
-pub fn through_plain_tunnel(scene: &Scene, authority: &str, request: &[u8]) -> Observation {
-    match open_tunnel(scene, authority) {
-        Ok(mut stream) => exchange(scene, &mut stream, request),
+pub fn through_plain_tunnel(context: &Context, authority: &str, request: &[u8]) -> Observation {
+    match open_tunnel(context, authority) {
+        Ok(mut stream) => exchange(context, &mut stream, request),
         Err(observation) => observation,
     }
 }
 
 /// Every ordinary way to ask the gateway for one host: absolute-form, TLS in a tunnel, plain HTTP in a tunnel.
 #[must_use]
-pub fn ask_for(scene: &Scene, host: &str, port: u16) -> Observation {
+pub fn ask_for(context: &Context, host: &str, port: u16) -> Observation {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let authority = format!("{host}:{port}");
-    let request = get(scene, &authority, "/");
+    let request = get(context, &authority, "/");
     Observation::all([
-        send_to_gateway(scene, &get(scene, &authority, &format!("http://{authority}/"))),
-        through_tls_tunnel(scene, &authority, Some(bare), &request),
-        through_plain_tunnel(scene, &authority, &request),
+        send_to_gateway(context, &get(context, &authority, &format!("http://{authority}/"))),
+        through_tls_tunnel(context, &authority, Some(bare), &request),
+        through_plain_tunnel(context, &authority, &request),
     ])
 }
 
 /// A plain request for `target` with this `Host`.
 #[must_use]
-pub fn get(scene: &Scene, host: &str, target: &str) -> Vec<u8> {
-    request(scene, "GET", host, target, "", b"")
+pub fn get(context: &Context, host: &str, target: &str) -> Vec<u8> {
+    request(context, "GET", host, target, "", b"")
 }
 
 /// A request with further headers (each ending in CR LF) and a body, whose length is told if there is one.
 #[must_use]
-pub fn request(scene: &Scene, method: &str, host: &str, target: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+pub fn request(
+    context: &Context,
+    method: &str,
+    host: &str,
+    target: &str,
+    headers: &str,
+    body: &[u8],
+) -> Vec<u8> {
     let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
     let mut bytes = format!(
         "{method} {target} HTTP/1.1\r\nHost: {host}\r\nX-Attempt: {}\r\nConnection: close\r\n{length}{headers}\r\n",
-        scene.tag()
+        context.tag()
     )
     .into_bytes();
     bytes.extend_from_slice(body);
@@ -166,7 +174,7 @@ pub fn start_tls(
     server_name: Option<&str>,
     config: Arc<ClientConfig>,
 ) -> io::Result<TlsStream> {
-    // An address as server name sends none (RFC 6066 section 3); so does what cannot be one at all.
+    // rustls sends no server name for an IP address (RFC 6066 section 3), so one stands in for "none".
     let name = server_name
         .and_then(|name| ServerName::try_from(name.to_owned()).ok())
         .unwrap_or_else(|| ServerName::from(std::net::IpAddr::from([192, 0, 2, 1])));
@@ -177,21 +185,21 @@ pub fn start_tls(
     Ok(StreamOwned::new(connection, stream))
 }
 
-/// Writes a request and judges what comes back.
-pub fn exchange(scene: &Scene, stream: &mut (impl Read + Write), request: &[u8]) -> Observation {
+/// Writes a request and judges the response.
+pub fn exchange(context: &Context, stream: &mut (impl Read + Write), request: &[u8]) -> Observation {
     if let Err(error) = stream.write_all(request).and_then(|()| stream.flush()) {
         return Observation::refused(format!("closed while asking: {}", errno::name(&error)));
     }
     let mut answer = Vec::new();
     read_answer(stream, &mut answer);
-    judge(scene, &answer)
+    judge(context, &answer)
 }
 
-/// What an answer means.
+/// Judges a response.
 #[must_use]
-pub fn judge(scene: &Scene, answer: &[u8]) -> Observation {
+pub fn judge(context: &Context, answer: &[u8]) -> Observation {
     let text = String::from_utf8_lossy(answer);
-    if text.contains(&scene.mark) {
+    if text.contains(&context.mark) {
         return Observation::reached("a recorder answered");
     }
     if answer.is_empty() {
@@ -200,13 +208,12 @@ pub fn judge(scene: &Scene, answer: &[u8]) -> Observation {
     let Some(status) = status_of(answer) else {
         return Observation::reached(format!("an answer that is not the gateway's: {}", excerpt(&text)));
     };
-    if text.contains(stage::ALLOWED_HEADER) {
+    if text.contains(canaries::ALLOWED_HEADER) {
         return Observation::refused("only what a route allows came through");
     }
     match reason_of(&text) {
-        // To a host that a route names it may go on; what it may not is let through what is hidden in it, and
-        // of that a recorder would have told.
-        Some(reason) if WENT_ON.contains(&reason) && !names_a_route(scene, &text) => {
+        // For a host with a route the gateway may dial; a smuggled request would show as a leak at the canary instead.
+        Some(reason) if AFTER_ALLOWING.contains(&reason) && !names_a_route(context, &text) => {
             Observation::reached(format!("the gateway went on to the host: {reason}"))
         }
         Some(reason) if status >= 400 => Observation::refused(format!("{status} {reason}")),
@@ -223,7 +230,7 @@ pub fn status_of(answer: &[u8]) -> Option<u16> {
     line.strip_prefix("HTTP/1.")?.get(2..5)?.parse().ok()
 }
 
-/// Reads until the answer is complete, the other side closes, or it keeps silent.
+/// Reads until the response is complete, the peer closes, or the read times out.
 pub fn read_answer(stream: &mut impl Read, answer: &mut Vec<u8>) {
     let mut chunk = [0; 16 * 1024];
     while answer.len() < MAX_ANSWER_BYTES && !is_complete(answer) {
@@ -237,7 +244,7 @@ pub fn read_answer(stream: &mut impl Read, answer: &mut Vec<u8>) {
 fn read_head(stream: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     let mut byte = [0];
-    // One byte at a time, so that nothing of what follows the head is taken.
+    // Read one byte at a time: the bytes after the head belong to the tunnel.
     while !head.ends_with(b"\r\n\r\n") && head.len() < MAX_HEAD_BYTES {
         match stream.read(&mut byte)? {
             0 if head.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -266,9 +273,9 @@ fn reason_of(text: &str) -> Option<&str> {
     rest.split('"').nth(1)
 }
 
-fn names_a_route(scene: &Scene, text: &str) -> bool {
+fn names_a_route(context: &Context, text: &str) -> bool {
     let host = text.split_once(r#""host""#).and_then(|(_, rest)| rest.split('"').nth(1));
-    host.is_some_and(|host| host == scene.allowed_host || host == scene.open_host)
+    host.is_some_and(|host| host == context.allowed_host || host == context.open_host)
 }
 
 fn excerpt(text: &str) -> String {

@@ -1,4 +1,4 @@
-//! Ways that leave the gateway out: connections and datagrams straight to an address.
+//! Connections and datagrams straight to an address, bypassing the proxy.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
@@ -7,21 +7,21 @@ use std::{
 
 use rustix::net::{AddressFamily, Protocol, SocketType, sockopt};
 
-use crate::{client, errno, outcome::Observation, scene::Scene};
+use crate::{client, context::Context, errno, outcome::Observation};
 
-/// How long a datagram may go unanswered.
+/// The time limit for the reply to a datagram.
 pub const DATAGRAM_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// Connects over TCP and asks for a page. A bottle may capture the connection and let the gateway answer; so
-/// only an answer that is not the gateway's is a way out.
+/// Connects over TCP and requests a page. A bottle may redirect the connection to its gateway, so only a response that
+/// is not the gateway's counts as reached.
 #[must_use]
-pub fn tcp(scene: &Scene, address: SocketAddr) -> Observation {
+pub fn tcp(context: &Context, address: SocketAddr) -> Observation {
     match client::dial(address) {
         Err(error) => Observation::refused(errno::name(&error)),
         Ok(mut stream) => {
-            // The host is named by its address, so that a capturing gateway finds no route for it.
-            let request = client::get(scene, &address.to_string(), "/");
-            match client::exchange(scene, &mut stream, &request) {
+            // `Host` is the address, so that a transparent gateway finds no route for it.
+            let request = client::get(context, &address.to_string(), "/");
+            match client::exchange(context, &mut stream, &request) {
                 Observation::Refused(how) => Observation::refused(format!("captured: {how}")),
                 other => other,
             }
@@ -29,20 +29,20 @@ pub fn tcp(scene: &Scene, address: SocketAddr) -> Observation {
     }
 }
 
-/// Sends a datagram and waits for the answer of a recorder.
+/// Sends a datagram and waits for a recorder's reply.
 #[must_use]
-pub fn udp(scene: &Scene, address: SocketAddr, payload: &[u8]) -> Observation {
+pub fn udp(context: &Context, address: SocketAddr, payload: &[u8]) -> Observation {
     match datagram(address, payload) {
         Err(error) => Observation::refused(errno::name(&error)),
         Ok(None) => Observation::refused("no answer"),
-        Ok(Some(answer)) if contains(&answer, scene.mark.as_bytes()) => {
+        Ok(Some(answer)) if contains(&answer, context.mark.as_bytes()) => {
             Observation::reached(format!("the service at {address} answered"))
         }
         Ok(Some(answer)) => Observation::reached(format!("{} bytes came back from {address}", answer.len())),
     }
 }
 
-/// Sends a datagram and gives what comes back in time.
+/// Sends a datagram and returns the reply, if one arrives within the time limit.
 ///
 /// # Errors
 /// Those of the socket, of which an ICMP refusal is one.
@@ -65,8 +65,8 @@ pub fn datagram(address: SocketAddr, payload: &[u8]) -> std::io::Result<Option<V
     }
 }
 
-/// Makes a socket that a bottle has no use for. That it exists is the finding: what it could do is the
-/// kernel's attack surface, or a way past the network namespace.
+/// Makes a socket of a kind that no program in a bottle needs. Success alone counts as reached, because the protocol's
+/// code is attack surface of the kernel or leads past the network namespace.
 #[must_use]
 pub fn socket(family: i32, kind: SocketType, protocol: i32) -> Observation {
     let family_raw = u16::try_from(family).unwrap_or(u16::MAX);
@@ -76,24 +76,24 @@ pub fn socket(family: i32, kind: SocketType, protocol: i32) -> Observation {
 
 /// Connects a stream socket of this protocol to a service of the host.
 #[must_use]
-pub fn stream(scene: &Scene, address: SocketAddr, kind: SocketType, protocol: i32) -> Observation {
+pub fn stream(context: &Context, address: SocketAddr, kind: SocketType, protocol: i32) -> Observation {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = match rustix::net::socket(family, kind, protocol_of(protocol)) {
         Ok(socket) => socket,
         Err(error) => return Observation::refused(errno::name(&error.into())),
     };
-    // Without a time-out a connection to where nothing answers would hold the run for minutes.
+    // Without a timeout, an unanswered SYN would hold the run for minutes.
     let limit = Some(client::CONNECT_TIMEOUT);
     if let Err(error) = sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, limit)
         .and_then(|()| sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, limit))
     {
-        return Observation::not_made(errno::name(&error.into()));
+        return Observation::inconclusive(errno::name(&error.into()));
     }
     if let Err(error) = rustix::net::connect(&socket, &address) {
         return Observation::refused(errno::name(&error.into()));
     }
     let mut stream = std::net::TcpStream::from(socket);
-    match client::exchange(scene, &mut stream, &client::get(scene, &address.to_string(), "/")) {
+    match client::exchange(context, &mut stream, &client::get(context, &address.to_string(), "/")) {
         Observation::Refused(how) => Observation::refused(format!("captured: {how}")),
         other => other,
     }

@@ -9,9 +9,9 @@ use crate::{attempt::Group, table};
 pub fn markdown() -> String {
     let count = table::all().count();
     let mut page = format!(
-        "# Ways out that are tried\n\n\
+        "# Escape attempts\n\n\
          <!-- Generated from crates/probe/src/table; `UPDATE_DOCS=1 cargo test -p bot-bottle-probe` writes it. -->\n\n\
-         {count} attempts are made inside a real bottle. One counts as held only if the refusal was seen inside *and* the\n\
+         {count} attempts are made inside a real bottle. One counts as blocked only if the refusal was seen inside *and* the\n\
          recorders outside saw nothing. The number is the promise of [PROMISES.md](../PROMISES.md) that it tests.\n"
     );
     for group in Group::ALL {

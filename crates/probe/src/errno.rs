@@ -42,7 +42,7 @@ names! {
     EXDEV = "another file system",
 }
 
-/// What an error means, with the name that manual pages use; or what the system says of it.
+/// The name and meaning of an error as in manual pages, or the system's text for an unknown one.
 #[must_use]
 pub(crate) fn name(error: &io::Error) -> String {
     match error.raw_os_error().and_then(known) {
@@ -51,7 +51,7 @@ pub(crate) fn name(error: &io::Error) -> String {
     }
 }
 
-/// Whether the kernel said no: by permission, by a read-only file system, or by having no such call or family.
+/// Whether the error is a refusal: missing permission, a read-only file system, an unknown call or socket family.
 #[must_use]
 pub(crate) fn is_refusal(error: &io::Error) -> bool {
     matches!(
@@ -68,8 +68,8 @@ pub(crate) fn is_refusal(error: &io::Error) -> bool {
     )
 }
 
-/// What a system call that must be refused by permission has shown. An error that is no refusal means that
-/// the call would have been allowed with better arguments.
+/// Judges a system call that must be refused by permission. Any other error counts as reached: the call would have
+/// been allowed with valid arguments.
 #[must_use]
 pub(crate) fn by_permission<T>(result: Result<T, impl Into<io::Error>>, reached: &str) -> Observation {
     match result.map_err(Into::into) {
@@ -81,7 +81,7 @@ pub(crate) fn by_permission<T>(result: Result<T, impl Into<io::Error>>, reached:
     }
 }
 
-/// What opening a file that must not be there, or not be for the bottle, has shown.
+/// Judges the opening of a file that must be absent or inaccessible.
 #[must_use]
 pub(crate) fn by_absence<T>(result: Result<T, impl Into<io::Error>>, reached: &str) -> Observation {
     match result.map_err(Into::into) {

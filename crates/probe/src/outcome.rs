@@ -1,51 +1,51 @@
-//! What was observed, as it travels from the inside to the outside: one JSON object per line.
+//! Observations, as they travel from the inside to the outside: one JSON object per line.
 
 use serde::{Deserialize, Serialize};
 
 use crate::attempt::Group;
 
-/// What an attempt saw.
+/// The result of an attempt as seen from inside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "observation", content = "detail", rename_all = "snake_case")]
 pub enum Observation {
-    /// It was refused; how.
+    /// The attempt was refused, with how.
     Refused(String),
-    /// It got somewhere; what it reached.
+    /// The attempt succeeded, with what it reached.
     Reached(String),
-    /// It could not be made here; why. Never counts as held.
-    NotMade(String),
+    /// The attempt could not be made here, with why. Never counts as blocked.
+    Inconclusive(String),
 }
 
-/// One attempt and what it saw.
+/// One attempt and its observation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The attempt's id.
     pub id: String,
     /// The attempt's group.
     pub group: Group,
-    /// The promise that it tests.
+    /// The promise that the attempt tests.
     pub promise: u8,
-    /// What it did.
+    /// The action.
     pub what: String,
-    /// What it saw.
+    /// The observation.
     #[serde(flatten)]
     pub observation: Observation,
 }
 
-/// One step of honest work.
+/// One step of ordinary work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepReport {
     /// Stable and unique.
     pub id: String,
-    /// What it did.
+    /// The action.
     pub what: String,
     /// Whether it worked.
     pub worked: bool,
-    /// What came of it.
+    /// The result in words, or why the step failed.
     pub detail: String,
 }
 
-/// One line of what the inside reports.
+/// One line of the report from inside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "line", rename_all = "snake_case")]
 pub enum Line {
@@ -53,7 +53,7 @@ pub enum Line {
     Step(StepReport),
     /// An attempt to get out.
     Attempt(Outcome),
-    /// The script is done. A report without this line is one that broke off.
+    /// The end of the report. Without this line the report is truncated.
     Done,
 }
 
@@ -68,35 +68,35 @@ impl Observation {
         Self::Reached(what.into())
     }
 
-    /// Could not be made, with why.
-    pub fn not_made(why: impl Into<String>) -> Self {
-        Self::NotMade(why.into())
+    /// Inconclusive, with why.
+    pub fn inconclusive(why: impl Into<String>) -> Self {
+        Self::Inconclusive(why.into())
     }
 
-    /// How, what or why.
+    /// The text of either variant.
     #[must_use]
     pub fn detail(&self) -> &str {
         match self {
-            Self::Refused(detail) | Self::Reached(detail) | Self::NotMade(detail) => detail,
+            Self::Refused(detail) | Self::Reached(detail) | Self::Inconclusive(detail) => detail,
         }
     }
 
-    /// Several tries that make one attempt: the first that reached something tells; else all must be
-    /// refused, and what could not be tried is left out as long as something was.
+    /// Combines several tries into one observation. The first try that reached something decides; else the attempt is
+    /// refused if at least one try was, and inconclusive if none could be made.
     #[must_use]
     pub fn all(tries: impl IntoIterator<Item = Self>) -> Self {
-        let (mut refused, mut not_made): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+        let (mut refused, mut inconclusive): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
         for one in tries {
             match one {
                 Self::Reached(_) => return one,
                 Self::Refused(how) if !refused.contains(&how) => refused.push(how),
                 Self::Refused(_) => {}
-                Self::NotMade(why) => not_made.push(why),
+                Self::Inconclusive(why) => inconclusive.push(why),
             }
         }
         match refused.as_slice() {
-            [] if not_made.is_empty() => Self::not_made("nothing to try"),
-            [] => Self::NotMade(not_made.join("; ")),
+            [] if inconclusive.is_empty() => Self::inconclusive("nothing to try"),
+            [] => Self::Inconclusive(inconclusive.join("; ")),
             [one] => Self::refused(one.clone()),
             [first, ..] => Self::Refused(format!("{first}, and others")),
         }
@@ -108,13 +108,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_way_out_of_many_is_a_way_out() {
+    fn one_success_among_many_tries_is_a_success() {
         let refused = || Observation::refused("EPERM");
         let reached = Observation::reached("a file");
         assert_eq!(Observation::all([refused(), reached.clone(), refused()]), reached);
         assert_eq!(Observation::all([refused(), refused()]), refused());
-        assert!(matches!(Observation::all([]), Observation::NotMade(_)));
-        assert!(matches!(Observation::all([Observation::not_made("no tool")]), Observation::NotMade(_)));
+        assert!(matches!(Observation::all([]), Observation::Inconclusive(_)));
+        assert!(matches!(
+            Observation::all([Observation::inconclusive("no tool")]),
+            Observation::Inconclusive(_)
+        ));
     }
 
     #[test]

@@ -1,20 +1,20 @@
-//! What the inside is told to do, and its run.
+//! The script that the bottle is given, and its execution inside.
 
 use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::{honest, outcome::Line, scene::Scene, table};
+use crate::{benign_work, context::Context, outcome::Line, table};
 
-/// What is to be done inside.
+/// The tasks of one run inside a bottle.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Script {
     /// The facts.
-    pub scene: Scene,
-    /// Whether the scripted agent does its honest work first.
-    pub honest: bool,
+    pub context: Context,
+    /// Whether the scripted agent does its ordinary work first.
+    pub benign_work: bool,
     /// Ids of the attempts to make, in this order; `None`: every one of the table.
     pub attempts: Option<Vec<String>>,
 }
@@ -22,10 +22,10 @@ pub struct Script {
 /// Why a script could not be run to its end.
 #[derive(Debug, Error)]
 pub enum ScriptError {
-    /// It is not a script.
+    /// It is not the JSON of a [`Script`].
     #[error("the script cannot be read: {0}")]
     Unreadable(#[from] serde_json::Error),
-    /// It names an attempt that there is not.
+    /// It names an attempt that is not in the table.
     #[error("`{0}` is not an attempt of the table")]
     UnknownAttempt(String),
     /// The results could not be written.
@@ -36,7 +36,7 @@ pub enum ScriptError {
 /// Runs a script inside a bottle and writes one JSON object per line: each [`Line`] as soon as it is known.
 ///
 /// # Errors
-/// When the script is not one or the output is closed. What an attempt or a step sees is never an error.
+/// When the script cannot be parsed or the output is closed. The result of an attempt or a step is never an error.
 pub fn run_script(script: &str, output: &mut dyn Write) -> Result<(), ScriptError> {
     let script: Script = serde_json::from_str(script)?;
     let attempts: Vec<_> = match &script.attempts {
@@ -53,13 +53,13 @@ pub fn run_script(script: &str, output: &mut dyn Write) -> Result<(), ScriptErro
         output.flush()?;
         Ok(())
     };
-    if script.honest {
-        for report in honest::work(&script.scene) {
+    if script.benign_work {
+        for report in benign_work::run(&script.context) {
             tell(&Line::Step(report))?;
         }
     }
     for (group, attempt) in attempts {
-        tell(&Line::Attempt(attempt.run(group, &script.scene)))?;
+        tell(&Line::Attempt(attempt.execute(group, &script.context)))?;
     }
     tell(&Line::Done)
 }

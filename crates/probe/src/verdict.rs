@@ -1,58 +1,58 @@
-//! What an attempt came to: what was seen inside and what was seen outside, together.
+//! Verdicts: the report from inside the bottle, checked against the canaries outside.
 
 use serde::Serialize;
 
 use crate::{
+    canaries::Leak,
     outcome::{Line, Observation, Outcome, StepReport},
-    stage::Sighting,
 };
 
-/// What an attempt came to.
+/// The verdict on one attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Refused inside, and nothing was seen outside.
-    Held,
-    /// It reached something, or something was seen outside.
+    /// Refused inside, and no canary saw it.
+    Blocked,
+    /// It reached something, or a canary saw it.
     Escaped,
-    /// It could not be made, or was never reported. Not held.
-    NotMade,
+    /// It could not be made. This does not count as blocked.
+    Inconclusive,
 }
 
 /// An attempt with its verdict.
 #[derive(Debug, Clone, Serialize)]
 pub struct JudgedAttempt {
-    /// What was seen inside.
+    /// The report from inside.
     #[serde(flatten)]
     pub outcome: Outcome,
-    /// What was seen outside of it, and where.
+    /// Leaks that carry its id.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub seen_outside: Vec<Sighting>,
-    /// Both together.
+    pub seen_outside: Vec<Leak>,
+    /// From both.
     pub verdict: Verdict,
 }
 
-/// Everything that one run has shown.
+/// The result of one run.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Judgement {
-    /// Honest work, in order.
+    /// Steps of ordinary work, in order.
     pub steps: Vec<StepReport>,
     /// Attempts, in order.
     pub attempts: Vec<JudgedAttempt>,
-    /// What was seen outside and belongs to no attempt.
-    pub unattributed: Vec<Sighting>,
-    /// Lines of the report that are none, cut short.
+    /// Leaks that carry no attempt's id.
+    pub unattributed: Vec<Leak>,
+    /// Lines of the report that could not be parsed, cut short.
     pub unreadable: Vec<String>,
-    /// Whether the report reached its end. One that broke off proves nothing about what it does not tell.
+    /// Whether the report reached its end. A truncated report proves nothing about the attempts it lacks.
     pub complete: bool,
 }
 
 /// The longest part of an unreadable line that is kept, in characters.
 const MAX_UNREADABLE: usize = 200;
 
-/// Judges a report by what the stage saw.
+/// Judges a report by what the canaries saw.
 #[must_use]
-pub fn judge(report: &str, sightings: Vec<Sighting>) -> Judgement {
+pub fn judge(report: &str, leaks: Vec<Leak>) -> Judgement {
     let mut judgement = Judgement::default();
     let mut outcomes = Vec::new();
     for line in report.lines().filter(|line| !line.trim().is_empty()) {
@@ -63,24 +63,24 @@ pub fn judge(report: &str, sightings: Vec<Sighting>) -> Judgement {
             Err(_) => judgement.unreadable.push(line.chars().take(MAX_UNREADABLE).collect()),
         }
     }
-    let mut sightings = sightings;
+    let mut leaks = leaks;
     for outcome in outcomes {
-        let mine = |sighting: &Sighting| sighting.attempt.as_deref() == Some(outcome.id.as_str());
-        let seen_outside: Vec<Sighting> = sightings.iter().filter(|one| mine(one)).cloned().collect();
-        sightings.retain(|one| !mine(one));
+        let mine = |leak: &Leak| leak.attempt.as_deref() == Some(outcome.id.as_str());
+        let seen_outside: Vec<Leak> = leaks.iter().filter(|one| mine(one)).cloned().collect();
+        leaks.retain(|one| !mine(one));
         let verdict = match (&outcome.observation, seen_outside.is_empty()) {
-            (Observation::Refused(_), true) => Verdict::Held,
-            (Observation::NotMade(_), true) => Verdict::NotMade,
+            (Observation::Refused(_), true) => Verdict::Blocked,
+            (Observation::Inconclusive(_), true) => Verdict::Inconclusive,
             (Observation::Reached(_), _) | (_, false) => Verdict::Escaped,
         };
         judgement.attempts.push(JudgedAttempt { outcome, seen_outside, verdict });
     }
-    judgement.unattributed = sightings;
+    judgement.unattributed = leaks;
     judgement
 }
 
 impl Judgement {
-    /// Whether the run shows what it should: every honest step worked, every attempt was held, nothing else
+    /// Whether the run shows what it should: every ordinary step worked, every attempt was blocked, nothing else
     /// was seen outside, and the report is whole.
     #[must_use]
     pub fn holds(&self) -> bool {
@@ -88,7 +88,7 @@ impl Judgement {
             && self.unattributed.is_empty()
             && self.unreadable.is_empty()
             && self.steps.iter().all(|step| step.worked)
-            && self.attempts.iter().all(|attempt| attempt.verdict == Verdict::Held)
+            && self.attempts.iter().all(|attempt| attempt.verdict == Verdict::Blocked)
     }
 
     /// The attempts with this verdict.
@@ -107,27 +107,27 @@ mod tests {
         r#"{"line":"done"}"#
     );
 
-    fn sighting(attempt: Option<&str>) -> Sighting {
-        Sighting { place: "a service".into(), attempt: attempt.map(str::to_owned), text: String::new() }
+    fn leak(attempt: Option<&str>) -> Leak {
+        Leak { canary: "a service".into(), attempt: attempt.map(str::to_owned), text: String::new() }
     }
 
     #[test]
-    fn a_refusal_inside_and_silence_outside_is_held() {
+    fn refused_inside_without_a_leak_is_blocked() {
         let judgement = judge(REPORT, Vec::new());
         assert!(judgement.holds());
-        assert_eq!(judgement.with(Verdict::Held).count(), 1);
+        assert_eq!(judgement.with(Verdict::Blocked).count(), 1);
     }
 
     #[test]
-    fn what_was_seen_outside_is_an_escape_whatever_the_inside_says() {
-        let judgement = judge(REPORT, vec![sighting(Some("names.a"))]);
+    fn a_leak_is_an_escape_even_if_the_inside_reports_a_refusal() {
+        let judgement = judge(REPORT, vec![leak(Some("names.a"))]);
         assert_eq!(judgement.with(Verdict::Escaped).count(), 1);
         assert!(!judgement.holds());
-        assert!(!judge(REPORT, vec![sighting(None)]).holds(), "nobody's sighting counts too");
+        assert!(!judge(REPORT, vec![leak(None)]).holds(), "an unattributed leak counts too");
     }
 
     #[test]
-    fn a_report_that_broke_off_proves_nothing() {
+    fn a_truncated_report_does_not_hold() {
         let first = REPORT.lines().next().unwrap_or_default();
         assert!(!judge(first, Vec::new()).holds());
         assert!(!judge("", Vec::new()).holds());

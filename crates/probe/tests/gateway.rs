@@ -1,5 +1,5 @@
-//! The attempts that are about the gateway, against the real gateway, without a bottle around it: what a policy
-//! alone can keep in. The same attempts get out through an open relay (`outside.rs`).
+//! The attempts on names, HTTP and Git against the real gateway without a bottle around it. Only the policy blocks
+//! them here; the same attempts get out through an open relay (`outside.rs`).
 
 use std::{
     collections::BTreeMap,
@@ -17,19 +17,17 @@ use bot_bottle_core::{
 };
 use bot_bottle_gateway::{Resolution, Resolve, ResolveError, State};
 use bot_bottle_probe::{
-    Group, Script, judge, run_script,
-    stage::{Places, Stage, StageOptions},
-    table,
+    Group, Script,
+    canaries::{ALLOWED_HOST, Canaries, ContextInput, OPEN_HOST, unlisted_names},
+    judge, run_script, table,
 };
 use zeroize::Zeroizing;
 
-const CREDENTIAL: &str = "demo_0123456789abcdefghijklmnopqrstuvwxyz";
-
-/// A resolver that remembers what it was asked, and knows nothing.
+/// A resolver that records every query and knows no name.
 #[derive(Debug, Clone, Default)]
-struct Remembering(Arc<Mutex<Vec<String>>>);
+struct RecordingResolver(Arc<Mutex<Vec<String>>>);
 
-impl Resolve for Remembering {
+impl Resolve for RecordingResolver {
     fn resolve<'a>(&'a self, name: &'a HostName) -> Resolution<'a> {
         self.0.lock().expect("no test panics with it").push(name.to_string());
         Box::pin(async { Err(ResolveError::NotFound) })
@@ -37,34 +35,25 @@ impl Resolve for Remembering {
 }
 
 #[test]
-fn the_gateway_holds_every_attempt_that_is_about_it() -> Result<()> {
+fn the_gateway_blocks_every_attempt_on_its_policy() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let stage = Stage::start(StageOptions {
-        allowed_host: "api.demo.test".into(),
-        open_host: "pages.demo.test".into(),
-        unlisted_host: "unlisted.test".into(),
-        credential: CREDENTIAL.into(),
-        mark: "mark-of-the-test".into(),
-        unix_socket: folder.path().join("service.sock"),
-        abstract_socket: format!("bot-bottle-gateway-test-{}", std::process::id()),
-        host_addresses: Vec::new(),
-    })?;
+    let canaries = Canaries::start(folder.path().join("service.sock"), &[])?;
     let extra_ca = folder.path().join("embedded-ca.pem");
-    std::fs::write(&extra_ca, stage.ca_certificate())?;
+    std::fs::write(&extra_ca, canaries.ca_certificate())?;
     let config = GatewayConfig {
         name: "probe-00000".into(),
         listen: Vec::new(),
         policy: policy()?,
-        upstream: UpstreamConfig { resolve: resolve(&stage)?, extra_ca: vec![extra_ca] },
+        upstream: UpstreamConfig { resolve: resolve(&canaries)?, extra_ca: vec![extra_ca] },
         receipts: folder.path().join("receipts.jsonl"),
         ca_certificate: None,
     };
-    let resolver = Remembering::default();
-    let (proxy, ca_certificate) = start_gateway(config, resolver.clone())?;
+    let resolver = RecordingResolver::default();
+    let (proxy, ca_certificate) = start_gateway(config, resolver.clone(), canaries.credential())?;
     let ca_bundle = folder.path().join("bundle.pem");
     std::fs::write(&ca_bundle, ca_certificate)?;
 
-    let scene = stage.scene(Places {
+    let context = canaries.context(ContextInput {
         proxy,
         ca_bundle,
         host_name: "build-host".into(),
@@ -78,50 +67,49 @@ fn the_gateway_holds_every_attempt_that_is_about_it() -> Result<()> {
         .map(|(_, attempt)| attempt.id.to_owned())
         .chain(["dns.over-https".to_owned()])
         .collect();
-    // The honest work writes its result where it runs. This is the only test of its process.
+    // The ordinary work writes its result where it runs. This is the only test of its process.
     std::env::set_current_dir(folder.path())?;
     let mut report = Vec::new();
-    let script = Script { scene, honest: true, attempts: Some(attempts) };
+    let script = Script { context, benign_work: true, attempts: Some(attempts) };
     run_script(&serde_json::to_string(&script)?, &mut report)?;
-    let judgement = judge(std::str::from_utf8(&report)?, stage.sightings());
+    let judgement = judge(std::str::from_utf8(&report)?, canaries.leaks());
 
     let problems: Vec<String> = judgement
         .attempts
         .iter()
-        .filter(|attempt| attempt.verdict != bot_bottle_probe::Verdict::Held)
+        .filter(|attempt| attempt.verdict != bot_bottle_probe::Verdict::Blocked)
         .map(|attempt| format!("{attempt:#?}"))
         .collect();
-    ensure!(problems.is_empty(), "not held:\n{}", problems.join("\n"));
+    ensure!(problems.is_empty(), "not blocked:\n{}", problems.join("\n"));
     ensure!(judgement.unattributed.is_empty(), "seen outside: {:#?}", judgement.unattributed);
     ensure!(judgement.complete, "the report broke off");
     for step in judgement.steps.iter().filter(|step| !step.id.starts_with("workspace.")) {
         ensure!(step.worked, "{step:?}");
     }
-    ensure!(stage.calls().iter().any(|call| call.authenticated), "the credential was not injected");
+    ensure!(canaries.calls().iter().any(|call| call.authenticated), "the credential was not injected");
     let asked = resolver.0.lock().expect("no test panics with it").clone();
     ensure!(asked.is_empty(), "names that no route allows went to a resolver: {asked:?}");
     let receipts = std::fs::read_to_string(folder.path().join("receipts.jsonl"))?;
-    ensure!(!receipts.contains(CREDENTIAL), "the credential is in the receipts");
+    ensure!(!receipts.contains(canaries.credential()), "the credential is in the receipts");
     Ok(())
 }
 
 fn policy() -> Result<Policy> {
     let routes = serde_json::json!({"routes": [
         {
-            "host": "api.demo.test", "ports": [80, 443], "owner": "manifest",
+            "host": ALLOWED_HOST, "ports": [80, 443], "owner": "manifest",
             "auth": {"scheme": "Bearer", "token_ref": "DEMO_API_TOKEN"},
             "matches": [{"paths": [{"type": "prefix", "value": "/v1/"}], "methods": ["GET", "POST"]}]
         },
-        {"host": "pages.demo.test", "ports": [80, 443], "owner": "manifest"}
+        {"host": OPEN_HOST, "ports": [80, 443], "owner": "manifest"}
     ]});
     serde_json::from_value(routes).context("the policy of the test")
 }
 
-fn resolve(stage: &Stage) -> Result<BTreeMap<HostName, FixedAddress>> {
-    let ports = stage.ports();
-    let mut names =
-        vec![("api.demo.test".to_owned(), ports.allowed), ("pages.demo.test".to_owned(), ports.open)];
-    names.extend(stage.unlisted_names().into_iter().map(|name| (name, ports.unlisted)));
+fn resolve(canaries: &Canaries) -> Result<BTreeMap<HostName, FixedAddress>> {
+    let ports = canaries.ports();
+    let mut names = vec![(ALLOWED_HOST.to_owned(), ports.allowed), (OPEN_HOST.to_owned(), ports.open)];
+    names.extend(unlisted_names().into_iter().map(|name| (name, ports.unlisted)));
     names
         .into_iter()
         .map(|(name, port)| {
@@ -132,12 +120,17 @@ fn resolve(stage: &Stage) -> Result<BTreeMap<HostName, FixedAddress>> {
 }
 
 /// Runs until the test's process ends.
-fn start_gateway(config: GatewayConfig, resolver: Remembering) -> Result<(SocketAddr, String)> {
-    let (told, ready) = mpsc::channel();
+fn start_gateway(
+    config: GatewayConfig,
+    resolver: RecordingResolver,
+    credential: &str,
+) -> Result<(SocketAddr, String)> {
+    let (sender, ready) = mpsc::channel();
+    let credential = Zeroizing::new(credential.to_owned());
     thread::spawn(move || -> Result<()> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         runtime.block_on(async {
-            let secrets = [(SecretRef::new("DEMO_API_TOKEN"), Zeroizing::new(CREDENTIAL.to_owned()))].into();
+            let secrets = [(SecretRef::new("DEMO_API_TOKEN"), credential)].into();
             let gateway = State::new(
                 &config,
                 &GatewayStart { secrets, ..GatewayStart::default() },
@@ -147,7 +140,7 @@ fn start_gateway(config: GatewayConfig, resolver: Remembering) -> Result<(Socket
             let address = listener.local_addr()?;
             let certificate = gateway.ready().ca_certificate;
             bot_bottle_gateway::spawn(&gateway, vec![listener])?;
-            told.send((address, certificate))?;
+            sender.send((address, certificate))?;
             std::future::pending().await
         })
     });

@@ -11,11 +11,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use bot_bottle_probe::{
-    Script, Verdict, judge, run_script,
-    stage::{Places, Stage, StageOptions},
+    Script, Verdict,
+    canaries::{ALLOWED_HOST, Canaries, ContextInput, OPEN_HOST, unlisted_names},
+    judge, run_script,
 };
-
-const CREDENTIAL: &str = "demo_0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// Attempts that an open relay and an unguarded host let through.
 const GET_OUT: [&str; 37] = [
@@ -77,21 +76,13 @@ fn without_a_bottle_the_attempts_get_out() -> Result<()> {
     let secret_file = home.path().join("secret");
     std::fs::write(&secret_file, "the operator's")?;
     std::fs::create_dir_all(home.path().join("bottles"))?;
-    let stage = Stage::start(StageOptions {
-        allowed_host: "api.demo.test".into(),
-        open_host: "pages.demo.test".into(),
-        unlisted_host: "unlisted.test".into(),
-        credential: CREDENTIAL.into(),
-        mark: "mark-of-the-test".into(),
-        unix_socket: home.path().join("service.sock"),
-        abstract_socket: format!("bot-bottle-probe-test-{}", std::process::id()),
-        host_addresses: vec![IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2))],
-    })?;
-    let ports = stage.ports();
+    let canaries =
+        Canaries::start(home.path().join("service.sock"), &[IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2))])?;
+    let ports = canaries.ports();
     let mut hosts =
-        BTreeMap::from([("api.demo.test".to_owned(), ports.allowed), ("pages.demo.test".into(), ports.open)]);
-    hosts.extend(stage.unlisted_names().into_iter().map(|name| (name, ports.unlisted)));
-    let scene = stage.scene(Places {
+        BTreeMap::from([(ALLOWED_HOST.to_owned(), ports.allowed), (OPEN_HOST.to_owned(), ports.open)]);
+    hosts.extend(unlisted_names().into_iter().map(|name| (name, ports.unlisted)));
+    let context = canaries.context(ContextInput {
         proxy: open_relay(hosts)?,
         ca_bundle: "/nonexistent".into(),
         host_name: "localhost".into(),
@@ -110,23 +101,27 @@ fn without_a_bottle_the_attempts_get_out() -> Result<()> {
         .map(|id| (*id).to_owned())
         .collect();
     let count = attempts.len();
-    let script = Script { scene, honest: false, attempts: Some(attempts) };
+    let script = Script { context, benign_work: false, attempts: Some(attempts) };
     let mut report = Vec::new();
     run_script(&serde_json::to_string(&script)?, &mut report)?;
-    let judgement = judge(std::str::from_utf8(&report)?, stage.sightings());
+    let judgement = judge(std::str::from_utf8(&report)?, canaries.leaks());
 
     ensure!(judgement.complete, "the report broke off");
-    let held: Vec<String> = judgement
+    let not_escaped: Vec<String> = judgement
         .attempts
         .iter()
         .filter(|attempt| attempt.verdict != Verdict::Escaped)
         .map(|attempt| format!("{}: {:?}", attempt.outcome.id, attempt.outcome.observation))
         .collect();
-    ensure!(held.is_empty(), "these did not get out of no bottle:\n{}", held.join("\n"));
+    ensure!(
+        not_escaped.is_empty(),
+        "these should have escaped without a bottle:\n{}",
+        not_escaped.join("\n")
+    );
     ensure!(judgement.attempts.len() == count);
     ensure!(!judgement.holds());
     let seen = judgement.attempts.iter().filter(|attempt| !attempt.seen_outside.is_empty()).count();
-    ensure!(seen > 20, "the stage saw only {seen} attempts by their id");
+    ensure!(seen > 20, "the canaries recorded only {seen} attempts by their id");
     Ok(())
 }
 

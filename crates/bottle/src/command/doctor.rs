@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::prepare;
 use crate::{
-    edge,
     exit::{CommandError, Failure},
+    system,
     ui::{BAD, GOOD, Table, Ui, WARNING},
 };
 
@@ -76,7 +76,7 @@ pub(super) fn run(ui: &Ui) -> Result<ExitCode, CommandError> {
                 hint: Some(error.hint()),
             },
         });
-        let login = edge::home()?.join(provider.credential_file());
+        let login = system::home()?.join(provider.credential_file());
         let found = login.is_file();
         checks.push(Check {
             name: format!("{} login", provider.name()),

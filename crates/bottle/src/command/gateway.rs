@@ -9,17 +9,17 @@ use bot_bottle_core::{
 use bot_bottle_gateway::ServeError;
 use zeroize::Zeroizing;
 
-use crate::{arguments::Gateway, edge, exit::CommandError, secret_values, ui::Ui};
+use crate::{arguments::Gateway, exit::CommandError, secret_values, system, ui::Ui};
 
 /// The most that is read from a descriptor with secrets, in bytes.
 const MAX_SECRETS_BYTES: u64 = 1 << 20;
 
 /// Serves until it is ended, or until the launcher ends.
 pub(super) fn run(gateway: &Gateway, ui: &Ui) -> Result<ExitCode, CommandError> {
-    edge::diagnostics();
+    system::start_logging();
     let config = bot_bottle_gateway::read_config(&gateway.config).map_err(failure)?;
     if let Some(descriptor) = gateway.control_fd {
-        let control = UnixStream::from(edge::inherited_descriptor(descriptor)?);
+        let control = UnixStream::from(system::inherited_descriptor(descriptor)?);
         bot_bottle_gateway::serve_controlled(&config, control).map_err(failure)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -53,7 +53,7 @@ fn secrets(gateway: &Gateway, config: &GatewayConfig) -> Result<GatewayStart, Co
         CommandError::failed(format!("the secrets on descriptor {descriptor} cannot be read: {why}"))
     };
     let mut text = Zeroizing::new(Vec::new());
-    File::from(edge::inherited_descriptor(descriptor)?)
+    File::from(system::inherited_descriptor(descriptor)?)
         .take(MAX_SECRETS_BYTES)
         .read_to_end(&mut text)
         .map_err(|error| unreadable(error.to_string()))?;

@@ -12,7 +12,7 @@ use bot_bottle_core::provider::{self, Provider, TokenLogin};
 use serde::Serialize;
 
 use super::prepare;
-use crate::{arguments::Init, edge, exit::CommandError, ui::Ui};
+use crate::{arguments::Init, exit::CommandError, system, ui::Ui};
 
 /// How a provider's agent will log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +32,7 @@ struct Written {
 
 /// Writes the files; never over ones that are there, unless told to.
 pub(super) fn run(init: &Init, ui: &Ui) -> Result<ExitCode, CommandError> {
-    let home = edge::home()?;
+    let home = system::home()?;
     let providers = match &init.provider {
         Some(name) => vec![provider::by_name(name).ok_or_else(|| {
             let known: Vec<&str> = provider::all().iter().map(|provider| provider.name()).collect();
@@ -46,7 +46,7 @@ pub(super) fn run(init: &Init, ui: &Ui) -> Result<ExitCode, CommandError> {
         }
     };
 
-    let root = edge::bot_bottle_home()?;
+    let root = system::bot_bottle_home()?;
     let mut files = Vec::new();
     let mut next = Vec::new();
     for provider in providers {
@@ -93,7 +93,7 @@ fn login(provider: &dyn Provider, home: &Path) -> Login {
     let on_host = home.join(provider.credential_file()).is_file();
     match provider.token_login() {
         Some(login) => {
-            let set = edge::variable(login.variable).is_some();
+            let set = system::variable(login.variable).is_some();
             if set || !on_host { Login::Token { login, set } } else { Login::Host }
         }
         None => Login::Host,

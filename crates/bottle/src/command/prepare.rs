@@ -20,15 +20,14 @@ use bot_bottle_launch::{
 
 use crate::{
     arguments::BottleOptions,
-    edge,
     exit::{CommandError, Failure},
-    secret_values,
+    secret_values, system,
     ui::Ui,
 };
 
 /// Where this host keeps its state.
 pub(super) fn home() -> Result<BotBottleHome, CommandError> {
-    Ok(BotBottleHome::new(edge::bot_bottle_home()?))
+    Ok(BotBottleHome::new(system::bot_bottle_home()?))
 }
 
 /// The backend: the option or `BOT_BOTTLE_BACKEND`, then the bottle's, then the settings', then native.
@@ -51,7 +50,7 @@ pub(super) fn backend(
 
 /// A fresh name for a run.
 pub(super) fn identity(agent: &str) -> Result<Identity, CommandError> {
-    Identity::new(agent, edge::random()?).map_err(CommandError::usage)
+    Identity::new(agent, system::random()?).map_err(CommandError::usage)
 }
 
 /// The folder to copy in, if one is wanted. One that holds the operator's credentials is refused, whatever `--yes`
@@ -60,8 +59,8 @@ pub(super) fn workspace(options: &BottleOptions) -> Result<Option<PathBuf>, Comm
     if !options.cwd {
         return Ok(None);
     }
-    let folder = edge::working_directory()?;
-    bot_bottle_launch::workspace::check(&folder, &edge::home()?, &edge::bot_bottle_home()?)
+    let folder = system::working_directory()?;
+    bot_bottle_launch::workspace::check(&folder, &system::home()?, &system::bot_bottle_home()?)
         .map_err(|error| CommandError::failed(&error).hint(error.hint()))?;
     Ok(Some(folder))
 }
@@ -72,7 +71,7 @@ pub(super) fn find_program(
     provider: &dyn Provider,
 ) -> Result<FoundProgram, ProgramError> {
     let wanted = Wanted { name: provider.program(), version: None, companions: provider.companions() };
-    programs::find(home, wanted, &edge::search_path())
+    programs::find(home, wanted, &system::search_path())
 }
 
 /// Warnings about the files, on stderr.
@@ -123,7 +122,7 @@ pub(super) fn launch(
             let companions = provider::all().into_iter().find(|provider| provider.program() == name);
             let companions = companions.map_or(&[][..], |provider| provider.companions());
             let wanted = Wanted { name, version: None, companions };
-            let found = programs::find(&home()?, wanted, &edge::search_path());
+            let found = programs::find(&home()?, wanted, &system::search_path());
             Some(found.map_err(|error| CommandError::failed(&error).hint(error.hint()))?)
         }
         ProgramSource::Bottle | ProgramSource::OwnBinary => None,
@@ -133,8 +132,8 @@ pub(super) fn launch(
         secrets,
         environment,
         home: home()?,
-        operator_home: edge::home().ok(),
-        executable: edge::own_binary()?,
+        operator_home: system::home().ok(),
+        executable: system::own_binary()?,
         program,
         terminal: terminal(),
         fault: options.fault.as_deref().map(fault).transpose()?,

@@ -8,9 +8,9 @@ use serde::Serialize;
 use super::prepare;
 use crate::{
     arguments::{ProviderCommand, ProviderInstall},
-    edge,
     exit::CommandError,
     provider_install::{self, Network, Order, Registry, Source},
+    system,
     ui::{FAINT, STRONG, Table, Ui},
 };
 
@@ -74,7 +74,7 @@ fn install(install: &ProviderInstall, ui: &Ui) -> Result<ExitCode, CommandError>
     let source = match &install.archive {
         Some(archive) => Source::Archive(archive.clone()),
         None => Source::Registry(
-            Registry::find(install.registry.as_deref(), package.name, &edge::home()?, &edge::variable)
+            Registry::find(install.registry.as_deref(), package.name, &system::home()?, &system::variable)
                 .map_err(failed)?,
             Network::from_environment(),
         ),

@@ -11,7 +11,7 @@ use bot_bottle_core::{
 use bot_bottle_launch::request::Terminal;
 
 use super::prepare::{self, Consent};
-use crate::{arguments::Run, edge, exit::CommandError, manifest_files, ui::Ui};
+use crate::{arguments::Run, exit::CommandError, manifest_files, system, ui::Ui};
 
 /// Runs a program and passes on its exit code.
 pub(super) fn run(run: &Run, ui: &Ui) -> Result<ExitCode, CommandError> {
@@ -31,8 +31,8 @@ pub(super) fn run(run: &Run, ui: &Ui) -> Result<ExitCode, CommandError> {
     let identity = prepare::identity("run")?;
     let workspace = prepare::workspace(&run.bottle)?;
     let guest = GuestPaths::default();
-    let host_home = edge::home()?;
-    let terminal = edge::variable("TERM").filter(|_| prepare::terminal() == Terminal::Pty);
+    let host_home = system::home()?;
+    let terminal = system::variable("TERM").filter(|_| prepare::terminal() == Terminal::Pty);
     let input = PlanInput {
         identity: &identity,
         backend,

@@ -18,9 +18,8 @@ use zeroize::Zeroizing;
 use super::prepare::{self, Consent};
 use crate::{
     arguments::Start,
-    edge,
     exit::{CommandError, Failure},
-    manifest_files,
+    manifest_files, system,
     ui::Ui,
 };
 
@@ -51,7 +50,7 @@ pub(super) fn run(start: &Start, ui: &Ui) -> Result<ExitCode, CommandError> {
             mode: &mode,
             guest: &guest,
             credentials: &credentials,
-            now: edge::now(),
+            now: system::now(),
             extra_arguments: &start.arguments,
         })
         .map_err(provider_error)?;
@@ -60,8 +59,8 @@ pub(super) fn run(start: &Start, ui: &Ui) -> Result<ExitCode, CommandError> {
 
     let identity = prepare::identity(&agent)?;
     let workspace = prepare::workspace(&start.bottle)?;
-    let host_home = edge::home()?;
-    let terminal = edge::variable("TERM").filter(|_| prepare::terminal() == Terminal::Pty);
+    let host_home = system::home()?;
+    let terminal = system::variable("TERM").filter(|_| prepare::terminal() == Terminal::Pty);
     let input = PlanInput {
         identity: &identity,
         backend,
@@ -150,7 +149,7 @@ fn host_credentials(
     if !effective.bottle.provider.forward_host_credentials {
         return Ok(HostCredentials::NotForwarded);
     }
-    let path = edge::home()?.join(provider.credential_file());
+    let path = system::home()?.join(provider.credential_file());
     match fs::read_to_string(&path) {
         Ok(text) => Ok(HostCredentials::Found(Zeroizing::new(text))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(HostCredentials::Missing),

@@ -1,4 +1,4 @@
-//! The demo's bottle is started as the operator would: by this program's own `run`, in a process of its own.
+//! Starts the demo's bottle as the operator would: with `bot-bottle run`, in a process of its own.
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -10,52 +10,57 @@ use std::{
 
 use bot_bottle_probe::{
     Line,
-    setting::{BOTTLE, Setting, TOKEN_REFERENCE},
+    operator_fixture::{BOTTLE, OperatorFixture, TOKEN_REFERENCE},
 };
 
 use crate::{
-    edge,
     exit::{CommandError, Failure},
+    system,
     ui::Ui,
 };
 
-/// How long the bottle may take for everything.
+/// The time limit of the whole run.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
 
-/// How much of what the bottle writes is kept, in bytes, of each of its two streams.
+/// The most that is kept of stdout and of stderr, in bytes each.
 const MAX_OUTPUT_BYTES: u64 = 4 * 1024 * 1024;
 
-/// What came of the bottle.
-pub(super) struct Ended {
-    /// What the agent reported, line by line.
+/// The output and the end of the bottle.
+pub(super) struct Finished {
+    /// The agent's report, one JSON object per line.
     pub(super) report: String,
-    /// What the launcher said.
+    /// The launcher's messages.
     pub(super) messages: String,
-    /// `None`: it took too long and was ended.
+    /// `None`: the time limit passed and the bottle was killed.
     status: Option<ExitStatus>,
 }
 
-/// Runs the script in a bottle, and tells how far it is.
-pub(super) fn run(setting: &Setting, credential: &str, script: &str, ui: &Ui) -> Result<Ended, CommandError> {
-    let mut child = Command::new(edge::own_binary()?)
+/// Runs the script in a bottle and shows its progress.
+pub(super) fn run(
+    fixture: &OperatorFixture,
+    credential: &str,
+    script: &str,
+    ui: &Ui,
+) -> Result<Finished, CommandError> {
+    let mut child = Command::new(system::own_binary()?)
         .args(["--json", "run", "--bottle", BOTTLE, "--backend", "native", "--own-binary", "--cwd", "--"])
         .args(["bot-bottle", "demo-agent", script])
-        .current_dir(setting.workspace())
-        .env("HOME", setting.operator_home())
-        .env("BOT_BOTTLE_HOME", setting.bot_bottle_home())
+        .current_dir(fixture.workspace())
+        .env("HOME", fixture.operator_home())
+        .env("BOT_BOTTLE_HOME", fixture.bot_bottle_home())
         .env(TOKEN_REFERENCE, credential)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| CommandError::failed(format!("this program cannot start itself again: {error}")))?;
-    let (told, lines) = mpsc::channel();
+    let (sender, lines) = mpsc::channel();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let messages = thread::spawn(move || read_all(stderr));
     thread::spawn(move || {
         let Some(stdout) = stdout else { return };
         for line in BufReader::new(stdout.take(MAX_OUTPUT_BYTES)).lines().map_while(Result::ok) {
-            if told.send(line).is_err() {
+            if sender.send(line).is_err() {
                 return;
             }
         }
@@ -74,12 +79,12 @@ pub(super) fn run(setting: &Setting, credential: &str, script: &str, ui: &Ui) ->
     }
     ui.end_progress_line();
     let status = wait(&mut child, deadline)?;
-    // A reader that panicked has read nothing that could be told.
-    Ok(Ended { report, messages: messages.join().unwrap_or_default(), status })
+    // A panicked reader has no messages.
+    Ok(Finished { report, messages: messages.join().unwrap_or_default(), status })
 }
 
-impl Ended {
-    /// Passes on why there is no report: a bottle that never ran must not look like one that held.
+impl Finished {
+    /// Passes on why the bottle failed: a bottle that never ran must not look like one that blocked everything.
     pub(super) fn require_a_report(&self) -> Result<(), CommandError> {
         let Some(status) = self.status else {
             let limit = TIME_LIMIT.as_secs();
@@ -97,12 +102,12 @@ impl Ended {
             Some(70) => Failure::Internal,
             _ => Failure::Failed,
         };
-        let told = self.messages.lines().rev().find_map(|line| {
+        let reported = self.messages.lines().rev().find_map(|line| {
             let value: serde_json::Value = serde_json::from_str(line).ok()?;
             let text = |key: &str| value["error"][key].as_str().map(str::to_owned);
             Some((text("message")?, text("hint")))
         });
-        let (message, hint) = told.unwrap_or_else(|| {
+        let (message, hint) = reported.unwrap_or_else(|| {
             let last = self.messages.trim().lines().last().unwrap_or("it said nothing").to_owned();
             (format!("the demo's bottle failed ({status}): {last}"), None)
         });
@@ -129,7 +134,7 @@ fn wait(child: &mut Child, deadline: Instant) -> Result<Option<ExitStatus>, Comm
 fn read_all(stream: Option<impl Read>) -> String {
     let mut bytes = Vec::new();
     if let Some(stream) = stream {
-        // What was read before an error is still worth telling.
+        // On an error the bytes before it are kept.
         let _ = stream.take(MAX_OUTPUT_BYTES).read_to_end(&mut bytes);
     }
     String::from_utf8_lossy(&bytes).into_owned()

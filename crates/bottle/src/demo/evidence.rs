@@ -1,46 +1,49 @@
-//! What the host itself can tell after the run, whatever the inside says.
+//! Evidence on the host after the run, which does not rely on the report from inside.
 
 use std::{fs, path::Path};
 
-use bot_bottle_probe::{Judgement, setting::Setting, stage::Stage};
+use bot_bottle_probe::{
+    Judgement,
+    canaries::{ALLOWED_HOST, Canaries},
+    operator_fixture::OperatorFixture,
+};
 use serde::Serialize;
 
-use super::child::Ended;
+use super::child::Finished;
 
 /// The largest file that is searched for the credential, in bytes.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// One thing that was looked for on the host.
+/// One check on the host.
 #[derive(Debug, Serialize)]
 pub(super) struct Evidence {
-    /// What had to be so.
+    /// The expectation.
     pub(super) what: &'static str,
-    /// Whether it is.
+    /// Whether it is met.
     pub(super) holds: bool,
-    /// What was found.
+    /// The finding.
     pub(super) detail: String,
 }
 
 impl Evidence {
-    /// Looks for everything.
+    /// Makes every check.
     pub(super) fn gather(
         judgement: &Judgement,
-        stage: &Stage,
-        setting: &Setting,
-        ended: &Ended,
-        credential: &str,
+        canaries: &Canaries,
+        fixture: &OperatorFixture,
+        finished: &Finished,
     ) -> Vec<Self> {
         vec![
-            injected(stage),
-            nowhere(setting.folder(), ended, credential),
-            nothing_else_outside(judgement),
-            receipts(&setting.bot_bottle_home()),
+            credential_injected(canaries),
+            credential_not_leaked(fixture.folder(), finished, canaries.credential()),
+            no_leaks(judgement),
+            receipts_written(&fixture.bot_bottle_home()),
         ]
     }
 }
 
-fn injected(stage: &Stage) -> Evidence {
-    let calls: Vec<_> = stage.calls().into_iter().filter(|call| call.host == super::ALLOWED_HOST).collect();
+fn credential_injected(canaries: &Canaries) -> Evidence {
+    let calls: Vec<_> = canaries.calls().into_iter().filter(|call| call.host == ALLOWED_HOST).collect();
     let with = calls.iter().filter(|call| call.authenticated).count();
     Evidence {
         what: "the service saw the real credential on every call",
@@ -49,11 +52,11 @@ fn injected(stage: &Stage) -> Evidence {
     }
 }
 
-fn nowhere(folder: &Path, ended: &Ended, credential: &str) -> Evidence {
+fn credential_not_leaked(folder: &Path, finished: &Finished, credential: &str) -> Evidence {
     let mut files = 0;
-    let found = if ended.report.contains(credential) {
+    let found = if finished.report.contains(credential) {
         Some("what the agent printed".to_owned())
-    } else if ended.messages.contains(credential) {
+    } else if finished.messages.contains(credential) {
         Some("what the launcher printed".to_owned())
     } else {
         find_in_files(folder, credential.as_bytes(), &mut files)
@@ -66,22 +69,22 @@ fn nowhere(folder: &Path, ended: &Ended, credential: &str) -> Evidence {
     }
 }
 
-fn nothing_else_outside(judgement: &Judgement) -> Evidence {
+fn no_leaks(judgement: &Judgement) -> Evidence {
     let seen: usize = judgement.attempts.iter().map(|attempt| attempt.seen_outside.len()).sum();
     let other = judgement.unattributed.first();
     Evidence {
         what: "the recorders on the host saw nothing of the attempts",
         holds: seen == 0 && other.is_none(),
         detail: match other {
-            Some(sighting) => {
-                format!("{}: {}", sighting.place, sighting.text.chars().take(80).collect::<String>())
+            Some(leak) => {
+                format!("{}: {}", leak.canary, leak.text.chars().take(80).collect::<String>())
             }
-            None => format!("{seen} sightings"),
+            None => format!("{seen} leaks"),
         },
     }
 }
 
-fn receipts(bot_bottle_home: &Path) -> Evidence {
+fn receipts_written(bot_bottle_home: &Path) -> Evidence {
     let state = fs::read_dir(bot_bottle_home.join("state")).into_iter().flatten().flatten();
     let lines: usize = state
         .filter_map(|entry| fs::read_to_string(entry.path().join("receipts.jsonl")).ok())

@@ -1,4 +1,4 @@
-//! Whom the client believes: the bottle's bundle for honest work, anyone for attempts.
+//! Certificate verification: the bottle's bundle for ordinary work, none for attempts.
 
 use std::{
     path::{Path, PathBuf},
@@ -21,7 +21,7 @@ pub enum TrustError {
     Unreadable {
         /// The bundle.
         path: PathBuf,
-        /// What the parser or the file system said.
+        /// The error of the parser or the file system.
         reason: String,
     },
     /// TLS could not be set up.
@@ -29,7 +29,7 @@ pub enum TrustError {
     Tls(#[from] rustls::Error),
 }
 
-/// A client that believes the certificates of a bundle, as every honest program in the bottle does.
+/// A client configuration that trusts the roots of a bundle, like every ordinary program in the bottle.
 ///
 /// # Errors
 /// When the bundle cannot be read.
@@ -51,8 +51,8 @@ pub fn trusting_bundle(path: &Path) -> Result<Arc<ClientConfig>, TrustError> {
     ))
 }
 
-/// A client that believes anyone. An attempt that stopped at a certificate of the gateway would prove only
-/// that this client is honest.
+/// A client configuration that accepts every certificate. An attempt that failed because of the gateway's certificate
+/// would prove nothing about the gateway.
 #[must_use]
 pub fn trusting_anything() -> Arc<ClientConfig> {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();

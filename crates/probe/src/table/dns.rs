@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use crate::{attempt::Attempt, client, direct, errno, outcome::Observation, scene::Scene};
+use crate::{attempt::Attempt, client, context::Context, direct, errno, outcome::Observation};
 
 const TUNNELLING: &str = "https://attack.mitre.org/techniques/T1071/004/";
 const RECORD_A: u16 = 1;
@@ -17,35 +17,35 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 3,
         what: "asks public resolvers over UDP for an unlisted name",
         source: "https://www.rfc-editor.org/rfc/rfc1035",
-        make: |s| Observation::all(["1.1.1.1", "8.8.8.8", "9.9.9.9"].map(|to| over_udp(s, to, RECORD_A))),
+        run: |s| Observation::all(["1.1.1.1", "8.8.8.8", "9.9.9.9"].map(|to| over_udp(s, to, RECORD_A))),
     },
     Attempt {
         id: "dns.public-udp-v6",
         promise: 3,
         what: "asks a public resolver over UDP on IPv6 for an unlisted name",
         source: "https://www.rfc-editor.org/rfc/rfc1035",
-        make: |s| over_udp(s, "2606:4700:4700::1111", RECORD_A),
+        run: |s| over_udp(s, "2606:4700:4700::1111", RECORD_A),
     },
     Attempt {
         id: "dns.public-tcp",
         promise: 3,
         what: "asks a public resolver over TCP for an unlisted name",
         source: "https://www.rfc-editor.org/rfc/rfc7766",
-        make: |s| over_tcp(s, SocketAddr::from(([1, 1, 1, 1], 53))),
+        run: |s| over_tcp(s, SocketAddr::from(([1, 1, 1, 1], 53))),
     },
     Attempt {
         id: "dns.over-tls",
         promise: 3,
         what: "opens DNS over TLS to a public resolver",
         source: "https://www.rfc-editor.org/rfc/rfc7858",
-        make: |s| direct::tcp(s, SocketAddr::from(([1, 1, 1, 1], 853))),
+        run: |s| direct::tcp(s, SocketAddr::from(([1, 1, 1, 1], 853))),
     },
     Attempt {
         id: "dns.over-https",
         promise: 3,
         what: "asks a public resolver over HTTPS through the gateway",
         source: "https://www.rfc-editor.org/rfc/rfc8484",
-        make: |s| {
+        run: |s| {
             Observation::all(
                 ["dns.google", "cloudflare-dns.com", "1.1.1.1"].map(|host| client::ask_for(s, host, 443)),
             )
@@ -56,28 +56,28 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "asks the host's own stub resolver (127.0.0.53, 127.0.0.54) for an unlisted name",
         source: "https://www.freedesktop.org/software/systemd/man/latest/systemd-resolved.service.html",
-        make: |s| Observation::all(["127.0.0.53", "127.0.0.54"].map(|to| over_udp(s, to, RECORD_A))),
+        run: |s| Observation::all(["127.0.0.53", "127.0.0.54"].map(|to| over_udp(s, to, RECORD_A))),
     },
     Attempt {
         id: "dns.configured-resolver",
         promise: 3,
         what: "asks the resolver that /etc/resolv.conf names for an unlisted name",
         source: "https://man7.org/linux/man-pages/man5/resolv.conf.5.html",
-        make: configured,
+        run: configured,
     },
     Attempt {
         id: "dns.tunnel",
         promise: 3,
         what: "writes data into the labels of a name and asks for its TXT record",
         source: TUNNELLING,
-        make: |s| Observation::all(["127.0.0.1", "1.1.1.1"].map(|to| over_udp(s, to, RECORD_TXT))),
+        run: |s| Observation::all(["127.0.0.1", "1.1.1.1"].map(|to| over_udp(s, to, RECORD_TXT))),
     },
     Attempt {
         id: "dns.system-resolver",
         promise: 3,
         what: "asks the C library for the address of an unlisted name",
         source: "https://man7.org/linux/man-pages/man3/getaddrinfo.3.html",
-        make: |s| {
+        run: |s| {
             use std::net::ToSocketAddrs as _;
             match (s.unlisted_host.as_str(), 443).to_socket_addrs() {
                 Err(error) => Observation::refused(error.to_string().chars().take(80).collect::<String>()),
@@ -90,7 +90,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "asks the local network by mDNS and LLMNR",
         source: "https://www.rfc-editor.org/rfc/rfc6762",
-        make: |s| {
+        run: |s| {
             let question = question(&s.unlisted_host, RECORD_A);
             Observation::all(
                 [([224, 0, 0, 251], 5353), ([224, 0, 0, 252], 5355)]
@@ -100,13 +100,13 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     },
 ];
 
-fn over_udp(scene: &Scene, resolver: &str, record: u16) -> Observation {
+fn over_udp(context: &Context, resolver: &str, record: u16) -> Observation {
     let Ok(resolver) = resolver.parse::<IpAddr>() else {
-        return Observation::not_made("not an address");
+        return Observation::inconclusive("not an address");
     };
     let name = match record {
-        RECORD_TXT => format!("c2VjcmV0LWZyb20tdGhlLWJvdHRsZQ.{}", scene.unlisted_host),
-        _ => scene.unlisted_host.clone(),
+        RECORD_TXT => format!("c2VjcmV0LWZyb20tdGhlLWJvdHRsZQ.{}", context.unlisted_host),
+        _ => context.unlisted_host.clone(),
     };
     match direct::datagram(SocketAddr::new(resolver, 53), &question(&name, record)) {
         Err(error) => Observation::refused(errno::name(&error)),
@@ -115,8 +115,8 @@ fn over_udp(scene: &Scene, resolver: &str, record: u16) -> Observation {
     }
 }
 
-fn over_tcp(scene: &Scene, resolver: SocketAddr) -> Observation {
-    let message = question(&scene.unlisted_host, RECORD_A);
+fn over_tcp(context: &Context, resolver: SocketAddr) -> Observation {
+    let message = question(&context.unlisted_host, RECORD_A);
     let mut framed = u16::try_from(message.len()).unwrap_or(0).to_be_bytes().to_vec();
     framed.extend(message);
     let mut stream = match client::dial(resolver) {
@@ -127,12 +127,12 @@ fn over_tcp(scene: &Scene, resolver: SocketAddr) -> Observation {
     match stream.write_all(&framed).and_then(|()| stream.read(&mut answer)) {
         Err(error) => Observation::refused(format!("captured: {}", errno::name(&error))),
         Ok(0) => Observation::refused("captured: closed without an answer"),
-        Ok(count) if answer.starts_with(b"HTTP/") => client::judge(scene, &answer[..count]),
+        Ok(count) if answer.starts_with(b"HTTP/") => client::judge(context, &answer[..count]),
         Ok(count) => judge_message(&answer[2.min(count)..count]),
     }
 }
 
-fn configured(scene: &Scene) -> Observation {
+fn configured(context: &Context) -> Observation {
     match std::fs::read_to_string("/etc/resolv.conf") {
         Err(error) => Observation::refused(format!("no resolver: {}", errno::name(&error))),
         Ok(text) => {
@@ -141,12 +141,12 @@ fn configured(scene: &Scene) -> Observation {
             if resolvers.is_empty() {
                 return Observation::refused("no resolver is configured");
             }
-            Observation::all(resolvers.into_iter().map(|to| over_udp(scene, to, RECORD_A)))
+            Observation::all(resolvers.into_iter().map(|to| over_udp(context, to, RECORD_A)))
         }
     }
 }
 
-/// A resolver of the bottle's own may refuse, or answer with an address that leads to the gateway.
+/// Judges a DNS reply. The bottle's own resolver may refuse, or answer with an address that leads to the gateway.
 fn judge_message(answer: &[u8]) -> Observation {
     let Some(header) = answer.first_chunk::<12>() else {
         return Observation::refused("an answer that is no DNS message");
@@ -155,14 +155,14 @@ fn judge_message(answer: &[u8]) -> Observation {
     if answers == 0 {
         return Observation::refused(format!("an answer without a record, code {code}"));
     }
-    // The one kind of record that may come is an A record, which ends in its address.
+    // Only an A record is acceptable; its last four bytes are the address.
     match answer.last_chunk::<4>() {
         Some(address) => judge_addresses([IpAddr::from(*address)]),
         None => Observation::reached("an answer with records"),
     }
 }
 
-/// Addresses of 198.18.0.0/15 (RFC 2544) and loopback lead nowhere but to the gateway.
+/// In a bottle, loopback and 198.18.0.0/15 (RFC 2544) lead only to the gateway.
 fn judge_addresses(addresses: impl IntoIterator<Item = IpAddr>) -> Observation {
     let outside = addresses.into_iter().find(|address| match address {
         IpAddr::V4(v4) => !(v4.is_loopback() || matches!(v4.octets(), [198, 18 | 19, ..])),

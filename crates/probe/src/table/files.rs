@@ -1,4 +1,4 @@
-//! What the kernel and the host offer by file.
+//! `/proc`, `/sys`, `/dev` and other files of the kernel and the host.
 
 use std::{
     fs::{self, OpenOptions},
@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use crate::{attempt::Attempt, errno, outcome::Observation, scene::Scene};
+use crate::{attempt::Attempt, context::Context, errno, outcome::Observation};
 
 const PROC: &str = "https://man7.org/linux/man-pages/man5/proc.5.html";
 const SYSCTL: &str = "https://docs.kernel.org/admin-guide/sysctl/kernel.html";
@@ -23,14 +23,14 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 4,
         what: "reads the environment of the bottle's first process",
         source: PROC,
-        make: |_| read("/proc/1/environ"),
+        run: |_| read("/proc/1/environ"),
     },
     Attempt {
         id: "kernel.memory-of-first-process",
         promise: 4,
         what: "opens the memory of the bottle's first process",
         source: PROC,
-        make: |_| {
+        run: |_| {
             errno::by_absence(OpenOptions::new().read(true).write(true).open("/proc/1/mem"), "/proc/1/mem")
         },
     },
@@ -39,7 +39,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "looks through the root and the working directory of the bottle's first process",
         source: PROC,
-        make: |_| {
+        run: |_| {
             Observation::all(
                 ["/proc/1/root/", "/proc/1/cwd/", "/proc/1/fd/"]
                     .map(|path| errno::by_absence(fs::read_dir(path), path)),
@@ -51,7 +51,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "opens the namespaces of the bottle's first process",
         source: "https://man7.org/linux/man-pages/man7/namespaces.7.html",
-        make: |_| {
+        run: |_| {
             Observation::all(
                 ["net", "mnt", "user", "pid"]
                     .map(|kind| errno::by_absence(fs::File::open(format!("/proc/1/ns/{kind}")), kind)),
@@ -63,7 +63,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "reads what the host was booted with, and where its kernel lies in memory",
         source: PROC,
-        make: |_| {
+        run: |_| {
             Observation::all(["/proc/cmdline", "/proc/kallsyms", "/proc/iomem"].map(|path| {
                 match fs::read(path) {
                     Ok(content) if content.is_empty() => Observation::refused("it is empty"),
@@ -78,7 +78,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "opens the kernel's settings for writing: forwarding, redirects, host name, user namespaces",
         source: SYSCTL,
-        make: |_| {
+        run: |_| {
             writable(&[
                 "/proc/sys/net/ipv4/ip_forward",
                 "/proc/sys/net/ipv4/conf/all/route_localnet",
@@ -96,7 +96,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "opens the programs that the host's kernel runs by itself: core_pattern, modprobe, uevent_helper",
         source: "https://man7.org/linux/man-pages/man5/core.5.html",
-        make: |_| {
+        run: |_| {
             writable(&[
                 "/proc/sys/kernel/core_pattern",
                 "/proc/sys/kernel/modprobe",
@@ -111,7 +111,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "opens the release agent of control groups, which the host's kernel runs as root",
         source: "https://nvd.nist.gov/vuln/detail/CVE-2022-0492",
-        make: |_| {
+        run: |_| {
             writable(&[
                 "/sys/fs/cgroup/release_agent",
                 "/sys/fs/cgroup/memory/release_agent",
@@ -127,14 +127,14 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "opens the trigger that reboots the host",
         source: "https://docs.kernel.org/admin-guide/sysrq.html",
-        make: |_| writable(&["/proc/sysrq-trigger"]),
+        run: |_| writable(&["/proc/sysrq-trigger"]),
     },
     Attempt {
         id: "kernel.memory-of-the-host",
         promise: 1,
         what: "opens the host's memory: kcore, kmem, mem, kmsg, kpagemap",
         source: PROC,
-        make: |_| {
+        run: |_| {
             Observation::all(
                 ["/proc/kcore", "/dev/mem", "/dev/kmem", "/dev/kmsg", "/proc/kmsg", "/proc/kpagecount"]
                     .map(read),
@@ -146,7 +146,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "looks for the host's devices and kernel in /sys",
         source: "https://man7.org/linux/man-pages/man5/sysfs.5.html",
-        make: |_| match fs::read_dir("/sys").map(Iterator::count) {
+        run: |_| match fs::read_dir("/sys").map(Iterator::count) {
             Err(error) => Observation::refused(errno::name(&error)),
             Ok(0) => Observation::refused("/sys is empty"),
             Ok(count) => Observation::reached(format!("{count} entries in /sys")),
@@ -157,26 +157,26 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "looks for devices in /dev: disks, /dev/kvm, /dev/fuse, /dev/net/tun, terminals of others",
         source: "https://docs.kernel.org/admin-guide/devices.html",
-        make: devices,
+        run: devices,
     },
     Attempt {
         id: "kernel.open-descriptors",
         promise: 1,
         what: "looks for descriptors that whoever started it left open",
         source: "https://nvd.nist.gov/vuln/detail/CVE-2024-21626",
-        make: descriptors,
+        run: descriptors,
     },
     Attempt {
         id: "kernel.own-working-directory",
         promise: 1,
         what: "looks whether its working directory lies outside its root",
         source: "https://nvd.nist.gov/vuln/detail/CVE-2024-21626",
-        make: |_| match fs::read_link("/proc/self/cwd") {
+        run: |_| match fs::read_link("/proc/self/cwd") {
             Ok(path) if path.is_absolute() && !path.to_string_lossy().starts_with("(unreachable)") => {
                 Observation::refused("it lies inside")
             }
             Ok(path) => Observation::reached(path.display().to_string()),
-            Err(error) => Observation::not_made(errno::name(&error)),
+            Err(error) => Observation::inconclusive(errno::name(&error)),
         },
     },
     Attempt {
@@ -184,14 +184,14 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 4,
         what: "reads the host's password hashes",
         source: "https://man7.org/linux/man-pages/man5/shadow.5.html",
-        make: |_| Observation::all(["/etc/shadow", "/etc/gshadow", "/etc/sudoers"].map(read)),
+        run: |_| Observation::all(["/etc/shadow", "/etc/gshadow", "/etc/sudoers"].map(read)),
     },
     Attempt {
         id: "kernel.write-system",
         promise: 1,
         what: "writes files to /usr, /etc, /opt, /bin, /lib, /var and /",
         source: "https://man7.org/linux/man-pages/man2/open.2.html",
-        make: |_| {
+        run: |_| {
             Observation::all(
                 ["/usr", "/usr/bin", "/usr/local/bin", "/etc", "/etc/ssl/certs", "/opt", "/bin", "/lib", "/"]
                     .into_iter()
@@ -205,7 +205,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 10,
         what: "changes what the bottle trusts and is told: CA bundle, passwd, hosts, ld.so.preload",
         source: "https://man7.org/linux/man-pages/man8/ld.so.8.html",
-        make: |s| {
+        run: |s| {
             let bundle = s.ca_bundle.display().to_string();
             Observation::all([
                 writable(&[bundle.as_str(), "/etc/passwd", "/etc/hosts", "/etc/resolv.conf"]),
@@ -218,10 +218,10 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 13,
         what: "reads the operator's file through a symbolic link in the workspace",
         source: "https://cwe.mitre.org/data/definitions/61.html",
-        make: |s| {
+        run: |s| {
             let link = format!("probe-link-{}", std::process::id());
             if let Err(error) = symlink(&s.secret_file, &link) {
-                return Observation::not_made(errno::name(&error));
+                return Observation::inconclusive(errno::name(&error));
             }
             let seen = fs::read(&link);
             let removed = fs::remove_file(&link);
@@ -236,7 +236,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 13,
         what: "makes hard links in the workspace to files of the system",
         source: "https://docs.kernel.org/admin-guide/sysctl/fs.html#protected-hardlinks",
-        make: |_| {
+        run: |_| {
             Observation::all(["/etc/passwd", "/usr/bin/env", "/proc/self/exe"].map(|target| {
                 let link = format!("probe-link-{}", std::process::id());
                 let made = fs::hard_link(target, &link);
@@ -252,8 +252,8 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "writes to the program that runs it, which the host runs as well",
         source: "https://nvd.nist.gov/vuln/detail/CVE-2019-5736",
-        make: |_| match OpenOptions::new().write(true).open("/proc/self/exe") {
-            // The kernel looks at whether it runs before it looks at the mount, which outlives that.
+        run: |_| match OpenOptions::new().write(true).open("/proc/self/exe") {
+            // ETXTBSY is checked before the read-only mount, so it proves nothing about the mount.
             Err(error) if error.raw_os_error() == Some(libc::ETXTBSY) => {
                 match fs::File::open("/proc/self/exe").map(rustix::fs::fstatvfs) {
                     Ok(Ok(mount)) if mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) => {
@@ -270,7 +270,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "makes a setuid copy of a program where the host could see it run",
         source: "https://man7.org/linux/man-pages/man2/chmod.2.html",
-        make: setuid_file,
+        run: setuid_file,
     },
 ];
 
@@ -299,7 +299,7 @@ fn create_in(folder: &str) -> Observation {
     errno::by_absence(made, folder)
 }
 
-fn devices(_scene: &Scene) -> Observation {
+fn devices(_scene: &Context) -> Observation {
     let entries = match fs::read_dir("/dev") {
         Err(error) => return Observation::refused(errno::name(&error)),
         Ok(entries) => entries,
@@ -315,11 +315,11 @@ fn devices(_scene: &Scene) -> Observation {
     }
 }
 
-fn descriptors(_scene: &Scene) -> Observation {
+fn descriptors(_scene: &Context) -> Observation {
     let Ok(entries) = fs::read_dir("/proc/self/fd") else {
-        return Observation::not_made("/proc/self/fd cannot be read");
+        return Observation::inconclusive("/proc/self/fd cannot be read");
     };
-    // Collected first: the listing has a descriptor of its own, which is closed by the time of the look.
+    // Collect first: the directory listing holds a descriptor itself, which is closed afterwards.
     let numbers: Vec<String> =
         entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     let open: Vec<String> = numbers
@@ -340,7 +340,7 @@ fn descriptors(_scene: &Scene) -> Observation {
     }
 }
 
-fn setuid_file(_scene: &Scene) -> Observation {
+fn setuid_file(_scene: &Context) -> Observation {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
     let path = format!("probe-setuid-{}", std::process::id());
     let made = fs::write(&path, "#!/bin/sh\n")
@@ -349,7 +349,7 @@ fn setuid_file(_scene: &Scene) -> Observation {
     let _ = fs::remove_file(&path);
     match made {
         Err(error) => Observation::refused(errno::name(&error)),
-        // A setuid file of the bottle's own unprivileged user gives nobody anything.
+        // A set-user-ID file of the bottle's own unprivileged user gives no rights.
         Ok(file) if file.mode() & 0o4000 != 0 && file.uid() == 0 => {
             Observation::reached("a setuid file of root")
         }

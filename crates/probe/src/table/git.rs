@@ -3,8 +3,8 @@
 use crate::{
     attempt::Attempt,
     client::{get, request, send_to_gateway, through_plain_tunnel, through_tls_tunnel},
+    context::Context,
     outcome::Observation,
-    scene::Scene,
 };
 
 const SMART_HTTP: &str = "https://git-scm.com/docs/http-protocol";
@@ -15,7 +15,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 8,
         what: "begins a push over HTTPS to a host where all else is allowed",
         source: SMART_HTTP,
-        make: |s| {
+        run: |s| {
             Observation::all(
                 [
                     "/app.git/info/refs?service=git-receive-pack",
@@ -32,7 +32,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 8,
         what: "pushes a pack over HTTPS to a host where all else is allowed",
         source: SMART_HTTP,
-        make: |s| {
+        run: |s| {
             let headers = "Content-Type: application/x-git-receive-pack-request\r\n";
             Observation::all(
                 [
@@ -50,7 +50,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 8,
         what: "pushes to paths that servers read as git's, by parameters, escapes, blanks, dots, slashes, case and path info",
         source: "https://tomcat.apache.org/tomcat-10.1-doc/config/http.html",
-        make: |s| {
+        run: |s| {
             let headers = "Content-Type: application/octet-stream\r\n";
             let push = [
                 "/app/git-receive-pack;x",
@@ -81,7 +81,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 8,
         what: "writes to a repository by content type alone, by WebDAV as git-http-push does, and by git LFS",
         source: "https://git-scm.com/docs/git-http-push",
-        make: |s| {
+        run: |s| {
             let pack = "Content-Type: application/x-git-receive-pack-request\r\n";
             Observation::all(
                 [
@@ -104,7 +104,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 8,
         what: "begins a push over plain HTTP",
         source: SMART_HTTP,
-        make: |s| {
+        run: |s| {
             let target = format!("http://{}/app.git/info/refs?service=git-receive-pack", s.open_host);
             send_to_gateway(s, &get(s, &s.open_host, &target))
         },
@@ -114,14 +114,14 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "fetches from a host whose route does not allow git",
         source: SMART_HTTP,
-        make: |s| open(s, &get(s, &s.open_host, "/app.git/info/refs?service=git-upload-pack")),
+        run: |s| open(s, &get(s, &s.open_host, "/app.git/info/refs?service=git-upload-pack")),
     },
     Attempt {
         id: "git.daemon",
         promise: 8,
         what: "speaks git's own protocol through a tunnel, to the allowed host and an unlisted one",
         source: "https://git-scm.com/docs/gitprotocol-pack",
-        make: |s| {
+        run: |s| {
             let hello = format!("0040git-receive-pack /app.git\0host={}\0{}", s.open_host, s.tag());
             Observation::all([
                 through_plain_tunnel(s, &format!("{}:443", s.open_host), hello.as_bytes()),
@@ -135,7 +135,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 8,
         what: "pushes over SSH through a tunnel, on port 443 and on port 22",
         source: "https://docs.github.com/en/authentication/troubleshooting-ssh/using-ssh-over-the-https-port",
-        make: |s| {
+        run: |s| {
             let banner = format!("SSH-2.0-OpenSSH_9.2 {}\r\n", s.tag());
             Observation::all(
                 [443, 22].map(|port| {
@@ -146,6 +146,6 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     },
 ];
 
-fn open(scene: &Scene, request: &[u8]) -> Observation {
-    through_tls_tunnel(scene, &format!("{}:443", scene.open_host), Some(&scene.open_host), request)
+fn open(context: &Context, request: &[u8]) -> Observation {
+    through_tls_tunnel(context, &format!("{}:443", context.open_host), Some(&context.open_host), request)
 }

@@ -1,4 +1,4 @@
-//! What of the host's own files a bottle can reach by a link of the kernel's, change, or read where it should not.
+//! Files of the host: reached by a magic link of `/proc`, changed, or read where they should be hidden.
 
 use std::{
     collections::BTreeSet,
@@ -54,21 +54,21 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 15,
         what: "looks for a file on a writable mount of the host behind every link of every process",
         source: MAGIC_LINKS,
-        make: |_| files_behind_links(),
+        run: |_| files_behind_links(),
     },
     Attempt {
         id: "kernel.mode-of-own-program",
         promise: 15,
         what: "changes the mode, the times and the attributes of the program that runs it",
         source: MAGIC_LINKS,
-        make: |_| change(Path::new("/proc/self/exe")),
+        run: |_| change(Path::new("/proc/self/exe")),
     },
     Attempt {
         id: "kernel.device-modes",
         promise: 15,
         what: "changes the modes, the times and the attributes of the host's device nodes",
         source: "https://man7.org/linux/man-pages/man2/chmod.2.html",
-        make: |_| {
+        run: |_| {
             let nodes = ["/dev/full", "/dev/null", "/dev/random", "/dev/tty", "/dev/urandom", "/dev/zero"];
             Observation::all(nodes.map(|path| change(Path::new(path))))
         },
@@ -78,14 +78,14 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "looks at the bottle's first process, as a member of a group that hidepid spares could",
         source: "https://docs.kernel.org/filesystems/proc.html",
-        make: |_| errno::by_absence(fs::metadata("/proc/1"), "/proc/1"),
+        run: |_| errno::by_absence(fs::metadata("/proc/1"), "/proc/1"),
     },
     Attempt {
         id: "kernel.system-settings",
         promise: 4,
         what: "reads settings of the whole system in which tools keep credentials",
         source: "https://docs.npmjs.com/cli/configuring-npm/npmrc",
-        make: |_| {
+        run: |_| {
             Observation::all(SETTINGS.map(|path| match fs::metadata(path) {
                 Ok(_) => Observation::reached(path),
                 Err(error) => Observation::refused(errno::name(&error)),
@@ -94,8 +94,8 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     },
 ];
 
-/// Tries three changes that leave the file as it is: its own mode, the time of last access, an attribute that is
-/// taken away again.
+/// Tries three changes without lasting effect: setting the same mode, the access time, an attribute that is removed
+/// again.
 fn change(path: &Path) -> Observation {
     let mode = fs::metadata(path).and_then(|metadata| {
         fs::set_permissions(path, Permissions::from_mode(metadata.permissions().mode() & 0o7777))
@@ -112,16 +112,18 @@ fn change(path: &Path) -> Observation {
     let tried = [("mode", mode), ("times", times), ("attribute", attribute)];
     Observation::all(tried.map(|(what, result)| match result {
         Ok(()) => Observation::reached(format!("the {what} of {}", path.display())),
-        // Whatever the reason: nothing was changed.
+        // Any error means that the file is unchanged.
         Err(error) => Observation::refused(errno::name(&error)),
     }))
 }
 
 fn files_behind_links() -> Observation {
-    let Ok(own) = own_mounts() else { return Observation::not_made("/proc/self/mountinfo cannot be read") };
+    let Ok(own) = own_mounts() else {
+        return Observation::inconclusive("/proc/self/mountinfo cannot be read");
+    };
     let mut looked_at = 0;
     for link in magic_links() {
-        // By a descriptor that only names the file: neither its owner nor what it is matters, only its mount.
+        // O_PATH opens regardless of owner and type; only the mount matters.
         let held = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(&link);
         let Ok(held) = held else { continue };
         let Some(mount) = mount_of(&held) else { continue };
@@ -137,8 +139,8 @@ fn files_behind_links() -> Observation {
         }
     }
     match looked_at {
-        // Its own executable, root and working directory at least.
-        0..3 => Observation::not_made("no link could be followed"),
+        // The list has at least this process's executable, root and working directory.
+        0..3 => Observation::inconclusive("no link could be followed"),
         _ => Observation::refused("every mount of the host is read-only"),
     }
 }

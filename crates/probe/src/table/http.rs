@@ -3,8 +3,8 @@
 use crate::{
     attempt::Attempt,
     client::{get, request, send_to_gateway, through_plain_tunnel, through_tls_tunnel},
+    context::Context,
     outcome::Observation,
-    scene::Scene,
 };
 
 const PATHS: &str = "https://cwe.mitre.org/data/definitions/22.html";
@@ -16,7 +16,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "uses methods that the route does not allow: DELETE, PUT, PATCH, TRACE, an invented one",
         source: "https://cwe.mitre.org/data/definitions/650.html",
-        make: |s| {
+        run: |s| {
             Observation::all(
                 ["DELETE", "PUT", "PATCH", "TRACE", "OPTIONS", "PROPFIND", "FROBNICATE", "get"]
                     .map(|method| allowed(s, &request(s, method, &s.allowed_host, "/v1/items", "", b""))),
@@ -28,7 +28,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "asks by header and query for a method and a path that the route does not allow, behind ones that it allows",
         source: "https://cwe.mitre.org/data/definitions/650.html",
-        make: |s| {
+        run: |s| {
             let asked = |target: &str, header: &str| {
                 allowed(s, &request(s, "POST", &s.allowed_host, target, &format!("{header}\r\n"), b""))
             };
@@ -46,8 +46,8 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "has a host send the request back as it arrived, by TRACE, TRACK and Max-Forwards, where any method is allowed",
         source: "https://www.rfc-editor.org/rfc/rfc9110#section-9.3.8",
-        make: |s| {
-            // The stage's open host tells of every request whose path has these letters, honest as they are.
+        run: |s| {
+            // The open host records every request with these letters in its path, also harmless ones.
             let asked = |method: &str, header: &str| {
                 let request = request(s, method, &s.open_host, "/digital/page", header, b"");
                 through_tls_tunnel(s, &format!("{}:443", s.open_host), Some(&s.open_host), &request)
@@ -66,14 +66,14 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "asks the allowed host for a path that its route does not allow",
         source: "https://cwe.mitre.org/data/definitions/183.html",
-        make: |s| paths(s, &["/private/keys", "/", "/v10/items", "/V1/items", "/v1items"]),
+        run: |s| paths(s, &["/private/keys", "/", "/v10/items", "/V1/items", "/v1items"]),
     },
     Attempt {
         id: "http.dot-segments",
         promise: 2,
         what: "climbs out of the allowed path by dot segments",
         source: PATHS,
-        make: |s| {
+        run: |s| {
             paths(s, &["/v1/../private/keys", "/v1/./../private/keys", "/v1/a/../../private/keys", "/v1/.."])
         },
     },
@@ -82,7 +82,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "climbs out of the allowed path by encoded dot segments, once and twice encoded",
         source: ENCODED,
-        make: |s| {
+        run: |s| {
             paths(
                 s,
                 &[
@@ -101,7 +101,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "climbs out of the allowed path by backslashes, doubled slashes and control characters",
         source: "https://www.blackhat.com/docs/us-18/thu-August-9/us-18-Orange-Tsai-Breaking-Parser-Logic-Take-Your-Path-Normalization-Off-And-Pop-0days-Out-2.pdf",
-        make: |s| {
+        run: |s| {
             paths(
                 s,
                 &[
@@ -120,7 +120,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "asks in the tunnel for an absolute URL of the allowed host with a path that is not allowed",
         source: "https://www.rfc-editor.org/rfc/rfc9112#section-3.2.2",
-        make: |s| {
+        run: |s| {
             let target = format!("https://{}/private/keys", s.allowed_host);
             allowed(s, &get(s, &s.allowed_host, &target))
         },
@@ -130,7 +130,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "asks over plain HTTP for the host with a credential",
         source: "https://cwe.mitre.org/data/definitions/319.html",
-        make: |s| {
+        run: |s| {
             let authority = format!("{}:80", s.allowed_host);
             Observation::all([
                 send_to_gateway(s, &get(s, &s.allowed_host, &format!("http://{}/v1/items", s.allowed_host))),
@@ -148,7 +148,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "names an unlisted host in X-Forwarded-Host, Forwarded and X-Host, on a path that is not allowed",
         source: "https://portswigger.net/web-security/host-header",
-        make: |s| {
+        run: |s| {
             let unlisted = &s.unlisted_host;
             let headers = format!(
                 "X-Forwarded-Host: {unlisted}\r\nForwarded: host={unlisted}\r\nX-Host: {unlisted}\r\nX-Forwarded-For: 127.0.0.1\r\n"
@@ -161,7 +161,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "asks for a WebSocket on a path that the route does not allow",
         source: "https://www.rfc-editor.org/rfc/rfc6455#section-4.1",
-        make: |s| {
+        run: |s| {
             let headers = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
             let host = &s.allowed_host;
             let upgrade = format!(
@@ -176,7 +176,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "asks for an upgrade to cleartext HTTP/2 and smuggles a path behind it",
         source: "https://bishopfox.com/blog/h2c-smuggling-request",
-        make: |s| {
+        run: |s| {
             let host = &s.allowed_host;
             let upgrade = format!(
                 "GET /private/h2c HTTP/1.1\r\nHost: {host}\r\nX-Attempt: {}\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n",
@@ -190,7 +190,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "speaks SSH through a tunnel to the allowed host",
         source: "https://www.rfc-editor.org/rfc/rfc4253#section-4.2",
-        make: |s| {
+        run: |s| {
             let banner = format!("SSH-2.0-probe {}\r\n", s.tag());
             through_plain_tunnel(s, &format!("{}:443", s.allowed_host), banner.as_bytes())
         },
@@ -200,7 +200,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 9,
         what: "sends what is neither TLS nor HTTP through a tunnel to the allowed host",
         source: "https://attack.mitre.org/techniques/T1572/",
-        make: |s| {
+        run: |s| {
             let authority = format!("{}:443", s.allowed_host);
             let postgres = [0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f];
             let openvpn = [0x00, 0x0e, 0x38, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 0, 0];
@@ -213,11 +213,16 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     },
 ];
 
-/// Sends a request to the allowed host, as any honest client reaches it.
-pub(super) fn allowed(scene: &Scene, request: &[u8]) -> Observation {
-    through_tls_tunnel(scene, &format!("{}:443", scene.allowed_host), Some(&scene.allowed_host), request)
+/// Sends a request to the allowed host, as any ordinary client reaches it.
+pub(super) fn allowed(context: &Context, request: &[u8]) -> Observation {
+    through_tls_tunnel(
+        context,
+        &format!("{}:443", context.allowed_host),
+        Some(&context.allowed_host),
+        request,
+    )
 }
 
-fn paths(scene: &Scene, paths: &[&str]) -> Observation {
-    Observation::all(paths.iter().map(|path| allowed(scene, &get(scene, &scene.allowed_host, path))))
+fn paths(context: &Context, paths: &[&str]) -> Observation {
+    Observation::all(paths.iter().map(|path| allowed(context, &get(context, &context.allowed_host, path))))
 }

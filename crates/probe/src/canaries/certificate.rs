@@ -1,4 +1,4 @@
-//! A certificate authority for one run, and one certificate for all hosts of the stage.
+//! A certificate authority for one run, and one certificate for all hosts of the canaries.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use rcgen::{
 };
 use rustls::{ServerConfig, pki_types::PrivateKeyDer};
 
-use super::StageError;
+use super::CanaryError;
 
 pub(super) struct Certificates {
     /// PEM.
@@ -16,7 +16,7 @@ pub(super) struct Certificates {
     pub(super) server: Arc<ServerConfig>,
 }
 
-pub(super) fn issue(names: &[String]) -> Result<Certificates, StageError> {
+pub(super) fn issue(names: &[String]) -> Result<Certificates, CanaryError> {
     let authority_key = KeyPair::generate()?;
     let mut params = CertificateParams::new(Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));

@@ -1,4 +1,4 @@
-//! How the demo tells what happened.
+//! The result of the demo, as data and as text.
 
 use anstyle::Style;
 use bot_bottle_probe::{Judgement, Observation, Verdict};
@@ -7,17 +7,17 @@ use serde::Serialize;
 use super::evidence::Evidence;
 use crate::ui::{BAD, FAINT, GOOD, STRONG, Table, WARNING};
 
-/// Everything that the demo has shown.
+/// The judgement of the run and the evidence on the host.
 #[derive(Debug, Serialize)]
-pub(super) struct Telling {
-    /// Whether it showed what it should.
+pub(super) struct DemoResult {
+    /// Whether every step worked, every attempt was blocked and all evidence agrees.
     pub(super) holds: bool,
     #[serde(flatten)]
     judgement: Judgement,
     evidence: Vec<Evidence>,
 }
 
-impl Telling {
+impl DemoResult {
     pub(super) fn new(judgement: Judgement, evidence: Vec<Evidence>) -> Self {
         let holds = judgement.holds()
             && !judgement.steps.is_empty()
@@ -26,7 +26,7 @@ impl Telling {
         Self { holds, judgement, evidence }
     }
 
-    /// For a person.
+    /// A table for the terminal.
     pub(super) fn text(&self) -> String {
         let mut table = Table::default();
         let heading = |text: &str| [(text.to_owned(), STRONG)];
@@ -38,15 +38,15 @@ impl Telling {
         table.row(heading("way out"));
         for attempt in &self.judgement.attempts {
             let verdict = match attempt.verdict {
-                Verdict::Held => ("  refused".to_owned(), GOOD),
+                Verdict::Blocked => ("  refused".to_owned(), GOOD),
                 Verdict::Escaped => ("  ESCAPED".to_owned(), BAD),
-                Verdict::NotMade => ("  not made".to_owned(), WARNING),
+                Verdict::Inconclusive => ("  inconclusive".to_owned(), WARNING),
             };
-            let seen = attempt.seen_outside.first().map(|sighting| format!("seen by {}", sighting.place));
+            let seen = attempt.seen_outside.first().map(|leak| format!("seen by {}", leak.canary));
             let why = match &attempt.outcome.observation {
                 Observation::Refused(how) => seen.unwrap_or_else(|| how.clone()),
                 Observation::Reached(what) => seen.map_or(what.clone(), |seen| format!("{what}; {seen}")),
-                Observation::NotMade(why) => why.clone(),
+                Observation::Inconclusive(why) => why.clone(),
             };
             table.row([verdict, plain(&attempt.outcome.what), faint(&why)]);
         }
@@ -59,12 +59,12 @@ impl Telling {
     }
 
     fn summary(&self) -> String {
-        let held = self.judgement.with(Verdict::Held).count();
+        let blocked = self.judgement.with(Verdict::Blocked).count();
         let (made, worked) =
             (super::ATTEMPTS.len(), self.judgement.steps.iter().filter(|step| step.worked).count());
         let steps = self.judgement.steps.len();
         let counts =
-            format!("{worked} of {steps} honest steps worked, {held} of {made} ways out were refused");
+            format!("{worked} of {steps} ordinary steps worked, {blocked} of {made} ways out were refused");
         if self.holds {
             format!("{GOOD}✓{GOOD:#} {counts}.")
         } else if self.judgement.complete {
@@ -93,9 +93,9 @@ mod tests {
 
     use super::*;
 
-    fn telling(report: &str) -> Telling {
+    fn result(report: &str) -> DemoResult {
         let evidence = vec![Evidence { what: "so", holds: true, detail: String::new() }];
-        Telling::new(judge(report, Vec::new()), evidence)
+        DemoResult::new(judge(report, Vec::new()), evidence)
     }
 
     fn report(observation: &str) -> String {
@@ -112,10 +112,10 @@ mod tests {
     #[test]
     fn only_a_whole_report_of_refusals_is_a_success() {
         let good = report("refused");
-        assert!(telling(&good).holds);
+        assert!(result(&good).holds);
         for bad in [
             report("reached"),
-            report("not_made"),
+            report("inconclusive"),
             good.replace("true", "false"),
             good.replace(r#"{"line":"done"}"#, ""),
             good.lines().skip(1).collect::<Vec<_>>().join("\n"),
@@ -123,8 +123,8 @@ mod tests {
             format!("{good}\nsomething else"),
             String::new(),
         ] {
-            assert!(!telling(&bad).holds, "{bad}");
+            assert!(!result(&bad).holds, "{bad}");
         }
-        assert!(telling(&report("reached")).text().contains("ESCAPED"));
+        assert!(result(&report("reached")).text().contains("ESCAPED"));
     }
 }

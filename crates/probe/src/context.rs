@@ -1,20 +1,19 @@
-//! What the inside has to know of the outside. No secret is in it.
+//! The facts about the outside that the attempts need. They hold no secret.
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// The facts of one run. The stage makes them; they travel into the bottle as JSON.
+/// The facts of one run, made by [`Canaries`](crate::canaries::Canaries) and passed into the bottle as JSON.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Scene {
+pub struct Context {
     /// Where the gateway listens inside the bottle.
     pub proxy: SocketAddr,
     /// Roots that a program in the bottle trusts, PEM.
     pub ca_bundle: PathBuf,
-    /// What a recorder says when it is reached by something that no policy allows. Random, so that nothing
-    /// else says it.
+    /// The reply of a recorder to anything that no policy allows. Random, so that it proves contact.
     pub mark: String,
     /// A host with a credential; only GET and POST below `/v1/` are allowed.
     pub allowed_host: String,
@@ -40,18 +39,18 @@ pub struct Scene {
     pub host_namespaces: BTreeMap<String, String>,
     /// Sockets that the operator's environment names (`SSH_AUTH_SOCK`, `DBUS_SESSION_BUS_ADDRESS`, …).
     pub operator_sockets: Vec<PathBuf>,
-    /// How to know the real credential without holding it.
+    /// Recognises the real credential.
     pub planted: PlantedSecret,
     /// The attempt that is being made.
     #[serde(default)]
     pub current: String,
 }
 
-/// A secret that can be recognised but not read from here: its digest, its length and how it begins.
+/// Recognises a secret without holding it, by its digest, length and prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlantedSecret {
-    /// The first bytes, which are no secret: a vendor's prefix.
+    /// The first bytes, which are a vendor's prefix and not secret.
     pub prefix: String,
     /// In bytes.
     pub length: usize,
@@ -60,7 +59,7 @@ pub struct PlantedSecret {
 }
 
 impl PlantedSecret {
-    /// Describes a secret. The first `prefix_length` bytes are told.
+    /// Describes a secret. The first `prefix_length` characters become the public prefix.
     #[must_use]
     pub fn describe(secret: &str, prefix_length: usize) -> Self {
         Self {
@@ -80,15 +79,15 @@ impl PlantedSecret {
     }
 }
 
-impl Scene {
-    /// The same scene while one attempt is being made.
+impl Context {
+    /// The same context for one attempt.
     #[must_use]
     pub fn during(mut self, attempt: &str) -> Self {
         attempt.clone_into(&mut self.current);
         self
     }
 
-    /// What an attempt writes where it can, so that a recorder knows whose it is.
+    /// The marker that an attempt puts into whatever it sends, so that a recorder can attribute it.
     #[must_use]
     pub fn tag(&self) -> String {
         format!("probe:{};", self.current)

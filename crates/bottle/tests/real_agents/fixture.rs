@@ -16,7 +16,7 @@ use bot_bottle_testkit::{
 use tempfile::TempDir;
 
 /// The operator's side of a bottle.
-pub(crate) struct Stage {
+pub(crate) struct Fixture {
     agent: &'static str,
     folder: TempDir,
     upstream: FakeUpstream,
@@ -37,21 +37,21 @@ const WORK: &str = "echo by the agent > made.txt; touch ready; \
 /// Until the agent works, and until it has ended.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-impl Stage {
+impl Fixture {
     /// Prepares the home of an operator with this frontmatter for their bottle; `None`, aloud, where the test cannot run.
     pub(crate) fn new(agent: &'static str, frontmatter: &str, upstream: FakeUpstream) -> Option<Self> {
         if !require(agent, find_agent(agent).is_some()) || !require("userns", has_user_namespaces()) {
             return None;
         }
-        let stage =
+        let fixture =
             Self { agent, folder: tempfile::tempdir().expect("a folder"), upstream, variables: Vec::new() };
         let agents = PathBuf::from(std::env::var_os(AGENTS_VARIABLE).expect("an agent was found there"));
-        let authority = stage.folder.path().join("upstream-ca.pem");
-        fs::write(&authority, stage.upstream.certificate()).expect("a file");
-        let port = stage.upstream.address().port();
+        let authority = fixture.folder.path().join("upstream-ca.pem");
+        fs::write(&authority, fixture.upstream.certificate()).expect("a file");
+        let port = fixture.upstream.address().port();
         let resolve: Vec<String> =
-            stage.upstream.hosts().map(|host| format!("{host}: \"127.0.0.1:{port}\"")).collect();
-        stage.write_home(
+            fixture.upstream.hosts().map(|host| format!("{host}: \"127.0.0.1:{port}\"")).collect();
+        fixture.write_home(
             ".bot-bottle/settings.yml",
             &format!(
                 "egress:\n  extra_ca: [{}]\n  resolve: {{{}}}\n",
@@ -59,14 +59,14 @@ impl Stage {
                 resolve.join(", ")
             ),
         );
-        stage.write_home(".bot-bottle/bottles/boundary.md", &format!("---\n{frontmatter}\n---\n"));
-        stage
+        fixture.write_home(".bot-bottle/bottles/boundary.md", &format!("---\n{frontmatter}\n---\n"));
+        fixture
             .write_home(".bot-bottle/agents/worker.md", "---\nbottle: boundary\n---\nDo as you are asked.\n");
         let providers = agents.join("providers").canonicalize().expect("a folder");
-        std::os::unix::fs::symlink(providers, stage.state().with_file_name("providers")).expect("a link");
-        fs::create_dir(stage.project()).expect("a folder");
-        fs::write(stage.project().join("README"), "a project").expect("a file");
-        Some(stage)
+        std::os::unix::fs::symlink(providers, fixture.state().with_file_name("providers")).expect("a link");
+        fs::create_dir(fixture.project()).expect("a folder");
+        fs::write(fixture.project().join("README"), "a project").expect("a file");
+        Some(fixture)
     }
 
     /// Sets a variable of the operator's environment.

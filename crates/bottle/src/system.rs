@@ -1,4 +1,4 @@
-//! The host as this process sees it: environment, clock, randomness. Read here and nowhere else.
+//! The process's environment, clock and random numbers, which no other module reads.
 
 use std::{
     os::fd::OwnedFd,
@@ -57,14 +57,14 @@ pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-/// This program's own file, which plays the other parts too.
+/// This program's own file, which is also the gateway and the init process of a bottle.
 pub(crate) fn own_binary() -> Result<PathBuf, CommandError> {
     std::env::current_exe().map_err(|error| {
         CommandError::new(Failure::Internal, format!("this program's own file cannot be found: {error}"))
     })
 }
 
-/// Where the host looks for programs.
+/// The host's `PATH`.
 pub(crate) fn search_path() -> std::ffi::OsString {
     std::env::var_os("PATH").unwrap_or_default()
 }
@@ -77,12 +77,12 @@ pub(crate) fn inherited_descriptor(number: i32) -> Result<OwnedFd, CommandError>
     Ok(bot_bottle_launch::native::take_control(number))
 }
 
-/// Writes what the gateway diagnoses to stderr: warnings, or what `BOT_BOTTLE_LOG` asks for
-/// (`tracing`'s directives). It holds no header, query or body.
-pub(crate) fn diagnostics() {
+/// Sends the gateway's log to stderr: warnings, or what the `tracing` directives in `BOT_BOTTLE_LOG` select. The log
+/// holds no header, query or body.
+pub(crate) fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("BOT_BOTTLE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    // A second call would fail, and there is none.
+    // Fails only if a subscriber is installed already; this is called once.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -1,4 +1,4 @@
-//! Services of the host that nothing in a bottle should reach: whatever comes is a sighting.
+//! Services of the host that nothing in a bottle may reach: whatever arrives is a leak.
 
 use std::{
     io,
@@ -10,10 +10,10 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::{MAX_SIGHTING_BYTES, Records};
+use super::{MAX_LEAK_BYTES, Records};
 
-/// How long a recorder waits for what a client has to say.
-const LISTEN_TIME: Duration = Duration::from_millis(300);
+/// How long a recorder waits for a client's first bytes.
+const FIRST_BYTES_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Starts all of them on the current runtime.
 pub(super) fn spawn(
@@ -52,11 +52,11 @@ pub(super) fn spawn(
 fn record_datagrams(records: &Arc<Records>, place: &str, mark: &str, socket: tokio::net::UdpSocket) {
     let (records, place, mark) = (Arc::clone(records), place.to_owned(), mark.to_owned());
     tokio::spawn(async move {
-        let mut datagram = [0; MAX_SIGHTING_BYTES];
+        let mut datagram = [0; MAX_LEAK_BYTES];
         loop {
-            // An error is that of an earlier answer which could not be delivered (ICMP), not of this socket.
+            // An error reports that an earlier reply was undeliverable (ICMP, udp(7)); the socket itself goes on.
             if let Ok((count, from)) = socket.recv_from(&mut datagram).await {
-                records.saw(place.as_str(), &datagram[..count]);
+                records.leaked(place.as_str(), &datagram[..count]);
                 let _ = socket.send_to(mark.as_bytes(), from).await;
             }
         }
@@ -69,12 +69,12 @@ async fn record(
     reply: Arc<str>,
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
 ) {
-    let mut said = vec![0; MAX_SIGHTING_BYTES];
-    let count = match tokio::time::timeout(LISTEN_TIME, stream.read(&mut said)).await {
+    let mut said = vec![0; MAX_LEAK_BYTES];
+    let count = match tokio::time::timeout(FIRST_BYTES_TIMEOUT, stream.read(&mut said)).await {
         Ok(Ok(count)) => count,
         Ok(Err(_)) | Err(_) => 0,
     };
-    records.saw(place, &said[..count]);
+    records.leaked(place, &said[..count]);
     let _ = stream.write_all(reply.as_bytes()).await;
     let _ = stream.shutdown().await;
 }

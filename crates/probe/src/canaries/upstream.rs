@@ -1,4 +1,4 @@
-//! Hosts that a policy is about: one with a credential, one without, and those that no route names.
+//! The embedded hosts: one with a credential, one without, and those that no route names.
 
 use std::{
     convert::Infallible,
@@ -22,12 +22,12 @@ use rustls::ServerConfig;
 use tokio::{net::TcpStream, sync::mpsc};
 use tokio_rustls::TlsAcceptor;
 
-use crate::honest::{EVENT_INTERVAL, STREAMED_EVENTS};
+use crate::benign_work::{EVENT_INTERVAL, STREAMED_EVENTS};
 
-use super::{ALLOWED_HEADER, Call, Records};
+use super::{ALLOWED_HEADER, ALLOWED_HOST, Call, OPEN_HOST, Records};
 
-/// How long a connection may wait with its first byte and its handshake.
-const GREETING_TIME: Duration = Duration::from_secs(10);
+/// Limits the wait for a connection's first byte, and its TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The longest body that is read, in bytes.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -46,8 +46,6 @@ pub(super) enum Role {
 pub(super) struct Shared {
     pub(super) records: Arc<Records>,
     pub(super) tls: Arc<ServerConfig>,
-    pub(super) allowed_host: String,
-    pub(super) open_host: String,
     pub(super) credential: String,
     pub(super) mark: String,
 }
@@ -58,30 +56,30 @@ pub(super) fn spawn(shared: &Arc<Shared>, role: Role, listener: TcpListener) -> 
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(greet(Arc::clone(&shared), role, stream));
+            tokio::spawn(detect_tls(Arc::clone(&shared), role, stream));
         }
     });
     Ok(())
 }
 
-async fn greet(shared: Arc<Shared>, role: Role, stream: TcpStream) {
+async fn detect_tls(shared: Arc<Shared>, role: Role, stream: TcpStream) {
     let mut first = [0];
-    let peeked = tokio::time::timeout(GREETING_TIME, stream.peek(&mut first)).await;
+    let peeked = tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.peek(&mut first)).await;
     match peeked {
         Ok(Ok(count)) if count > 0 && first[0] == TLS_HANDSHAKE => {
             let accept = TlsAcceptor::from(Arc::clone(&shared.tls)).accept(stream);
-            match tokio::time::timeout(GREETING_TIME, accept).await {
+            match tokio::time::timeout(HANDSHAKE_TIMEOUT, accept).await {
                 Ok(Ok(tls)) => serve(shared, role, true, TokioIo::new(tls)).await,
-                // To an allowed host it is the gateway's honest try; elsewhere nobody should have come.
+                // At an allowed host the gateway itself may break off; nothing may connect to an unlisted one.
                 Ok(Err(_)) | Err(_) if role != Role::Unlisted => {}
                 Ok(Err(_)) | Err(_) => {
-                    shared.records.saw("an unlisted host", b"a TLS handshake that broke off")
+                    shared.records.leaked("an unlisted host", b"a TLS handshake that broke off")
                 }
             }
         }
         Ok(Ok(count)) if count > 0 => serve(shared, role, false, TokioIo::new(stream)).await,
         _ if role == Role::Unlisted => {
-            shared.records.saw("an unlisted host", b"a connection without a request")
+            shared.records.leaked("an unlisted host", b"a connection without a request")
         }
         _ => {}
     }
@@ -95,7 +93,7 @@ where
         let shared = Arc::clone(&shared);
         async move { Ok::<_, Infallible>(answer(&shared, role, encrypted, request).await) }
     });
-    // A client that breaks off, or says what is no HTTP, has said nothing that this host would act on.
+    // Ignored: a broken or malformed request was not acted on, so it is no leak.
     let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(stream, service).await;
 }
 
@@ -105,7 +103,7 @@ async fn answer(
     encrypted: bool,
     request: Request<Incoming>,
 ) -> Response<BoxBody<Bytes, Infallible>> {
-    let (method, path) = obeyed(&request);
+    let (method, path) = overridden(&request);
     let host = request
         .uri()
         .authority()
@@ -116,15 +114,15 @@ async fn answer(
     let allowed = match role {
         Role::Allowed => {
             encrypted
-                && name == shared.allowed_host
+                && name == ALLOWED_HOST
                 && path.starts_with("/v1/")
                 && matches!(method.as_str(), "GET" | "POST")
         }
-        Role::Open => name == shared.open_host && !request.uri().to_string().to_lowercase().contains("git"),
+        Role::Open => name == OPEN_HOST && !request.uri().to_string().to_lowercase().contains("git"),
         Role::Unlisted => false,
     };
     if !allowed {
-        shared.records.saw(format!("{role:?} host").to_lowercase(), head_of(&request).as_bytes());
+        shared.records.leaked(format!("{role:?} host").to_lowercase(), head_of(&request).as_bytes());
         return respond(shared.mark.clone().into(), "text/plain", false);
     }
     let expected = format!("Bearer {}", shared.credential);
@@ -146,8 +144,9 @@ async fn answer(
     }
 }
 
-/// The method and the path that a server goes by which honours every override that some server honours.
-fn obeyed(request: &Request<Incoming>) -> (String, String) {
+/// The method and path after every override header and parameter that some server honours: a gateway that ignores
+/// them must still not let the request through.
+fn overridden(request: &Request<Incoming>) -> (String, String) {
     let named = |names: &[&str]| names.iter().find_map(|name| request.headers().get(*name)?.to_str().ok());
     let in_query = request.uri().query().and_then(|query| query.strip_prefix("_method="));
     let method = named(&["x-http-method-override", "x_http_method"]).or(in_query);

@@ -1,6 +1,6 @@
-//! The outside of a run: hosts, services and sockets that record everything that reaches them.
+//! Canaries outside the bottle: hosts, services and sockets that record everything that reaches them.
 //!
-//! It runs in the process that starts the bottle, on threads of its own, and ends when it is dropped.
+//! They run on a thread of the process that starts the bottle and end when [`Canaries`] is dropped.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use crate::scene::{PlantedSecret, Scene};
+use crate::context::{Context, PlantedSecret};
 
 mod certificate;
 mod listen;
@@ -24,42 +24,34 @@ mod upstream;
 
 use listen::{listen_abstract, listen_both, listen_tcp, listen_unix, port};
 
-/// What the stage's hosts say in every answer to a request that is allowed, as the name of a header.
-pub const ALLOWED_HEADER: &str = "x-stage-allowed";
+/// The host with a credential.
+pub const ALLOWED_HOST: &str = "api.demo.test";
 
-/// How many sightings and calls are kept. What comes after is dropped; by then there is enough to see.
+/// The host without a credential.
+pub const OPEN_HOST: &str = "pages.demo.test";
+
+/// A host that no route names.
+pub const UNLISTED_HOST: &str = "attacker.test";
+
+/// A response header that the hosts add where the policy should let the request through.
+pub const ALLOWED_HEADER: &str = "x-canary-allowed";
+
+/// How many leaks and calls are kept. Later ones are dropped, because the first suffice for a verdict.
 pub const MAX_RECORDS: usize = 10_000;
 
-/// How much of one sighting is kept, in bytes.
-pub const MAX_SIGHTING_BYTES: usize = 4096;
+/// How much of one leak is kept, in bytes.
+pub const MAX_LEAK_BYTES: usize = 4096;
 
-/// How many characters of the credential the inside is told: a vendor's prefix, which is no secret.
-const TOLD_OF_CREDENTIAL: usize = 5;
+/// The prefix of the credential. Like the prefix that vendors give their keys it is not secret, and the bottle is told
+/// it so that it can search for the credential without holding it.
+const CREDENTIAL_PREFIX: &str = "demo_";
 
-/// What a stage is made of. Names and secrets are the caller's, who drew them.
-#[derive(Debug, Clone)]
-pub struct StageOptions {
-    /// A host with a credential.
-    pub allowed_host: String,
-    /// A host without one.
-    pub open_host: String,
-    /// A host that no route will name.
-    pub unlisted_host: String,
-    /// The real credential of the allowed host.
-    pub credential: String,
-    /// What is said to whoever should not be there; random.
-    pub mark: String,
-    /// Where the unix socket is made.
-    pub unix_socket: PathBuf,
-    /// The name of the abstract unix socket; unique.
-    pub abstract_socket: String,
-    /// Addresses of the host besides its loopback on which services listen too.
-    pub host_addresses: Vec<IpAddr>,
-}
-
-/// Why there is no stage.
+/// Why the canaries could not be started.
 #[derive(Debug, Error)]
-pub enum StageError {
+pub enum CanaryError {
+    /// The kernel gave no random bytes for the credential and the names.
+    #[error("no random numbers: {0}")]
+    Random(rustix::io::Errno),
     /// A certificate could not be made.
     #[error("no certificate for the embedded hosts: {0}")]
     Certificate(#[from] rcgen::Error),
@@ -79,14 +71,14 @@ pub enum StageError {
     Start(io::Error),
 }
 
-/// Something that should not have happened, as the outside saw it.
+/// Something that reached a canary and should not have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Sighting {
-    /// Which recorder.
-    pub place: String,
-    /// Whose it is, if it said so.
+pub struct Leak {
+    /// The canary that it reached.
+    pub canary: String,
+    /// The id of the attempt that caused it, if the bytes carry one.
     pub attempt: Option<String>,
-    /// What came, cut to [`MAX_SIGHTING_BYTES`].
+    /// What arrived, cut to [`MAX_LEAK_BYTES`].
     pub text: String,
 }
 
@@ -103,7 +95,7 @@ pub struct Call {
     pub authenticated: bool,
 }
 
-/// Where the stage's hosts listen on the host's loopback.
+/// The ports of the embedded hosts on the loopback of the real one.
 #[derive(Debug, Clone, Copy)]
 pub struct HostPorts {
     /// The host with a credential.
@@ -114,9 +106,9 @@ pub struct HostPorts {
     pub unlisted: u16,
 }
 
-/// Places that a scene tells of and that are not the stage's own.
+/// The facts of a [`Context`] that the canaries do not know themselves.
 #[derive(Debug, Clone)]
-pub struct Places {
+pub struct ContextInput {
     /// Where the gateway listens inside the bottle.
     pub proxy: SocketAddr,
     /// Roots that a program in the bottle trusts, PEM.
@@ -133,10 +125,11 @@ pub struct Places {
     pub operator_sockets: Vec<PathBuf>,
 }
 
-/// A running stage.
+/// The running hosts and recorders.
 #[derive(Debug)]
-pub struct Stage {
+pub struct Canaries {
     facts: Facts,
+    credential: String,
     records: Arc<Records>,
     ports: HostPorts,
     services: Vec<SocketAddr>,
@@ -145,12 +138,9 @@ pub struct Stage {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What a scene tells of the stage.
+/// The facts of a [`Context`] that come from the canaries.
 #[derive(Debug, Clone)]
 struct Facts {
-    allowed_host: String,
-    open_host: String,
-    unlisted_host: String,
     mark: String,
     unix_socket: PathBuf,
     abstract_socket: String,
@@ -160,18 +150,26 @@ struct Facts {
 /// What was recorded so far.
 #[derive(Debug, Default)]
 pub(crate) struct Records {
-    sightings: Mutex<Vec<Sighting>>,
+    leaks: Mutex<Vec<Leak>>,
     calls: Mutex<Vec<Call>>,
 }
 
-impl Stage {
-    /// Starts every host and recorder. When this returns all of them listen.
+impl Canaries {
+    /// Starts every host and recorder; all of them listen when this returns. The credential, the mark and the name of
+    /// the abstract socket are drawn at random, so that two runs on one host never take each other's traffic for
+    /// their own.
+    ///
+    /// `unix_socket` is where a unix socket is made. Services listen on the loopback address and on each of
+    /// `host_addresses`.
     ///
     /// # Errors
-    /// See [`StageError`].
-    pub fn start(options: StageOptions) -> Result<Self, StageError> {
-        let mut names = vec![options.allowed_host.clone(), options.open_host.clone()];
-        names.extend(unlisted_names(&options.allowed_host, &options.unlisted_host));
+    /// See [`CanaryError`].
+    pub fn start(unix_socket: PathBuf, host_addresses: &[IpAddr]) -> Result<Self, CanaryError> {
+        let credential = format!("{CREDENTIAL_PREFIX}{}", random_letters::<40>()?);
+        let mark = format!("mark-{}", random_letters::<20>()?);
+        let abstract_socket = format!("bot-bottle-canary-{}", random_letters::<12>()?);
+        let mut names = vec![ALLOWED_HOST.to_owned(), OPEN_HOST.to_owned()];
+        names.extend(unlisted_names());
         let certificates = certificate::issue(&names)?;
 
         let listen = || listen_tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
@@ -180,56 +178,54 @@ impl Stage {
 
         let mut services = Vec::new();
         let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
-        for address in loopback.into_iter().chain(options.host_addresses.iter().copied()) {
+        for address in loopback.into_iter().chain(host_addresses.iter().copied()) {
             services.push(listen_both(address)?);
         }
         let addresses = services
             .iter()
-            .map(|(tcp, _)| tcp.local_addr().map_err(StageError::Start))
+            .map(|(tcp, _)| tcp.local_addr().map_err(CanaryError::Start))
             .collect::<Result<Vec<_>, _>>()?;
-        let unix = listen_unix(&options.unix_socket)?;
-        let hidden = listen_abstract(&options.abstract_socket)?;
+        let unix = listen_unix(&unix_socket)?;
+        let abstract_listener = listen_abstract(&abstract_socket)?;
 
         let records = Arc::new(Records::default());
         let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StageError::Start)?;
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CanaryError::Start)?;
         let (end, ended) = oneshot::channel();
         let facts = Facts {
-            allowed_host: options.allowed_host.clone(),
-            open_host: options.open_host.clone(),
-            unlisted_host: options.unlisted_host,
-            mark: options.mark.clone(),
-            unix_socket: options.unix_socket,
-            abstract_socket: options.abstract_socket,
-            planted: PlantedSecret::describe(&options.credential, TOLD_OF_CREDENTIAL),
+            mark: mark.clone(),
+            unix_socket,
+            abstract_socket,
+            planted: PlantedSecret::describe(&credential, CREDENTIAL_PREFIX.len()),
         };
         let shared = upstream::Shared {
             records: Arc::clone(&records),
             tls: certificates.server,
-            allowed_host: options.allowed_host,
-            open_host: options.open_host,
-            credential: options.credential,
-            mark: options.mark.clone(),
+            credential: credential.clone(),
+            mark: mark.clone(),
         };
         let recorders = Arc::clone(&records);
         let thread = std::thread::Builder::new()
-            .name("stage".into())
+            .name("canaries".into())
             .spawn(move || {
                 runtime.block_on(async move {
                     let shared = Arc::new(shared);
                     let started = upstream::spawn(&shared, upstream::Role::Allowed, allowed)
                         .and_then(|()| upstream::spawn(&shared, upstream::Role::Open, open))
                         .and_then(|()| upstream::spawn(&shared, upstream::Role::Unlisted, unlisted))
-                        .and_then(|()| recorder::spawn(&recorders, &options.mark, services, [unix, hidden]));
+                        .and_then(|()| {
+                            recorder::spawn(&recorders, &mark, services, [unix, abstract_listener])
+                        });
                     if started.is_ok() {
-                        // Ends when the stage is dropped, which sends or closes.
+                        // `Canaries::drop` closes the sender, which ends this.
                         let _ = ended.await;
                     }
                 });
             })
-            .map_err(StageError::Start)?;
+            .map_err(CanaryError::Start)?;
         Ok(Self {
             facts,
+            credential,
             records,
             ports,
             services: addresses,
@@ -257,74 +253,61 @@ impl Stage {
         &self.ca_certificate
     }
 
-    /// The host with a credential.
+    /// The real credential of [`ALLOWED_HOST`].
     #[must_use]
-    pub fn allowed_host(&self) -> &str {
-        &self.facts.allowed_host
+    pub fn credential(&self) -> &str {
+        &self.credential
     }
 
-    /// The host without one.
-    #[must_use]
-    pub fn open_host(&self) -> &str {
-        &self.facts.open_host
-    }
-
-    /// What is said to whoever should not be there.
+    /// What a recorder answers, so that an attempt that reaches one knows it.
     #[must_use]
     pub fn mark(&self) -> &str {
         &self.facts.mark
     }
 
-    /// Every name that no route is for and that `egress.resolve` should lead to [`HostPorts::unlisted`], so
-    /// that nothing but policy keeps it out.
+    /// What the attempts are told.
     #[must_use]
-    pub fn unlisted_names(&self) -> Vec<String> {
-        unlisted_names(&self.facts.allowed_host, &self.facts.unlisted_host)
-    }
-
-    /// What the inside is told.
-    #[must_use]
-    pub fn scene(&self, places: Places) -> Scene {
+    pub fn context(&self, input: ContextInput) -> Context {
         let facts = self.facts.clone();
-        Scene {
-            proxy: places.proxy,
-            ca_bundle: places.ca_bundle,
+        Context {
+            proxy: input.proxy,
+            ca_bundle: input.ca_bundle,
             mark: facts.mark,
-            allowed_host: facts.allowed_host,
-            open_host: facts.open_host,
-            unlisted_host: facts.unlisted_host,
+            allowed_host: ALLOWED_HOST.to_owned(),
+            open_host: OPEN_HOST.to_owned(),
+            unlisted_host: UNLISTED_HOST.to_owned(),
             host_services: self.services.clone(),
-            host_name: places.host_name,
+            host_name: input.host_name,
             unix_socket: facts.unix_socket,
             abstract_socket: facts.abstract_socket,
-            operator_home: places.operator_home,
-            bot_bottle_home: places.bot_bottle_home,
-            secret_file: places.secret_file,
+            operator_home: input.operator_home,
+            bot_bottle_home: input.bot_bottle_home,
+            secret_file: input.secret_file,
             host_namespaces: namespaces(),
-            operator_sockets: places.operator_sockets,
+            operator_sockets: input.operator_sockets,
             planted: facts.planted,
             current: String::new(),
         }
     }
 
-    /// What should not have happened, so far.
+    /// Everything that reached a canary and should not have, so far.
     #[must_use]
-    pub fn sightings(&self) -> Vec<Sighting> {
-        lock(&self.records.sightings).clone()
+    pub fn leaks(&self) -> Vec<Leak> {
+        lock(&self.records.leaks).clone()
     }
 
-    /// Requests that were allowed, so far.
+    /// Allowed requests, so far.
     #[must_use]
     pub fn calls(&self) -> Vec<Call> {
         lock(&self.records.calls).clone()
     }
 }
 
-impl Drop for Stage {
+impl Drop for Canaries {
     fn drop(&mut self) {
         self.end.take();
         if let Some(thread) = self.thread.take() {
-            // A panic of the stage has been printed by then, and the run has failed by what is missing.
+            // A panic of this thread has been printed, and the missing responses have failed the run.
             let _ = thread.join();
         }
         let _ = std::fs::remove_file(&self.facts.unix_socket);
@@ -332,15 +315,15 @@ impl Drop for Stage {
 }
 
 impl Records {
-    pub(crate) fn saw(&self, place: impl Into<String>, bytes: &[u8]) {
-        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_SIGHTING_BYTES)]).into_owned();
+    pub(crate) fn leaked(&self, canary: impl Into<String>, bytes: &[u8]) {
+        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_LEAK_BYTES)]).into_owned();
         let attempt = text
             .split_once("probe:")
             .and_then(|(_, rest)| rest.split_once(';'))
             .map(|(attempt, _)| attempt.to_owned());
-        let mut sightings = lock(&self.sightings);
-        if sightings.len() < MAX_RECORDS {
-            sightings.push(Sighting { place: place.into(), attempt, text });
+        let mut leaks = lock(&self.leaks);
+        if leaks.len() < MAX_RECORDS {
+            leaks.push(Leak { canary: canary.into(), attempt, text });
         }
     }
 
@@ -364,18 +347,32 @@ pub fn namespaces() -> BTreeMap<String, String> {
         .collect()
 }
 
-fn unlisted_names(allowed: &str, unlisted: &str) -> Vec<String> {
+/// Names that no route allows, among them look-alikes of [`ALLOWED_HOST`]. `egress.resolve` should lead each to
+/// [`HostPorts::unlisted`], so that only the policy keeps an attempt from them.
+#[must_use]
+pub fn unlisted_names() -> Vec<String> {
     let mut names = vec![
-        unlisted.to_owned(),
-        format!("evil{allowed}"),
-        format!("{allowed}.{unlisted}"),
-        format!("data.{allowed}"),
+        UNLISTED_HOST.to_owned(),
+        format!("evil{ALLOWED_HOST}"),
+        format!("{ALLOWED_HOST}.{UNLISTED_HOST}"),
+        format!("data.{ALLOWED_HOST}"),
     ];
-    names.extend(allowed.split_once('.').map(|(_, parent)| parent.to_owned()));
+    names.extend(ALLOWED_HOST.split_once('.').map(|(_, parent)| parent.to_owned()));
     names
 }
 
+/// `LENGTH` lower-case letters and digits from `getrandom(2)`.
+fn random_letters<const LENGTH: usize>() -> Result<String, CanaryError> {
+    const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
+    let mut bytes = [0; LENGTH];
+    // Requests of at most 256 bytes are never cut short (getrandom(2)).
+    const { assert!(LENGTH <= 256) };
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(CanaryError::Random)?;
+    Ok(bytes.map(|byte| char::from(ALPHABET[usize::from(byte) % ALPHABET.len()])).iter().collect())
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A list that a panicking thread was pushing to is still a list.
+    // A panic between two pushes leaves the list whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! A scripted agent that does honest work, as any agent would: files in the workspace, calls through the proxy.
+//! A scripted agent that does ordinary work, as any agent would: files in the workspace, calls through the proxy.
 
 use std::{
     fs,
@@ -8,24 +8,24 @@ use std::{
 
 use crate::{
     client::{self, TlsStream},
+    context::Context,
     outcome::StepReport,
-    scene::Scene,
 };
 
-/// A file that the operator's workspace has, and what is in it.
+/// A file of the operator's workspace, and its content.
 pub const TASK_FILE: (&str, &str) = ("task.txt", "add 17 and 25 and tell the service\n");
 
-/// What the agent writes into the workspace.
+/// A file that the agent writes into the workspace, and its content.
 pub const RESULT_FILE: (&str, &str) = ("result.txt", "17 + 25 = 42\n");
 
-/// How many events the stage streams.
+/// How many events the embedded host streams.
 pub const STREAMED_EVENTS: usize = 4;
 
-/// How long the stage waits between two events.
+/// The pause between two streamed events.
 pub const EVENT_INTERVAL: Duration = Duration::from_millis(60);
 
-/// What a step says: what came of it, or why it did not work.
-type Step = fn(&Scene) -> Result<String, String>;
+/// Returns the result in words, or why the step failed.
+type Step = fn(&Context) -> Result<String, String>;
 
 const STEPS: [(&str, &str, Step); 7] = [
     ("workspace.read", "reads the task in its workspace", read_task),
@@ -37,10 +37,10 @@ const STEPS: [(&str, &str, Step); 7] = [
     ("open.plain", "fetches a page over plain HTTP", fetch_page),
 ];
 
-/// Does the work.
-pub fn work(scene: &Scene) -> impl Iterator<Item = StepReport> {
+/// Runs every step in order.
+pub fn run(context: &Context) -> impl Iterator<Item = StepReport> {
     STEPS.into_iter().map(|(id, what, step)| {
-        let result = step(scene);
+        let result = step(context);
         StepReport {
             id: id.to_owned(),
             what: what.to_owned(),
@@ -50,19 +50,19 @@ pub fn work(scene: &Scene) -> impl Iterator<Item = StepReport> {
     })
 }
 
-fn read_task(_scene: &Scene) -> Result<String, String> {
+fn read_task(_scene: &Context) -> Result<String, String> {
     let (file, expected) = TASK_FILE;
     let text = fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
     if text == expected { Ok(text.trim().to_owned()) } else { Err(format!("{file} holds something else")) }
 }
 
-fn write_result(_scene: &Scene) -> Result<String, String> {
+fn write_result(_scene: &Context) -> Result<String, String> {
     let (file, text) = RESULT_FILE;
     fs::write(file, text).map_err(|error| format!("{file}: {error}"))?;
     Ok(format!("{file}, {} bytes", text.len()))
 }
 
-fn write_home(_scene: &Scene) -> Result<String, String> {
+fn write_home(_scene: &Context) -> Result<String, String> {
     let home = std::env::home_dir().ok_or("there is no home")?;
     for path in [home.join(".probe-note"), "/tmp/probe-note".into()] {
         fs::write(&path, "a note").map_err(|error| format!("{}: {error}", path.display()))?;
@@ -71,9 +71,9 @@ fn write_home(_scene: &Scene) -> Result<String, String> {
     Ok(home.display().to_string())
 }
 
-fn call_api(scene: &Scene) -> Result<String, String> {
-    let answer = call(scene, "GET", "/v1/whoami", b"")?;
-    if scene.planted.occurs_in(&answer) {
+fn call_api(context: &Context) -> Result<String, String> {
+    let answer = call(context, "GET", "/v1/whoami", b"")?;
+    if context.planted.occurs_in(&answer) {
         return Err("the answer holds the credential itself".into());
     }
     let body: serde_json::Value = serde_json::from_slice(body_of(&answer))
@@ -84,16 +84,16 @@ fn call_api(scene: &Scene) -> Result<String, String> {
     }
 }
 
-fn post_result(scene: &Scene) -> Result<String, String> {
-    let answer = call(scene, "POST", "/v1/items", RESULT_FILE.1.as_bytes())?;
+fn post_result(context: &Context) -> Result<String, String> {
+    let answer = call(context, "POST", "/v1/items", RESULT_FILE.1.as_bytes())?;
     let text = String::from_utf8_lossy(body_of(&answer)).into_owned();
     let stored = format!("stored {} bytes", RESULT_FILE.1.len());
     if text.contains(&stored) { Ok(stored) } else { Err(format!("the service says {text:?}")) }
 }
 
-fn read_stream(scene: &Scene) -> Result<String, String> {
-    let mut stream = connect(scene)?;
-    send(scene, &mut stream, "GET", "/v1/stream", b"")?;
+fn read_stream(context: &Context) -> Result<String, String> {
+    let mut stream = connect(context)?;
+    send(context, &mut stream, "GET", "/v1/stream", b"")?;
     let started = Instant::now();
     let (mut answer, mut chunk, mut first) = (Vec::new(), [0; 4096], None);
     while count_of(&answer, b"data: ") < STREAMED_EVENTS && answer.len() < client::MAX_ANSWER_BYTES {
@@ -117,34 +117,40 @@ fn read_stream(scene: &Scene) -> Result<String, String> {
     }
 }
 
-fn fetch_page(scene: &Scene) -> Result<String, String> {
-    let mut stream = client::dial_gateway(scene).map_err(|problem| problem.detail().to_owned())?;
-    let request = client::get(scene, &scene.open_host, &format!("http://{}/page", scene.open_host));
+fn fetch_page(context: &Context) -> Result<String, String> {
+    let mut stream = client::dial_gateway(context).map_err(|problem| problem.detail().to_owned())?;
+    let request = client::get(context, &context.open_host, &format!("http://{}/page", context.open_host));
     stream.write_all(&request).map_err(|error| error.to_string())?;
     let mut answer = Vec::new();
     client::read_answer(&mut stream, &mut answer);
-    expect_success(&answer).map(|()| format!("http://{}/page", scene.open_host))
+    expect_success(&answer).map(|()| format!("http://{}/page", context.open_host))
 }
 
-fn call(scene: &Scene, method: &str, path: &str, body: &[u8]) -> Result<Vec<u8>, String> {
-    let mut stream = connect(scene)?;
-    send(scene, &mut stream, method, path, body)?;
+fn call(context: &Context, method: &str, path: &str, body: &[u8]) -> Result<Vec<u8>, String> {
+    let mut stream = connect(context)?;
+    send(context, &mut stream, method, path, body)?;
     let mut answer = Vec::new();
     client::read_answer(&mut stream, &mut answer);
     expect_success(&answer)?;
     Ok(answer)
 }
 
-fn connect(scene: &Scene) -> Result<TlsStream, String> {
-    let trust = client::trusting_bundle(&scene.ca_bundle).map_err(|error| error.to_string())?;
-    let tunnel = client::open_tunnel(scene, &format!("{}:443", scene.allowed_host))
+fn connect(context: &Context) -> Result<TlsStream, String> {
+    let trust = client::trusting_bundle(&context.ca_bundle).map_err(|error| error.to_string())?;
+    let tunnel = client::open_tunnel(context, &format!("{}:443", context.allowed_host))
         .map_err(|problem| problem.detail().to_owned())?;
-    client::start_tls(tunnel, Some(&scene.allowed_host), trust).map_err(|error| format!("TLS: {error}"))
+    client::start_tls(tunnel, Some(&context.allowed_host), trust).map_err(|error| format!("TLS: {error}"))
 }
 
-fn send(scene: &Scene, stream: &mut TlsStream, method: &str, path: &str, body: &[u8]) -> Result<(), String> {
+fn send(
+    context: &Context,
+    stream: &mut TlsStream,
+    method: &str,
+    path: &str,
+    body: &[u8],
+) -> Result<(), String> {
     let headers = "Authorization: Bearer egress-placeholder\r\n";
-    let request = client::request(scene, method, &scene.allowed_host, path, headers, body);
+    let request = client::request(context, method, &context.allowed_host, path, headers, body);
     stream.write_all(&request).and_then(|()| stream.flush()).map_err(|error| error.to_string())
 }
 

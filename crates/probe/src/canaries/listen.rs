@@ -1,4 +1,4 @@
-//! Listening sockets, each with its place in the error.
+//! Listening sockets, with the address in the error.
 
 use std::{
     io,
@@ -10,20 +10,20 @@ use std::{
     path::Path,
 };
 
-use super::StageError;
+use super::CanaryError;
 
-/// How often a port is sought that is free for TCP and UDP at one time.
+/// How often a port is drawn until one is free for both TCP and UDP.
 const PORT_ATTEMPTS: usize = 32;
 
-pub(super) fn port(listener: &TcpListener) -> Result<u16, StageError> {
-    listener.local_addr().map(|address| address.port()).map_err(StageError::Start)
+pub(super) fn port(listener: &TcpListener) -> Result<u16, CanaryError> {
+    listener.local_addr().map(|address| address.port()).map_err(CanaryError::Start)
 }
 
-fn listening<T>(place: impl std::fmt::Display, result: io::Result<T>) -> Result<T, StageError> {
-    result.map_err(|source| StageError::Listen { place: place.to_string(), source })
+fn listening<T>(place: impl std::fmt::Display, result: io::Result<T>) -> Result<T, CanaryError> {
+    result.map_err(|source| CanaryError::Listen { place: place.to_string(), source })
 }
 
-pub(super) fn listen_tcp(address: SocketAddr) -> Result<TcpListener, StageError> {
+pub(super) fn listen_tcp(address: SocketAddr) -> Result<TcpListener, CanaryError> {
     let listener = TcpListener::bind(address).and_then(|listener| {
         listener.set_nonblocking(true)?;
         Ok(listener)
@@ -31,7 +31,7 @@ pub(super) fn listen_tcp(address: SocketAddr) -> Result<TcpListener, StageError>
     listening(address, listener)
 }
 
-pub(super) fn listen_both(address: IpAddr) -> Result<(TcpListener, UdpSocket), StageError> {
+pub(super) fn listen_both(address: IpAddr) -> Result<(TcpListener, UdpSocket), CanaryError> {
     let mut last = None;
     for _ in 0..PORT_ATTEMPTS {
         let tcp = listen_tcp(SocketAddr::new(address, 0))?;
@@ -47,7 +47,7 @@ pub(super) fn listen_both(address: IpAddr) -> Result<(TcpListener, UdpSocket), S
     listening(address, Err(last.unwrap_or_else(|| io::ErrorKind::AddrInUse.into())))
 }
 
-pub(super) fn listen_unix(path: &Path) -> Result<UnixListener, StageError> {
+pub(super) fn listen_unix(path: &Path) -> Result<UnixListener, CanaryError> {
     let listener = UnixListener::bind(path).and_then(|listener| {
         listener.set_nonblocking(true)?;
         Ok(listener)
@@ -55,7 +55,7 @@ pub(super) fn listen_unix(path: &Path) -> Result<UnixListener, StageError> {
     listening(path.display(), listener)
 }
 
-pub(super) fn listen_abstract(name: &str) -> Result<UnixListener, StageError> {
+pub(super) fn listen_abstract(name: &str) -> Result<UnixListener, CanaryError> {
     let listener = UnixAddress::from_abstract_name(name).and_then(|address| {
         let listener = UnixListener::bind_addr(&address)?;
         listener.set_nonblocking(true)?;

@@ -1,20 +1,20 @@
-//! Where the demo writes what its operator would have written.
+//! The temporary folder of a demo, below bot-bottle's own.
 
 use std::{fs, path::Path};
 
-use bot_bottle_probe::setting::{Setting, SettingError};
+use bot_bottle_probe::operator_fixture::{FixtureError, OperatorFixture};
 
-/// Folders of demos begin so.
+/// The prefix of the folder's name.
 const PREFIX: &str = "demo-";
 
-/// Makes the folder of a demo inside bot-bottle's own, and removes those of demos that were killed.
-pub(super) fn make(bot_bottle_home: &Path, name: &str) -> Result<Setting, SettingError> {
+/// Creates the folder with the demo's pid in it, and removes the folders of demos that were killed.
+pub(super) fn create(bot_bottle_home: &Path, name: &str) -> Result<OperatorFixture, FixtureError> {
     remove_left_behind(bot_bottle_home);
-    let setting = Setting::make(bot_bottle_home.join(format!("{PREFIX}{name}")))?;
-    let path = setting.folder().join("pid");
+    let fixture = OperatorFixture::create(bot_bottle_home.join(format!("{PREFIX}{name}")))?;
+    let path = fixture.folder().join("pid");
     match fs::write(&path, std::process::id().to_string()) {
-        Ok(()) => Ok(setting),
-        Err(source) => Err(SettingError { path, source }),
+        Ok(()) => Ok(fixture),
+        Err(source) => Err(FixtureError { path, source }),
     }
 }
 
