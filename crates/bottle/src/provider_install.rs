@@ -10,7 +10,7 @@ use std::{
 };
 
 use bot_bottle_core::provider::Package;
-use bot_bottle_launch::programs::{MANIFEST_FILE, ProgramManifest};
+use bot_bottle_launch::host::programs::{MANIFEST_FILE, ProgramManifest};
 
 mod download;
 mod error;

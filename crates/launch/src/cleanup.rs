@@ -10,6 +10,7 @@ use rustix::{
 use serde::Serialize;
 
 use crate::{
+    files::remove::remove_tree,
     home::BotBottleHome,
     native::remove_group,
     state::{self, RecordedProcess},
@@ -86,7 +87,7 @@ fn remove(home: &BotBottleHome, leftover: &Leftover) -> io::Result<()> {
     }
     let folder = state::set_aside(&leftover.folder)?;
     drop(registry);
-    state::remove_tree(&folder)
+    remove_tree(&folder)
 }
 
 fn running(folder: &std::path::Path) -> impl Iterator<Item = RecordedProcess> + use<> {

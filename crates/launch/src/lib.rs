@@ -1,24 +1,25 @@
-//! The effects of bot-bottle: what turns a plan into a running bottle, keeps its state, and clears up after it.
+//! The effects of bot-bottle: turns a plan into a running bottle, keeps its state, and cleans up after it.
 //!
-//! [`native`] runs a bottle in Linux namespaces. [`home`] says where state lies, [`cleanup`] finds what dead
-//! runs left, and [`programs`] finds the agent programs. Nothing here prints: what the person should see
-//! comes out as [`request::LaunchEvent`]s and errors, each with a hint where there is something to do.
+//! [`native`] runs a bottle in Linux namespaces. [`host`] looks at the machine: what it offers, what it lacks, and
+//! where its agent programs are. [`home`] says where state lies, and [`cleanup`] removes what dead runs left.
+//! Nothing here prints: what the operator should see comes out as [`request::LaunchEvent`]s and errors, with a
+//! hint where something can be done.
 
 pub mod cleanup;
 pub mod home;
+pub mod host;
 pub mod native;
-pub mod programs;
 pub mod request;
 pub mod state;
 pub mod workspace;
 
 mod channel;
-mod copying;
-mod place;
+mod files;
+mod gateway_process;
 mod relay;
 mod sealed;
 mod sys;
 mod trust;
 
-pub use copying::CopyError;
+pub use files::copy::CopyError;
 pub use sys::attempt_syscall;

@@ -1,10 +1,9 @@
 //! The native backend: a bottle in Linux namespaces, without a daemon, an image or root.
 //!
-//! A plan is [`render`]ed into [`steps`], which is pure. Then there are three processes: the launcher
-//! (`launch`, and `attending` while the agent runs), the gateway, and the bottle's first process
-//! (`init`), which makes the file system (`mounting`) and starts programs (`program`, `confine`,
-//! `filter`). They talk in the words of `protocol`. How it holds together is told in
-//! `docs/backends/native.md`.
+//! A plan is [`render`]ed into [`steps`], which is pure. Then there are three processes: the launcher (`launch`, and
+//! `session` while the agent runs), the gateway, and the bottle's first process (`init`), which makes the file system
+//! (`rootfs`) and starts programs (`exec`, `confine`, `seccomp`). `protocol` has the messages between them. How the
+//! confinement works is described in `docs/backends/native.md`.
 
 use std::os::fd::{OwnedFd, RawFd};
 
@@ -15,43 +14,38 @@ use crate::{
     request::{AgentExit, ExecRequest, LaunchEvent, LaunchRequest, Terminal},
 };
 
-mod attending;
-mod capture;
 mod cgroup;
 mod client;
 mod confine;
 mod error;
-mod facts;
-mod filter;
-mod grouping;
-mod hidden;
+mod exec;
 mod init;
 mod launch;
 mod limits;
-mod mounting;
 mod network;
-mod parts;
-mod probe;
-mod program;
 mod protocol;
+mod redirect;
 mod render;
+mod rootfs;
+mod seccomp;
+mod session;
 mod shares;
 mod steps;
-mod undo;
 mod usage;
 
-pub use cgroup::{Controller, Group, Parent, Setting, Version};
-pub use error::{ExecError, LaunchError, Prerequisite};
-pub use facts::{EntryKind, HostFacts};
-pub use filter::system_calls_page;
-pub(crate) use grouping::remove as remove_group;
+pub(crate) mod spawn;
+pub(crate) mod undo;
+
+pub(crate) use cgroup::fs::remove as remove_group;
+pub use cgroup::{ControlFile, Controller, Group, Parent, Version};
+pub use error::{ExecError, LaunchError};
 pub use limits::{HostMeans, LimitMeans};
-pub use probe::HostReport;
 pub use render::{MountedFile, MountedProgram, RunFolders, render};
+pub use seccomp::system_calls_page;
 pub use shares::Shares;
 pub use steps::{Access, Confinement, NativeSteps, Operation, Tree};
 
-/// Runs a bottle from nothing to the end of its agent, and undoes all of it.
+/// Starts the bottle, waits for the agent, and cleans up.
 ///
 /// The calling thread has to live as long as the bottle: the kernel ends the bottle's processes with it. No
 /// other thread is needed, and none should have been started.
@@ -104,10 +98,4 @@ pub fn stop(home: &BotBottleHome, identity: &Identity) -> Result<(), ExecError> 
 /// The limits that the host cannot enforce, one sentence each.
 pub fn enforceable(limits: &Limits) -> Result<Vec<String>, Vec<String>> {
     LimitMeans::choose(limits, "", &HostMeans::gather(limits)).map(|means| means.describe())
-}
-
-/// Finds out what the host gives, by doing it. To be called while the process has one thread.
-#[must_use]
-pub fn probe() -> HostReport {
-    probe::probe()
 }

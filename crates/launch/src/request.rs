@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use bot_bottle_core::{gateway_config::GatewayStart, identity::Identity, plan::BottlePlan};
 use serde::{Deserialize, Serialize};
 
-use crate::{home::BotBottleHome, programs::FoundProgram};
+use crate::{home::BotBottleHome, host::programs::FoundProgram};
 
 /// Everything that a launch needs. The values of secrets are in here and nowhere else.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct LaunchRequest {
     pub environment: BTreeMap<String, String>,
     /// The operator's home, which no bottle sees.
     pub operator_home: Option<PathBuf>,
-    /// The agent program, as [`crate::programs::find`] found it; for a plan that names one.
+    /// The agent program, as [`crate::host::programs::find`] found it; for a plan that names one.
     pub program: Option<FoundProgram>,
     /// Where state is kept.
     pub home: BotBottleHome,

@@ -13,11 +13,7 @@ use std::{
 use bot_bottle_core::identity::Identity;
 use serde::{Deserialize, Serialize};
 
-use crate::home::BotBottleHome;
-
-mod removing;
-
-pub(crate) use removing::{measure_tree, remove_tree};
+use crate::{files::remove::remove_tree, home::BotBottleHome};
 
 /// Held while a run is being made or removed, so that `cleanup` does not take one for dead between its
 /// directory and its lock.

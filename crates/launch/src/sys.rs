@@ -13,6 +13,10 @@ use rustix::process::{Pid, Signal};
 
 use crate::sealed;
 
+mod attempted;
+
+use attempted::ATTEMPTED;
+
 /// A copy of this process that becomes another part of this binary at once.
 ///
 /// The child runs nothing but the few system calls of [`spawn`] before it executes, with an empty
@@ -315,68 +319,6 @@ pub(crate) fn reset_signals() {
         );
     }
 }
-
-/// What [`attempt_syscall`] makes.
-const ATTEMPTED: &[libc::c_long] = &[
-    libc::SYS_add_key,
-    libc::SYS_bpf,
-    libc::SYS_clock_settime,
-    libc::SYS_clone,
-    libc::SYS_clone3,
-    libc::SYS_delete_module,
-    libc::SYS_fanotify_init,
-    libc::SYS_finit_module,
-    libc::SYS_init_module,
-    libc::SYS_io_setup,
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
-    libc::SYS_io_uring_setup,
-    libc::SYS_ioctl,
-    libc::SYS_kcmp,
-    libc::SYS_kexec_load,
-    libc::SYS_keyctl,
-    libc::SYS_memfd_create,
-    libc::SYS_memfd_secret,
-    libc::SYS_migrate_pages,
-    libc::SYS_move_pages,
-    libc::SYS_open_by_handle_at,
-    libc::SYS_perf_event_open,
-    libc::SYS_personality,
-    libc::SYS_prctl,
-    libc::SYS_prlimit64,
-    libc::SYS_process_mrelease,
-    libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev,
-    libc::SYS_ptrace,
-    libc::SYS_reboot,
-    libc::SYS_remap_file_pages,
-    libc::SYS_request_key,
-    libc::SYS_seccomp,
-    libc::SYS_set_mempolicy_home_node,
-    libc::SYS_setns,
-    libc::SYS_setpriority,
-    libc::SYS_setsockopt,
-    libc::SYS_swapoff,
-    libc::SYS_swapon,
-    libc::SYS_syslog,
-    libc::SYS_unshare,
-    libc::SYS_userfaultfd,
-    libc::SYS_vmsplice,
-    libc::SYS_setrlimit,
-    // cachestat, futex_wake, statmount, listmount, lsm_list_modules, file_getattr: without a name in the C library.
-    451,
-    454,
-    457,
-    458,
-    461,
-    468,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_ioperm,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_iopl,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_modify_ldt,
-];
 
 /// Makes a system call for the escape probe, to see whether the kernel would. It takes integers, and of
 /// addresses only those that nothing can be mapped at, so the kernel can neither read nor write memory of this

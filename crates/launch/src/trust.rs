@@ -5,14 +5,14 @@ use std::{io, path::Path};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bot_bottle_core::{plan::BottlePlan, provider::GuestFile};
 
-use crate::place::Place;
+use crate::files::rooted_dir::RootedDir;
 
 mod java;
 
 /// Writes the bottle's certificate, the bundle of the system's roots and it, and the settings that name them.
 /// `folder` is what the bottle sees as `inside`.
 pub(crate) fn write(
-    folder: &Place,
+    folder: &RootedDir,
     inside: &Path,
     bundle_name: &str,
     plan: &BottlePlan,

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use bot_bottle_core::provider;
-use bot_bottle_launch::native;
+use bot_bottle_launch::host::prerequisites;
 use serde::Serialize;
 
 use super::prepare;
@@ -34,7 +34,7 @@ enum State {
 /// Looks at everything that a start needs. Fails where the native backend cannot start a bottle.
 pub(super) fn run(ui: &Ui) -> Result<ExitCode, CommandError> {
     let mut checks = Vec::new();
-    let host = native::probe();
+    let host = prerequisites::check();
     for missing in &host.missing {
         checks.push(Check {
             name: "native backend".to_owned(),

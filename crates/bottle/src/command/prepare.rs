@@ -11,8 +11,8 @@ use bot_bottle_core::{
 };
 use bot_bottle_launch::{
     home::BotBottleHome,
+    host::programs::{self, FoundProgram, ProgramError, Wanted},
     native,
-    programs::{self, FoundProgram, ProgramError, Wanted},
     request::{
         AgentExit, EndedBy, FaultKind, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest, Step, Terminal,
     },

@@ -10,7 +10,7 @@ use std::{
 use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bot_bottle_core::provider::Package;
-use bot_bottle_launch::programs::MANIFEST_FILE;
+use bot_bottle_launch::host::programs::MANIFEST_FILE;
 use bot_bottle_testkit::{FakeUpstream, StaticFiles, has_user_namespaces, require};
 use flate2::{Compression, write::GzEncoder};
 use tar::{EntryType, Header};
@@ -163,9 +163,9 @@ fn a_package_is_downloaded_checked_and_unpacked_once() {
     assert_eq!(seen.last(), Some(&Progress { received: total, total: Some(total) }));
     assert!(seen.len() > 1, "{seen:?}");
 
-    let found = bot_bottle_launch::programs::find(
+    let found = bot_bottle_launch::host::programs::find(
         &bot_bottle_launch::home::BotBottleHome::new(host.folder.path().join("home")),
-        bot_bottle_launch::programs::Wanted { name: "tool", version: Some("1.2.3"), companions: &[] },
+        bot_bottle_launch::host::programs::Wanted { name: "tool", version: Some("1.2.3"), companions: &[] },
         "".as_ref(),
     )
     .expect("the launcher finds it");

@@ -1,10 +1,12 @@
 //! Control groups: which of them limit a bottle, as data. cgroups(7).
 //!
-//! Making and removing them is in [`super::grouping`].
+//! Making and removing them is in [`fs`].
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+pub(crate) mod fs;
 
 /// Length of a period in which processor time is counted, in microseconds; the kernel's own.
 const PERIOD: u64 = 100_000;
@@ -64,14 +66,14 @@ pub struct Group {
     /// What it limits.
     pub counts: Vec<Controller>,
     /// What is written to its files.
-    pub settings: Vec<Setting>,
-    /// Which file tells of processes that were killed for want of memory, if memory is counted.
-    pub told_in: Option<PathBuf>,
+    pub control_files: Vec<ControlFile>,
+    /// The file that counts processes killed by the OOM killer, if memory is counted.
+    pub oom_events: Option<PathBuf>,
 }
 
-/// One file of a group.
+/// One control file of a group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Setting {
+pub struct ControlFile {
     /// Its name.
     pub file: String,
     /// What is written.
@@ -158,13 +160,14 @@ pub(super) fn plan(name: &str, wanted: Wanted, parents: &[Parent]) -> Vec<Group>
         has_second_version |= parent.version == Version::V2;
         missing.retain(|one| !counted.contains(one));
         let folder = parent.folder.join(format!("{PREFIX}{name}"));
-        let settings = counted.iter().flat_map(|one| settings(*one, parent.version, wanted)).collect();
-        let told = match parent.version {
+        let control_files =
+            counted.iter().flat_map(|one| control_files(*one, parent.version, wanted)).collect();
+        let file = match parent.version {
             Version::V1 => "memory.oom_control",
             Version::V2 => "memory.events",
         };
-        let told_in = counted.contains(&Controller::Memory).then(|| folder.join(told));
-        groups.push(Group { folder, counts: counted, settings, told_in });
+        let oom_events = counted.contains(&Controller::Memory).then(|| folder.join(file));
+        groups.push(Group { folder, counts: counted, control_files, oom_events });
     }
     groups
 }
@@ -173,23 +176,27 @@ fn count(parent: &Parent, wanted: &[Controller]) -> usize {
     wanted.iter().filter(|one| parent.controllers.contains(one)).count()
 }
 
-fn settings(controller: Controller, version: Version, wanted: Wanted) -> Vec<Setting> {
-    let setting = |file: &str, value: String, optional| Setting { file: file.to_owned(), value, optional };
+fn control_files(controller: Controller, version: Version, wanted: Wanted) -> Vec<ControlFile> {
+    let control_file =
+        |file: &str, value: String, optional| ControlFile { file: file.to_owned(), value, optional };
     let bytes = wanted.memory.unwrap_or(u64::MAX).to_string();
     let quota = wanted.cpus.map_or(PERIOD, |cpus| ((cpus * PERIOD as f64) as u64).max(MIN_QUOTA));
     match (controller, version) {
         (Controller::Memory, Version::V1) => vec![
-            setting("memory.limit_in_bytes", bytes.clone(), false),
-            setting("memory.memsw.limit_in_bytes", bytes, true),
+            control_file("memory.limit_in_bytes", bytes.clone(), false),
+            control_file("memory.memsw.limit_in_bytes", bytes, true),
         ],
         (Controller::Memory, Version::V2) => {
-            vec![setting("memory.max", bytes, false), setting("memory.swap.max", "0".to_owned(), true)]
+            vec![
+                control_file("memory.max", bytes, false),
+                control_file("memory.swap.max", "0".to_owned(), true),
+            ]
         }
         (Controller::Cpu, Version::V1) => vec![
-            setting("cpu.cfs_period_us", PERIOD.to_string(), false),
-            setting("cpu.cfs_quota_us", quota.to_string(), false),
+            control_file("cpu.cfs_period_us", PERIOD.to_string(), false),
+            control_file("cpu.cfs_quota_us", quota.to_string(), false),
         ],
-        (Controller::Cpu, Version::V2) => vec![setting("cpu.max", format!("{quota} {PERIOD}"), false)],
+        (Controller::Cpu, Version::V2) => vec![control_file("cpu.max", format!("{quota} {PERIOD}"), false)],
     }
 }
 
@@ -243,7 +250,7 @@ mod tests {
         let told = |groups: &[Group]| -> Vec<String> {
             let lines = groups.iter().flat_map(|group| {
                 let folder = group.folder.display();
-                group.settings.iter().map(move |one| format!("{folder}/{}={}", one.file, one.value))
+                group.control_files.iter().map(move |one| format!("{folder}/{}={}", one.file, one.value))
             });
             lines.collect()
         };

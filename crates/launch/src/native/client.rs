@@ -2,7 +2,11 @@
 
 use std::{
     io,
-    os::fd::OwnedFd,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -10,6 +14,7 @@ use std::{
 use bot_bottle_core::identity::Identity;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    fs::{Mode, OFlags, open},
     process::Signal,
 };
 
@@ -22,9 +27,9 @@ use crate::{
 };
 
 use super::{
-    attending::{GRACE, Signals, connect},
     error::ExecError,
-    protocol::{FromClient, ToClient},
+    protocol::{CONTROL_SOCKET, FromClient, ToClient},
+    session::{GRACE, Signals},
 };
 
 /// How long a bottle that is being started may take to answer.
@@ -62,39 +67,45 @@ fn channel(home: &BotBottleHome, identity: &Identity) -> Result<Channel, ExecErr
     Ok(Channel::new(OwnedFd::from(stream)))
 }
 
-/// What an operator asked of a command by a signal.
+/// Connects to the launcher of a run, through the directory's descriptor as in [`super::session`].
+fn connect(run: &Path) -> io::Result<UnixStream> {
+    let folder = open(run, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    UnixStream::connect(format!("/proc/self/fd/{}/{CONTROL_SOCKET}", folder.as_raw_fd()))
+}
+
+/// The operator's signals that ask a command to end.
 #[derive(Debug, Default)]
-struct Asked {
-    /// The first signal that asks for the end, and when patience with the command is over.
-    to_end: Option<(Signal, Instant)>,
-    /// A second one.
+struct Termination {
+    /// The first one, and when the command is killed.
+    first: Option<(Signal, Instant)>,
+    /// Whether there was a second one.
     again: bool,
 }
 
-impl Asked {
+impl Termination {
     /// Passes signals on to the command.
-    fn hear(&mut self, signals: &Signals, channel: &Channel, relay: Option<&Relay>) {
+    fn forward(&mut self, signals: &Signals, channel: &Channel, relay: Option<&Relay>) {
         while let Some(signal) = signals.next() {
             if signal == Signal::WINCH {
                 relay.into_iter().for_each(Relay::resize);
                 continue;
             }
-            self.again |= self.to_end.is_some();
-            self.to_end.get_or_insert((signal, Instant::now() + GRACE));
-            // If the launcher is gone, so is the command, and that is heard on the same socket.
+            self.again |= self.first.is_some();
+            self.first.get_or_insert((signal, Instant::now() + GRACE));
+            // Fails only if the launcher has ended, and the command with it; the socket then reads as closed.
             let _ = channel.send(&FromClient::Signal(signal.as_raw()), &[]);
         }
     }
 
     fn time_left(&self) -> Option<Timespec> {
-        let (_, until) = self.to_end?;
+        let (_, until) = self.first?;
         Timespec::try_from(until.saturating_duration_since(Instant::now())).ok()
     }
 
     /// The command's end where it does not end by itself. The launcher kills what a client leaves running, by
     /// SIGKILL, which a stopped process cannot resist, signal(7).
     fn enforced(&self) -> Option<AgentExit> {
-        let (signal, until) = self.to_end?;
+        let (signal, until) = self.first?;
         let ended_by = u8::try_from(signal.as_raw()).ok().map(EndedBy::Signal);
         (self.again || Instant::now() >= until)
             .then_some(AgentExit { status: ProgramStatus::Signalled(9), ended_by })
@@ -113,7 +124,7 @@ pub(super) fn exec(
     let size = (terminal == Terminal::Pty).then(relay::window_size).flatten();
     channel.send(&FromClient::Exec { request: request.clone(), terminal, size }, &[]).map_err(lost)?;
     let ended = || lost(io::ErrorKind::UnexpectedEof.into());
-    let mut asked = Asked::default();
+    let mut termination = Termination::default();
     let mut relay: Option<Relay> = None;
     let mut exit = None;
     while exit.is_none() || relay.as_ref().is_some_and(|relay| !relay.is_drained()) {
@@ -123,7 +134,7 @@ pub(super) fn exec(
                 waits.push(PollFd::new(&channel, PollFlags::IN));
             }
             waits.extend(relay.iter().flat_map(Relay::waits));
-            let limit = if exit.is_some() { Some(LINGER) } else { asked.time_left() };
+            let limit = if exit.is_some() { Some(LINGER) } else { termination.time_left() };
             match poll(&mut waits, limit.as_ref()) {
                 Err(_) => continue,
                 // What the command wrote has arrived; something that it left running holds its streams open.
@@ -137,7 +148,7 @@ pub(super) fn exec(
             relay.carry(&ready[fixed..]);
         }
         if ready[0] {
-            asked.hear(&signals, &channel, relay.as_ref());
+            termination.forward(&signals, &channel, relay.as_ref());
         }
         if exit.is_none() && ready[1] {
             match channel.receive::<ToClient>().map_err(lost)?.ok_or_else(ended)? {
@@ -159,11 +170,11 @@ pub(super) fn exec(
             }
         }
         // Something that the command left running may hold its streams open.
-        if exit.is_some() && ready[0] && asked.to_end.is_some() {
+        if exit.is_some() && ready[0] && termination.first.is_some() {
             break;
         }
         if exit.is_none() {
-            exit = asked.enforced();
+            exit = termination.enforced();
             if exit.is_some() {
                 break;
             }

@@ -3,20 +3,9 @@
 use std::{io, path::PathBuf};
 
 use bot_bottle_core::identity::Identity;
-use serde::Serialize;
 use thiserror::Error;
 
-use crate::copying::CopyError;
-
-/// Something that the host has to give and does not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Error)]
-#[error("{problem}")]
-pub struct Prerequisite {
-    /// One sentence.
-    pub problem: String,
-    /// The command that mends it.
-    pub remedy: String,
-}
+use crate::{files::copy::CopyError, host::prerequisites::Prerequisite};
 
 /// Why a launch failed.
 #[derive(Debug, Error)]
@@ -142,7 +131,7 @@ impl LaunchError {
 }
 
 /// Attaches what was being done to an error of the system.
-pub(super) trait Doing<T> {
+pub(crate) trait Doing<T> {
     fn doing(self, text: impl FnOnce() -> String) -> Result<T, LaunchError>;
 }
 

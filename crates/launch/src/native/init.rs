@@ -25,17 +25,18 @@ use rustix::{
 use crate::{channel::Channel, request::ProgramStatus, sys};
 
 use super::{
-    capture, confine, filter, mounting, network, program,
+    confine, exec, network,
     protocol::{FromInit, ToInit},
+    redirect, rootfs, seccomp,
     shares::{self, CORE_BYTES, lower},
-    steps::{Capture, Confinement, NativeSteps, Opening},
+    steps::{Confinement, ListenSocket, NativeSteps, Redirect},
     usage,
 };
 
-/// How often memory is looked at, where no cgroup counts it.
+/// How often memory is measured where no cgroup counts it.
 const MEMORY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How many processes are reaped before the launcher is listened to again.
+/// How many children are reaped before messages of the launcher are read again.
 const MAX_REAPED: usize = 256;
 
 /// A step that failed.
@@ -59,16 +60,24 @@ pub(super) fn run(control: RawFd) -> i32 {
                 0 => format!("{}: {}", failure.doing, failure.error),
                 _ => failure.doing,
             };
-            // If the launcher is gone there is nobody to tell.
+            // Fails only if the launcher has ended, and this process ends next in any case.
             let _ = channel.send(&FromInit::Failed { doing, errno }, &[]);
             1
         }
     }
 }
 
+/// Makes the bottle. The order is part of the confinement:
+///
+/// 1. The parent-death signal is set before anything that could block.
+/// 2. Network, sockets and `/proc/sys` settings come while the host's `/proc` is mounted and writable.
+/// 3. The trees of the host are opened before `pivot_root`, after which no path leads to them.
+/// 4. Resource limits precede the agent's user namespace: the kernel copies them when it is made.
+/// 5. The mount of `/proc` for counting memory needs CAP_SYS_ADMIN, so it precedes dropping capabilities.
+/// 6. Dropping capabilities and becoming undumpable come last, and before any program of the bottle can run.
+/// 7. The parent-death signal is set once more: a change of credentials can clear it, prctl(2).
 fn prepare(channel: &Channel) -> Result<Init<'_>, Failure> {
     sys::reset_signals();
-    // Before anything else: credentials do not change from here on but by losing capabilities.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(doing("asking to end with the launcher"))?;
     let (message, trees) = channel
         .receive::<ToInit>()
@@ -78,13 +87,13 @@ fn prepare(channel: &Channel) -> Result<Init<'_>, Failure> {
         return Err(doing("reading the steps")(io::Error::from(io::ErrorKind::InvalidData)));
     };
     network::bring_up(steps.address).map_err(doing("bringing the loopback device up"))?;
-    let uncaptured = open_doors(channel, &steps)?;
+    let not_redirected = bind_listen_sockets(channel, &steps)?;
     // Through the host's /proc, which is still there: that of the bottle has its settings read-only.
     let unbounded = steps.shares.apply().join(", ");
     let trees = take_trees(&steps, trees)?;
-    let mut notes = mounting::build(&steps, &trees)
+    let mut notes = rootfs::build(&steps, &trees)
         .map_err(|failure| Failure { doing: failure.doing, error: failure.error })?;
-    notes.extend(uncaptured);
+    notes.extend(not_redirected);
     if !unbounded.is_empty() {
         notes.push(format!("this kernel does not let a bottle have less than the host of: {unbounded}"));
     }
@@ -93,7 +102,7 @@ fn prepare(channel: &Channel) -> Result<Init<'_>, Failure> {
     limit(&steps.confinement)?;
     let user_namespace = confine::agent_namespace(steps.confinement.user)
         .map_err(doing("making the agent's user namespace"))?;
-    let filter = filter::assemble(&steps.confinement);
+    let filter = seccomp::assemble(&steps.confinement);
     let processes = steps.memory_watch.map(|_| usage::Processes::mount()).transpose();
     let processes = processes.map_err(doing("mounting the processes whose memory is watched"))?;
     let signals = sys::signal_descriptor(&[Signal::CHILD]).map_err(doing("waiting for signals"))?;
@@ -101,24 +110,24 @@ fn prepare(channel: &Channel) -> Result<Init<'_>, Failure> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(doing("closing its memory"))?;
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(doing("asking to end with the launcher"))?;
     channel.send(&FromInit::Ready { notes }, &[]).map_err(doing("reporting"))?;
-    let terminals = program::Terminals::new();
+    let terminals = exec::Terminals::new();
     let sessions = BTreeMap::new();
     Ok(Init { channel, steps: *steps, user_namespace, filter, signals, terminals, processes, sessions })
 }
 
-/// Hands the gateway its sockets. Returns what there is to say where not every connection can be captured.
-fn open_doors(channel: &Channel, steps: &NativeSteps) -> Result<Option<String>, Failure> {
-    let Capture { redirected_to, ports_without_redirection } = &steps.capture;
-    let mut openings = steps.openings.clone();
-    let capture = |address| Opening { door: ListenerKind::Transparent, address };
-    let note = match capture::install(&[steps.address], *redirected_to) {
+/// Binds the listening sockets and sends them to the launcher. The note says which connections are not redirected.
+fn bind_listen_sockets(channel: &Channel, steps: &NativeSteps) -> Result<Option<String>, Failure> {
+    let Redirect { redirected_to, ports_without_redirection } = &steps.redirect;
+    let mut listen_sockets = steps.listen_sockets.clone();
+    let redirected = |address| ListenSocket { kind: ListenerKind::Transparent, address };
+    let note = match redirect::install(&[steps.address], *redirected_to) {
         Ok(()) => {
-            openings.push(capture(*redirected_to));
+            listen_sockets.push(redirected(*redirected_to));
             None
         }
         Err(error) => {
-            let everywhere = |port: &u16| capture(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, *port));
-            openings.extend(ports_without_redirection.iter().map(everywhere));
+            let everywhere = |port: &u16| redirected(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, *port));
+            listen_sockets.extend(ports_without_redirection.iter().map(everywhere));
             let ports: Vec<_> = ports_without_redirection.iter().map(u16::to_string).collect();
             Some(format!(
                 "no nftables here ({error}): programs that ignore the proxy variables reach the gateway on ports {} \
@@ -127,30 +136,31 @@ fn open_doors(channel: &Channel, steps: &NativeSteps) -> Result<Option<String>, 
             ))
         }
     };
-    let sockets = openings
+    let sockets = listen_sockets
         .iter()
-        .map(|opening| match opening.door {
-            ListenerKind::DnsUdp => UdpSocket::bind(opening.address).map(OwnedFd::from),
+        .map(|socket| match socket.kind {
+            ListenerKind::DnsUdp => UdpSocket::bind(socket.address).map(OwnedFd::from),
             ListenerKind::Proxy | ListenerKind::Transparent | ListenerKind::DnsTcp => {
-                TcpListener::bind(opening.address).map(OwnedFd::from)
+                TcpListener::bind(socket.address).map(OwnedFd::from)
             }
         })
         .collect::<io::Result<Vec<_>>>()
         .map_err(doing("listening"))?;
     let descriptors: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
-    let doors = openings.iter().map(|opening| opening.door).collect();
+    let listeners = listen_sockets.iter().map(|socket| socket.kind).collect();
     channel
-        .send(&FromInit::Listening { doors }, &descriptors)
+        .send(&FromInit::Listening { listeners }, &descriptors)
         .map_err(doing("handing the listeners over"))?;
     Ok(note)
 }
 
-/// The launcher takes the trees where the bottle's user cannot walk to them, that is, if it is root.
+/// Opens the trees of the host, unless the launcher has: it does where it is root, because the bottle's user may not
+/// be able to walk to them.
 fn take_trees(steps: &NativeSteps, taken: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, Failure> {
     if !taken.is_empty() {
         return Ok(taken);
     }
-    let taken: Result<Vec<_>, _> = steps.trees.iter().map(mounting::take_tree).collect();
+    let taken: Result<Vec<_>, _> = steps.trees.iter().map(rootfs::take_tree).collect();
     taken.map_err(|failure| Failure { doing: failure.doing, error: failure.error })
 }
 
@@ -179,7 +189,7 @@ struct Init<'a> {
     user_namespace: OwnedFd,
     filter: Vec<sock_filter>,
     signals: OwnedFd,
-    terminals: program::Terminals,
+    terminals: exec::Terminals,
     /// Where memory is watched.
     processes: Option<usage::Processes>,
     /// By the process id of what was started.
@@ -187,12 +197,13 @@ struct Init<'a> {
 }
 
 impl Init<'_> {
-    /// Until the launcher closes the socket. The kernel then ends whatever still runs in the bottle.
+    /// Runs until the launcher closes the socket. The kernel then kills the rest of the pid namespace.
     fn serve(mut self) -> i32 {
-        let mut next_look = Instant::now() + MEMORY_INTERVAL;
+        let mut next_measurement = Instant::now() + MEMORY_INTERVAL;
         let mut has_more_children = false;
         loop {
-            let wait = self.steps.memory_watch.map(|_| next_look.saturating_duration_since(Instant::now()));
+            let wait =
+                self.steps.memory_watch.map(|_| next_measurement.saturating_duration_since(Instant::now()));
             let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
             let wait = if has_more_children { Some(Timespec { tv_sec: 0, tv_nsec: 0 }) } else { wait };
             let (from_launcher, from_children) = {
@@ -205,7 +216,7 @@ impl Init<'_> {
                 (!sources[0].revents().is_empty(), !sources[1].revents().is_empty())
             };
             if from_children || has_more_children {
-                // The descriptor of signals tells once for many.
+                // Signals of one number are merged while pending, signal(7): one SIGCHLD may stand for many children.
                 let Ok(more) = self.reap() else { return 1 };
                 has_more_children = more;
             }
@@ -221,7 +232,7 @@ impl Init<'_> {
                 }
             }
             if let Some(limit) = self.steps.memory_watch
-                && Instant::now() >= next_look
+                && Instant::now() >= next_measurement
             {
                 let used = self.processes.as_ref().and_then(usage::Processes::memory);
                 let end = match used {
@@ -232,7 +243,7 @@ impl Init<'_> {
                 if end.is_some_and(|end| self.channel.send(&end, &[]).is_err()) {
                     return 1;
                 }
-                next_look = Instant::now() + MEMORY_INTERVAL;
+                next_measurement = Instant::now() + MEMORY_INTERVAL;
             }
         }
     }
@@ -241,12 +252,12 @@ impl Init<'_> {
         match message {
             ToInit::Setup(_) => Err(io::ErrorKind::InvalidData.into()),
             ToInit::Start { session, program } => {
-                let confined = program::Confined {
+                let confined = exec::Confined {
                     confinement: &self.steps.confinement,
                     user_namespace: &self.user_namespace,
                     filter: &self.filter,
                 };
-                match program::start(&program, &confined, &mut self.terminals) {
+                match exec::start(&program, &confined, &mut self.terminals) {
                     Ok(started) => {
                         let streams: Vec<_> = started.streams.iter().map(AsFd::as_fd).collect();
                         match self.channel.send(&FromInit::Started { session }, &streams) {
@@ -257,7 +268,7 @@ impl Init<'_> {
                             // Programs of this user hold too many descriptors in flight, unix(7): the command
                             // fails, and not the bottle.
                             Err(error) => {
-                                // It may have ended at this moment.
+                                // ESRCH: the program has ended already.
                                 let _ = kill_process_group(started.pid, Signal::KILL);
                                 let errno = error.raw_os_error().unwrap_or(libc::EIO);
                                 let doing = "handing its streams over".to_owned();
@@ -277,7 +288,7 @@ impl Init<'_> {
                 if let (Some(pid), Some(signal)) =
                     (pid.and_then(Pid::from_raw), Signal::from_named_raw(signal))
                 {
-                    // It may have ended at this moment.
+                    // ESRCH: the program has ended already.
                     let _ = match signal {
                         Signal::KILL | Signal::HUP => kill_process_group(pid, signal),
                         _ => kill_process(pid, signal),
@@ -288,9 +299,9 @@ impl Init<'_> {
         }
     }
 
-    /// Whether there may be more.
+    /// Reaps children that have ended. Whether more may be waiting.
     fn reap(&mut self) -> io::Result<bool> {
-        // Records of 128 bytes; what they say is asked of wait(2) instead.
+        // Records of `signalfd_siginfo`, 128 bytes each, are discarded: wait(2) says which child has ended.
         let mut records = [0; 128 * 8];
         while matches!((&File::from(self.signals.try_clone()?)).read(&mut records), Ok(1..)) {}
         for _ in 0..MAX_REAPED {

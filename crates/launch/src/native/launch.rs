@@ -13,8 +13,12 @@ use bot_bottle_core::{
 use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 
 use crate::{
-    copying::{CopyLimit, copy_tree},
-    place::{Place, new_folder},
+    files::{
+        copy::{CopyLimit, copy_tree},
+        rooted_dir::{RootedDir, new_folder},
+    },
+    gateway_process::GatewayProcess,
+    host::{facts::HostFacts, hidden, prerequisites, user::HostUser},
     relay::{self, Relay},
     request::{AgentExit, FaultKind, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest, Step, Terminal},
     state::{self, Outcome, RecordedProcess, RecordedProcesses, RunDirectory},
@@ -22,25 +26,20 @@ use crate::{
 };
 
 use super::{
-    attending::{Attendance, Signals},
+    cgroup,
     error::{Doing, LaunchError},
-    facts::HostFacts,
-    grouping, hidden,
     limits::{HostMeans, LimitMeans},
-    mounting,
-    parts::{Executable, GatewayProcess, HostUser, Sandbox, start_gateway, start_sandbox},
-    probe,
-    protocol::{FromInit, StartProgram, ToInit},
+    protocol::{AGENT_SESSION, FromInit, StartProgram, ToInit},
     render::{self, BUNDLE_NAME, MountedFile, MountedProgram, RunFolders, trust_folder},
+    rootfs,
+    session::{Session, Signals},
     shares::CORE_BYTES,
+    spawn::{Executable, Sandbox},
     steps::NativeSteps,
     undo::{Undo, UndoStack},
 };
 
-/// Session of the agent; commands that are run beside it have higher numbers.
-pub(super) const AGENT_SESSION: u64 = 0;
-
-/// Tells about steps, and goes wrong where a test wants it.
+/// Reports steps and injects the faults of tests.
 struct Progress<'a> {
     on_event: &'a mut dyn FnMut(LaunchEvent),
     fault: Option<FaultPoint>,
@@ -72,7 +71,7 @@ impl Progress<'_> {
     }
 }
 
-/// Places of a run on the host.
+/// What a run has on the host.
 struct Run {
     directory: RunDirectory,
     executable: Executable,
@@ -98,7 +97,7 @@ pub(super) fn launch(
     let mut run = None;
     // Dropped first: processes end before their directory goes.
     let mut undo = UndoStack::default();
-    let ended = run_to_its_end(request, &signals, &mut run, &mut undo, on_event);
+    let ended = run_bottle(request, &signals, &mut run, &mut undo, on_event);
     let settled = undo.unwind();
     for (path, error) in settled.not_removed {
         on_event(LaunchEvent::NotRemoved { path, why: error.to_string() });
@@ -109,7 +108,7 @@ pub(super) fn launch(
     ended
 }
 
-fn run_to_its_end(
+fn run_bottle(
     mut request: LaunchRequest,
     signals: &Signals,
     run: &mut Option<Run>,
@@ -123,7 +122,7 @@ fn run_to_its_end(
     let run = &*run.insert(progress.step(Step::AllocateResources, |_| allocate(&request, undo))?);
     let gateway = progress.step(Step::StartGateway, |_| {
         let gateway =
-            start_gateway(&run.executable, &run.path("gateway.json"), &run.path("gateway.log"), undo);
+            GatewayProcess::start(&run.executable, &run.path("gateway.json"), &run.path("gateway.log"), undo);
         let gateway = gateway.doing(|| "starting the gateway".to_owned())?;
         record(run, &[gateway.pid.as_raw_pid()])?;
         Ok(gateway)
@@ -132,18 +131,21 @@ fn run_to_its_end(
     let facts = HostFacts::gather(&own.into_iter().flatten().collect::<Vec<_>>());
     let sandbox = progress.step(Step::StartSandbox, |_| {
         let sandbox =
-            start_sandbox(&run.executable, run.user, &run.means.groups, &run.path("sandbox.log"), undo);
-        let sandbox = sandbox.map_err(probe::explain)?;
+            Sandbox::start(&run.executable, run.user, &run.means.groups, &run.path("sandbox.log"), undo);
+        let sandbox = sandbox.map_err(|source| match prerequisites::explain(&source) {
+            Some(missing) => LaunchError::Missing(missing),
+            None => LaunchError::Sandbox { doing: "starting the first process".to_owned(), source },
+        })?;
         record(run, &[gateway.pid.as_raw_pid(), sandbox.pid.as_raw_pid()])?;
         set_up(run, &sandbox, render::render(plan, &facts, &run.folders, &run.means))?;
         Ok(sandbox)
     })?;
     progress.step(Step::PrepareFiles, |_| prepare_files(plan, run))?;
     progress.step(Step::DiscoverAddresses, |_| {
-        let (FromInit::Listening { doors }, sockets) = sandbox.expect()? else {
+        let (FromInit::Listening { listeners }, sockets) = sandbox.expect()? else {
             return Err(unexpected("listening"));
         };
-        start.listeners = doors;
+        start.listeners = listeners;
         gateway.hand_over(&start, &sockets).map_err(|_| gateway_failure(&gateway, run))
     })?;
     let ready = progress.step(Step::MintCertificates, |on_event| {
@@ -152,7 +154,7 @@ fn run_to_its_end(
         Ok(ready)
     })?;
     progress.step(Step::Provision, |_| {
-        let trust = Place::open(&run.folders.trust, None);
+        let trust = RootedDir::open(&run.folders.trust, None);
         trust
             .and_then(|folder| {
                 let inside = trust_folder(plan);
@@ -182,14 +184,14 @@ fn run_to_its_end(
         terminal: request.terminal,
         size: (request.terminal == Terminal::Pty).then(relay::window_size).flatten(),
     };
-    let mut attendance = progress.step(Step::Attach, |on_event| {
+    let mut session = progress.step(Step::Attach, |on_event| {
         let relay = attach(&sandbox, &program)?;
         on_event(LaunchEvent::Attached(plan.identity.clone()));
-        Attendance::new(&sandbox, &gateway, signals, relay, &program, run.directory.path(), &run.means)
+        Session::new(&sandbox, &gateway, signals, relay, &program, run.directory.path(), &run.means)
             .doing(|| "answering `exec`".to_owned())
     })?;
     undo.outcome = if plan.workspace.is_some() { Outcome::Worked } else { Outcome::Ran };
-    Ok(attendance.attend())
+    Ok(session.run())
 }
 
 /// This process has the credentials until the gateway has them: a core dump would hold them. The hard limit stays,
@@ -225,7 +227,7 @@ fn allocate(request: &LaunchRequest, undo: &mut UndoStack) -> Result<Run, Launch
             directory
         }
     };
-    let user = HostUser::choose(getpid())?;
+    let user = HostUser::choose(getpid()).map_err(LaunchError::Missing)?;
     let path = fs::canonicalize(&path).doing(|| format!("finding {}", path.display()))?;
     let folders = RunFolders {
         home: path.join("home"),
@@ -261,7 +263,7 @@ fn allocate(request: &LaunchRequest, undo: &mut UndoStack) -> Result<Run, Launch
     let folders_of_groups: Vec<_> = means.groups.iter().map(|group| &group.folder).collect();
     write(state::GROUPS, serde_json::to_vec(&folders_of_groups))?;
     for group in &means.groups {
-        grouping::make(group).doing(|| format!("making the cgroup {}", group.folder.display()))?;
+        cgroup::fs::make(group).doing(|| format!("making the cgroup {}", group.folder.display()))?;
     }
     Ok(Run { directory, executable, user, folders, means })
 }
@@ -320,7 +322,7 @@ fn record(run: &Run, pids: &[i32]) -> Result<(), LaunchError> {
 fn set_up(run: &Run, sandbox: &Sandbox, steps: NativeSteps) -> Result<(), LaunchError> {
     let trees = match run.user {
         HostUser::Operator => Vec::new(),
-        HostUser::Subordinate(_) => mounting::take_trees_for_the_bottle(&steps.trees)
+        HostUser::Subordinate(_) => rootfs::take_trees_for_the_bottle(&steps.trees)
             .map_err(|failure| LaunchError::Sandbox { doing: failure.doing, source: failure.error })?,
     };
     let descriptors: Vec<_> = trees.iter().map(AsFd::as_fd).collect();
@@ -336,10 +338,11 @@ fn set_up(run: &Run, sandbox: &Sandbox, steps: NativeSteps) -> Result<(), Launch
 
 fn prepare_files(plan: &BottlePlan, run: &Run) -> Result<(), LaunchError> {
     let owner = run.user.owner();
-    let open = |folder: &Path| Place::open(folder, owner).doing(|| format!("opening {}", folder.display()));
+    let open =
+        |folder: &Path| RootedDir::open(folder, owner).doing(|| format!("opening {}", folder.display()));
     let (home, workspace) = (open(&run.folders.home)?, open(&run.folders.workspace)?);
     let separate = plan.guest.workspace != plan.guest.home;
-    let place = |path: &Path| -> Result<(&Place, PathBuf), LaunchError> {
+    let resolve = |path: &Path| -> Result<(&RootedDir, PathBuf), LaunchError> {
         if separate && let Ok(relative) = path.strip_prefix(&plan.guest.workspace) {
             return Ok((&workspace, relative.to_owned()));
         }
@@ -348,23 +351,23 @@ fn prepare_files(plan: &BottlePlan, run: &Run) -> Result<(), LaunchError> {
     };
     let limit = CopyLimit { bytes: run.means.disk.map_or(u64::MAX, |bytes| bytes.0) };
     for path in &plan.directories {
-        let (place, relative) = place(path)?;
-        place.directory(&relative).doing(|| format!("making {}", path.display()))?;
+        let (folder, relative) = resolve(path)?;
+        folder.directory(&relative).doing(|| format!("making {}", path.display()))?;
     }
     for file in &plan.files {
-        let (place, relative) = place(&file.path)?;
-        let written = place.file(&relative, file.content.as_bytes(), file.mode);
+        let (folder, relative) = resolve(&file.path)?;
+        let written = folder.file(&relative, file.content.as_bytes(), file.mode);
         written.doing(|| format!("writing {}", file.path.display()))?;
     }
     for copy in &plan.copies {
-        let (place, relative) = place(&copy.target)?;
-        let target = place.directory(&relative).doing(|| format!("making {}", copy.target.display()))?;
+        let (folder, relative) = resolve(&copy.target)?;
+        let target = folder.directory(&relative).doing(|| format!("making {}", copy.target.display()))?;
         copy_tree(&copy.source, target, owner, limit)
             .map_err(|source| LaunchError::Copy { folder: copy.source.clone(), source })?;
     }
     if let Some(folder) = &plan.workspace {
-        let place = if separate { &workspace } else { &home };
-        let target = place.directory(Path::new("")).doing(|| "opening the workspace".to_owned())?;
+        let root = if separate { &workspace } else { &home };
+        let target = root.directory(Path::new("")).doing(|| "opening the workspace".to_owned())?;
         copy_tree(folder, target, owner, limit)
             .map_err(|source| LaunchError::Copy { folder: folder.clone(), source })?;
     }
@@ -373,7 +376,7 @@ fn prepare_files(plan: &BottlePlan, run: &Run) -> Result<(), LaunchError> {
 
 fn gateway_failure(gateway: &GatewayProcess, run: &Run) -> LaunchError {
     let log = run.path("gateway.log");
-    let why = "it ended before it took its doors".to_owned();
+    let why = "it ended before it took its listeners".to_owned();
     gateway.ready(&log).err().unwrap_or(LaunchError::Gateway { why })
 }
 

@@ -5,7 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     cgroup::{self, Controller, Group, Parent, Wanted},
-    grouping,
     render::SCRATCH_BYTES,
 };
 
@@ -52,7 +51,7 @@ impl HostMeans {
         let wants_groups = limits.memory.is_some() || limits.cpus.is_some();
         Self {
             processors: std::thread::available_parallelism().map_or(1, usize::from),
-            parents: if wants_groups { grouping::usable_parents() } else { Vec::new() },
+            parents: if wants_groups { cgroup::fs::usable_parents() } else { Vec::new() },
         }
     }
 }

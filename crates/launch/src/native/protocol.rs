@@ -9,6 +9,12 @@ use crate::request::{EndedBy, ExecRequest, ProgramStatus, Terminal};
 
 use super::steps::NativeSteps;
 
+/// Name of the launcher's socket in the directory of a run.
+pub(super) const CONTROL_SOCKET: &str = "control.sock";
+
+/// Session of the agent; commands that are run beside it have higher numbers.
+pub(super) const AGENT_SESSION: u64 = 0;
+
 /// From the launcher to the bottle's first process.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -53,7 +59,7 @@ pub(crate) enum FromInit {
     /// With the sockets that are for the gateway.
     Listening {
         /// What each of them is for.
-        doors: Vec<ListenerKind>,
+        listeners: Vec<ListenerKind>,
     },
     /// The bottle is made and takes programs; with what could not be had.
     Ready {

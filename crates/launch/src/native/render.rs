@@ -11,10 +11,11 @@ use bot_bottle_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::host::facts::{EntryKind, HostFacts};
+
 use super::{
-    facts::{EntryKind, HostFacts},
     limits::LimitMeans,
-    steps::{Access, Capture, Confinement, NativeSteps, Opening, Operation, Tree},
+    steps::{Access, Confinement, ListenSocket, NativeSteps, Operation, Redirect, Tree},
 };
 
 /// Folders of the host that belong to this run, and the program.
@@ -56,16 +57,16 @@ pub(super) const AGENT_USER: u32 = 1000;
 const NAME_SERVER: SocketAddrV4 = SocketAddrV4::new(BOTTLE_ADDRESS, 53);
 
 /// Where redirected connections are accepted. Programs have no reason to connect to it themselves, and gain nothing.
-const CAPTURE_DOOR: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 3129);
+const REDIRECT_ADDRESS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 3129);
 
 /// Where what lies over the host's folders is put together; gone before the agent runs.
-const ABOVE: &str = "/.above";
+const OVERLAY_TOP: &str = "/.overlay-top";
 
 /// Folders, links and empty files.
-const ABOVE_BYTES: u64 = 1 << 20;
+const OVERLAY_TOP_BYTES: u64 = 1 << 20;
 
 /// For every path that is hidden, the folders above it included.
-const ABOVE_INODES: u64 = 1 << 20;
+const OVERLAY_TOP_INODES: u64 = 1 << 20;
 
 /// Bytes of a writable folder in memory for each file that it may hold.
 const BYTES_PER_INODE: u64 = 16 << 10;
@@ -128,9 +129,9 @@ const DEVICES: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
 pub fn render(plan: &BottlePlan, facts: &HostFacts, folders: &RunFolders, means: &LimitMeans) -> NativeSteps {
     let mut root = Root { trees: Vec::new(), operations: Vec::new() };
     root.operations.push(Operation::Tmpfs {
-        path: ABOVE.into(),
-        size: ABOVE_BYTES,
-        inodes: ABOVE_INODES,
+        path: OVERLAY_TOP.into(),
+        size: OVERLAY_TOP_BYTES,
+        inodes: OVERLAY_TOP_INODES,
         mode: 0o755,
     });
     root.host_programs(facts, folders.program.as_ref());
@@ -153,15 +154,15 @@ pub fn render(plan: &BottlePlan, facts: &HostFacts, folders: &RunFolders, means:
     NativeSteps {
         hostname: "bottle".to_owned(),
         address: BOTTLE_ADDRESS,
-        openings: vec![
-            Opening {
-                door: ListenerKind::Proxy,
+        listen_sockets: vec![
+            ListenSocket {
+                kind: ListenerKind::Proxy,
                 address: PROXY_ADDRESS.parse().expect("the constant is an address"),
             },
-            Opening { door: ListenerKind::DnsUdp, address: NAME_SERVER },
-            Opening { door: ListenerKind::DnsTcp, address: NAME_SERVER },
+            ListenSocket { kind: ListenerKind::DnsUdp, address: NAME_SERVER },
+            ListenSocket { kind: ListenerKind::DnsTcp, address: NAME_SERVER },
         ],
-        capture: Capture { redirected_to: CAPTURE_DOOR, ports_without_redirection: vec![80, 443] },
+        redirect: Redirect { redirected_to: REDIRECT_ADDRESS, ports_without_redirection: vec![80, 443] },
         trees: root.trees,
         operations: root.operations,
         shares: facts.shares.clone(),
@@ -210,22 +211,22 @@ impl Root {
     fn overlay(&mut self, facts: &HostFacts, path: &Path) {
         self.operations.push(Operation::Overlay {
             lower: path.to_owned(),
-            above: above(path),
+            top: overlay_top(path),
             path: path.to_owned(),
             hidden: facts.hidden.iter().filter(|hidden| hidden.starts_with(path)).cloned().collect(),
-            else_bind: !facts.sockets.iter().any(|folder| folder == path),
+            or_bind: !facts.sockets.iter().any(|folder| folder == path),
         });
     }
 
     fn host_programs(&mut self, facts: &HostFacts, program: Option<&MountedProgram>) {
         let folder = PathBuf::from(AGENT_PROGRAM_FOLDER);
         let has_opt = facts.top.get(Path::new("/opt")) == Some(&EntryKind::Directory);
-        let place = |path: &Path| if has_opt { above(path) } else { path.to_owned() };
+        let location = |path: &Path| if has_opt { overlay_top(path) } else { path.to_owned() };
         match program {
             None => {}
-            Some(MountedProgram::Folder(_)) => self.directory(place(&folder), 0o755),
+            Some(MountedProgram::Folder(_)) => self.directory(location(&folder), 0o755),
             Some(MountedProgram::Files(files)) => {
-                files.iter().for_each(|file| self.file(place(&folder.join(&file.name)), "", 0o755));
+                files.iter().for_each(|file| self.file(location(&folder.join(&file.name)), "", 0o755));
             }
         }
         for (path, kind) in &facts.top {
@@ -254,7 +255,7 @@ impl Root {
             facts.etc.iter().any(|(folder, kind)| *kind == EntryKind::Directory && path.starts_with(folder))
         };
         for path in &bundles {
-            self.symlink(if overlaid(path) { above(path) } else { path.clone() }, &bundle);
+            self.symlink(if overlaid(path) { overlay_top(path) } else { path.clone() }, &bundle);
         }
         for (path, kind) in facts.etc.iter().filter(|(path, _)| !bundles.contains(path)) {
             match kind {
@@ -291,7 +292,7 @@ impl Root {
         for file in plan.system_files.iter().filter(|file| !file.path.starts_with(&trust)) {
             self.file(file.path.clone(), file.content.clone(), file.mode & 0o755);
         }
-        self.operations.push(Operation::Unmount { path: ABOVE.into() });
+        self.operations.push(Operation::Unmount { path: OVERLAY_TOP.into() });
     }
 
     fn devices(&mut self, facts: &HostFacts) {
@@ -324,6 +325,6 @@ impl Root {
 }
 
 /// Where something lies over a folder of the host before it is mounted.
-fn above(path: &Path) -> PathBuf {
-    Path::new(ABOVE).join(path.strip_prefix("/").unwrap_or(path))
+fn overlay_top(path: &Path) -> PathBuf {
+    Path::new(OVERLAY_TOP).join(path.strip_prefix("/").unwrap_or(path))
 }

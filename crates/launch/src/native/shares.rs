@@ -53,7 +53,7 @@ pub struct Shares {
 
 impl Shares {
     /// From what the host has.
-    pub(super) fn of_the_host() -> Self {
+    pub(crate) fn of_the_host() -> Self {
         let value = |name: &str| -> Option<u64> {
             fs::read_to_string(format!("/proc/sys/{name}")).ok()?.trim().parse().ok()
         };

@@ -18,9 +18,9 @@ pub struct NativeSteps {
     /// Address of the loopback device besides 127.0.0.1, with a prefix of 32 bits.
     pub address: Ipv4Addr,
     /// Sockets that are handed to the gateway, in this order.
-    pub openings: Vec<Opening>,
+    pub listen_sockets: Vec<ListenSocket>,
     /// How programs come to the gateway that ignore proxy variables.
-    pub capture: Capture,
+    pub redirect: Redirect,
     /// Folders and files of the host that are taken before anything is mounted.
     pub trees: Vec<Tree>,
     /// How the bottle's file system is made.
@@ -35,16 +35,16 @@ pub struct NativeSteps {
 
 /// A socket of the bottle's network that the gateway serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Opening {
+pub struct ListenSocket {
     /// What it is for.
-    pub door: ListenerKind,
+    pub kind: ListenerKind,
     /// Where it listens.
     pub address: SocketAddrV4,
 }
 
 /// How TCP connections come to the gateway that go anywhere else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Capture {
+pub struct Redirect {
     /// Where they are redirected to, where the kernel has nftables.
     pub redirected_to: SocketAddrV4,
     /// Where they are accepted otherwise: at every address, which is the bottle's own, but on these ports alone.
@@ -119,22 +119,22 @@ pub enum Operation {
         /// Permission bits of its root.
         mode: u32,
     },
-    /// Mount a folder of the host through a read-only overlay, below the folder `above`.
+    /// Mount a folder of the host through a read-only overlay, below the layer `top`.
     ///
     /// Not by a bind: pathname sockets and FIFOs of the host would then still lead out. An overlay has inodes
     /// of its own, by which neither is found.
     Overlay {
         /// On the host.
         lower: PathBuf,
-        /// In the bottle; lies over `lower`.
-        above: PathBuf,
+        /// In the bottle: the layer over `lower`.
+        top: PathBuf,
         /// Where.
         path: PathBuf,
-        /// Paths of the host below `lower` that are not there in the bottle: by name, in the layer above. A mount over
+        /// Paths of the host below `lower` that are not there in the bottle: by name, in the layer `top`. A mount over
         /// a file would be gone once the host renames another file to it.
         hidden: Vec<PathBuf>,
         /// Whether a bind will do where an overlay cannot be had: no process of the host has a socket there.
-        else_bind: bool,
+        or_bind: bool,
     },
     /// Attach a tree by its place in [`NativeSteps::trees`].
     Attach {

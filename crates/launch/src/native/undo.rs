@@ -9,14 +9,14 @@ use rustix::{
 
 use crate::state::{self, Outcome, Settled, WORKSPACE};
 
-use super::grouping;
+use super::cgroup;
 
 /// How long an ended process may take to be gone.
 const END_TIMEOUT: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// One thing to undo.
 #[derive(Debug)]
-pub(super) enum Undo {
+pub(crate) enum Undo {
     /// Removes the state directory, or settles it if the agent ran.
     Run(PathBuf),
     /// Removes a control group, whose processes are gone by then.
@@ -27,27 +27,27 @@ pub(super) enum Undo {
 
 /// Undone when dropped: at an error, a panic and the normal end alike.
 #[derive(Debug, Default)]
-pub(super) struct UndoStack {
+pub(crate) struct UndoStack {
     entries: Vec<Undo>,
     /// What the run came to, so that what is worth it is kept.
-    pub(super) outcome: Outcome,
+    pub(crate) outcome: Outcome,
 }
 
 impl UndoStack {
-    pub(super) fn push(&mut self, undo: Undo) {
+    pub(crate) fn push(&mut self, undo: Undo) {
         self.entries.push(undo);
     }
 
     /// Undoes everything. What is left for the operator: work, and what could not be removed, which `cleanup` finds
     /// because the lock is free.
-    pub(super) fn unwind(&mut self) -> Settled {
+    pub(crate) fn unwind(&mut self) -> Settled {
         let mut settled = Settled::default();
         let mut groups_left = Vec::new();
         while let Some(undo) = self.entries.pop() {
             match undo {
                 Undo::Process(pid, descriptor) => end(pid, &descriptor),
                 Undo::Group(folder) => {
-                    groups_left.extend(grouping::remove(&folder).err().map(|error| (folder, error)));
+                    groups_left.extend(cgroup::fs::remove(&folder).err().map(|error| (folder, error)));
                 }
                 // The state says where the groups are, for `cleanup`.
                 Undo::Run(path) if !groups_left.is_empty() => {
@@ -69,8 +69,8 @@ impl Drop for UndoStack {
 }
 
 /// Kills a child and waits until it is gone. With the bottle's first process everything in the bottle goes.
-pub(super) fn end(pid: Pid, descriptor: &OwnedFd) {
-    // Both fail only if it is gone already.
+pub(crate) fn end(pid: Pid, descriptor: &OwnedFd) {
+    // ESRCH: the process has ended already.
     let _ = pidfd_send_signal(descriptor, Signal::KILL);
     let _ = poll(&mut [PollFd::new(descriptor, PollFlags::IN)], Some(&END_TIMEOUT));
     let _ = waitpid(Some(pid), WaitOptions::NOHANG);

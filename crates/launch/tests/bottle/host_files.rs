@@ -136,7 +136,7 @@ fn in_flight(user: User) -> anyhow::Result<()> {
     if !(is_root() && user == User::Own) {
         return Ok(());
     }
-    if !crate::confinement::has_python()? {
+    if !crate::refused_calls::has_python()? {
         return Ok(());
     }
     let fixture = Fixture::new(user, &["/usr/bin/python3", "-c", IN_FLIGHT]);

@@ -122,7 +122,7 @@ fn hidden_memory(user: User) -> anyhow::Result<()> {
 
 /// Descriptors by the million, of one file, so that not much memory is used.
 fn slow_memory(user: User) -> anyhow::Result<()> {
-    if !crate::confinement::has_python()? || by_group("memory", user) {
+    if !crate::refused_calls::has_python()? || by_group("memory", user) {
         return Ok(());
     }
     let script = "import os, resource, time\n\

@@ -13,6 +13,7 @@ mod limits;
 mod own_program;
 mod parts;
 mod propagation;
+mod refused_calls;
 mod shares;
 mod streams;
 mod terminal;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
             [
                 streams::trials(user),
                 confinement::trials(user),
+                refused_calls::trials(user),
                 own_program::trials(user),
                 host_files::trials(user),
                 shares::trials(user),

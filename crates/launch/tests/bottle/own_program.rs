@@ -84,7 +84,7 @@ fn through_a_copy(user: User) -> anyhow::Result<()> {
 }
 
 fn attack(fixture: &Fixture) -> anyhow::Result<()> {
-    if !crate::confinement::has_python()? {
+    if !crate::refused_calls::has_python()? {
         return Ok(());
     }
     let own = &fixture.executable;

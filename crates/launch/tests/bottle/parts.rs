@@ -12,8 +12,8 @@ use bot_bottle_core::{gateway_config::GatewayStart, identity::Identity, plan::Bo
 use bot_bottle_launch::{
     cleanup,
     home::BotBottleHome,
+    host::programs::FoundProgram,
     native,
-    programs::FoundProgram,
     request::{ExecRequest, FaultKind, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest, Step, Terminal},
 };
 use serde::{Deserialize, Serialize};

@@ -84,7 +84,7 @@ fn read_until_done(reader: &mut impl std::io::BufRead) -> anyhow::Result<String>
 }
 
 fn everything(user: User) -> anyhow::Result<()> {
-    if !crate::confinement::has_python()? {
+    if !crate::refused_calls::has_python()? {
         return Ok(());
     }
     let fixture = Fixture::new(user, &["/usr/bin/python3", "-c", TAKE, "hold", "1000000"]);
@@ -132,7 +132,7 @@ fn everything(user: User) -> anyhow::Result<()> {
 
 /// `exec` on a terminal while the agent holds every terminal that the bottle may have.
 fn terminals(user: User) -> anyhow::Result<()> {
-    if !crate::confinement::has_python()? {
+    if !crate::refused_calls::has_python()? {
         return Ok(());
     }
     let fixture = Fixture::new(user, &["/usr/bin/python3", "-c", TAKE, "hold", "5000"]);

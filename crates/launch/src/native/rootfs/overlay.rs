@@ -14,22 +14,22 @@ use rustix::{
 use super::{Doing, MountFailure, attach, make_directory, mask, take_tree};
 use crate::native::steps::{Access, Tree};
 
-/// Why there is no overlay, and whether a bind would lack what lies in the layer above.
+/// Why there is no overlay, and whether a bind would lack what lies in the top layer.
 pub(super) struct NoOverlay {
     pub(super) failure: MountFailure,
     pub(super) has_additions: bool,
 }
 
-pub(super) fn overlay(lower: &Path, above: &Path, at: &Path, hidden: &[PathBuf]) -> Result<(), NoOverlay> {
-    let has_additions = fs::read_dir(above).is_ok_and(|mut entries| entries.next().is_some());
+pub(super) fn overlay(lower: &Path, top: &Path, at: &Path, hidden: &[PathBuf]) -> Result<(), NoOverlay> {
+    let has_additions = fs::read_dir(top).is_ok_and(|mut entries| entries.next().is_some());
     let mount_it = || {
-        make_directory(above, 0o755)?;
+        make_directory(top, 0o755)?;
         make_directory(at, 0o755)?;
         for path in hidden {
             let below = path.strip_prefix(lower).unwrap_or(path);
-            hide(lower, above, below)?;
+            hide(lower, top, below)?;
         }
-        let options = overlay_options(&[above, lower]);
+        let options = overlay_options(&[top, lower]);
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY;
         mount("overlay", at, "overlay", flags, options.as_c_str())
             .doing(|| format!("mounting {} of the host through an overlay", lower.display()))
@@ -96,21 +96,21 @@ fn unescaped(field: &[u8]) -> PathBuf {
     PathBuf::from(std::ffi::OsString::from_vec(bytes))
 }
 
-/// Puts a whiteout into the layer above, which takes the name away from the layers below it
+/// Puts a whiteout into the top layer, which takes the name away from the layers below it
 /// (Documentation/filesystems/overlayfs.rst). The folders on the way keep the host's modes, since those of the
 /// upper layer count.
-fn hide(lower: &Path, above: &Path, below: &Path) -> Result<(), MountFailure> {
+fn hide(lower: &Path, top: &Path, below: &Path) -> Result<(), MountFailure> {
     let text = || format!("hiding {} of the host", lower.join(below).display());
     let mut folder = PathBuf::new();
     for name in below.parent().into_iter().flat_map(Path::components) {
         folder.push(name);
-        let at = above.join(&folder);
+        let at = top.join(&folder);
         if !at.exists() {
             let mode = fs::metadata(lower.join(&folder)).map_or(0o755, |metadata| metadata.mode() & 0o755);
             make_directory(&at, mode | 0o700)?;
         }
     }
-    mknodat(CWD, above.join(below), FileType::CharacterDevice, Mode::empty(), 0).doing(text)
+    mknodat(CWD, top.join(below), FileType::CharacterDevice, Mode::empty(), 0).doing(text)
 }
 
 /// Layers from the top down. A colon or a comma in a path has a meaning and is escaped.

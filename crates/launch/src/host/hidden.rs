@@ -95,7 +95,7 @@ pub(super) fn is_all_of(own: &Path, folder: &Path) -> bool {
 }
 
 /// What to tell the operator about it, if anything is hidden.
-pub(super) fn note(hidden: &[PathBuf]) -> Option<String> {
+pub(crate) fn note(hidden: &[PathBuf]) -> Option<String> {
     let named =
         hidden.iter().take(NAMED).map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
     let further = match hidden.len().saturating_sub(NAMED) {

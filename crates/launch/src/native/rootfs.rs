@@ -1,4 +1,4 @@
-//! The loop that makes a bottle's file system. Knows nothing about bottles: it does what it is told.
+//! Makes the root file system of a bottle from the list of operations in [`NativeSteps`].
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -43,7 +43,7 @@ const MAX_COPY_BYTES: u64 = 1 << 20;
 const ATTR_READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
 const ATTR_CONFINED: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
 
-/// What was being done when the system said no.
+/// An operation that failed, and the error.
 #[derive(Debug)]
 pub(crate) struct MountFailure {
     /// With the path.
@@ -110,7 +110,7 @@ pub(crate) fn build(steps: &NativeSteps, trees: &[OwnedFd]) -> Result<Vec<String
     sys::mount_setattr(root.as_fd(), false, ATTR_READ_ONLY).doing(|| "making the root read-only".into())?;
     rustix::process::chdir(STAGING).doing(|| "entering the root".into())?;
     rustix::process::pivot_root(".", ".").doing(|| "changing the root".into())?;
-    // The old root lies over the new one now.
+    // pivot_root(2) with `.` twice leaves the old root mounted over the new one.
     unmount(".", UnmountFlags::DETACH).doing(|| "leaving the host's file system".into())?;
     rustix::process::chdir("/").doing(|| "entering the root".into())?;
     Ok(notes)
@@ -136,11 +136,11 @@ fn perform(operation: &Operation, trees: &[OwnedFd], notes: &mut Vec<String>) ->
             make_directory(&at, *mode)?;
             mount_tmpfs(&at, *size, *inodes, *mode)
         }
-        Operation::Overlay { lower, above, path, hidden, else_bind } => {
+        Operation::Overlay { lower, top, path, hidden, or_bind } => {
             let at = staged(path);
-            overlay(lower, &staged(above), &at, hidden).or_else(|failure| {
+            overlay(lower, &staged(top), &at, hidden).or_else(|failure| {
                 let has_additions = failure.has_additions;
-                if has_additions || !else_bind {
+                if has_additions || !or_bind {
                     return Err(failure.failure);
                 }
                 notes.push(bind_instead(lower, &at, hidden, &failure.failure.error)?);
@@ -157,8 +157,8 @@ fn perform(operation: &Operation, trees: &[OwnedFd], notes: &mut Vec<String>) ->
             let at = staged(path);
             make_directory(&at, 0o555)?;
             let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-            // Only what a process may look into is shown, so that the bottle's first process is not. Not
-            // `hidepid=2`, which spares the members of group 0: an operator's own groups may be among them.
+            // Processes that the agent may not trace, init above all, do not show; proc(5). Not `hidepid=2`, which
+            // exempts the group `gid=`, 0 by default: the operator's supplementary groups may include it.
             mount("proc", &at, "proc", flags, c"hidepid=ptraceable")
                 .doing(|| "mounting the bottle's processes at /proc".to_owned())
         }

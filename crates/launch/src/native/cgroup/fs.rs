@@ -1,4 +1,4 @@
-//! Making control groups, putting a bottle into them, and removing them.
+//! Makes control groups, moves processes into them, and removes them.
 
 use std::{
     fs, io,
@@ -9,16 +9,16 @@ use std::{
 
 use rustix::process::Pid;
 
-use super::cgroup::{self, Controller, Group, PREFIX, Parent, Version};
+use super::{self as cgroup, Controller, Group, PREFIX, Parent, Version};
 
-/// How often a group is tried to be removed whose last process is just gone.
+/// How often removing a group is tried: the kernel says EBUSY for a moment after its last process has ended.
 const REMOVAL_ATTEMPTS: u32 = 200;
 
 /// The pause between two attempts.
 const REMOVAL_PAUSE: Duration = Duration::from_millis(10);
 
-/// Groups below which this user can make others, found out by doing it.
-pub(super) fn usable_parents() -> Vec<Parent> {
+/// Groups below which this user can make others, found out by trying it.
+pub(crate) fn usable_parents() -> Vec<Parent> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let places = cgroup::places(&read("/proc/self/cgroup"), &read("/proc/self/mountinfo"));
     let with_controllers = places.into_iter().map(|mut place| {
@@ -38,29 +38,29 @@ fn can_make(parent: &Path) -> bool {
     fs::create_dir(&probe).is_ok() && fs::remove_dir(&probe).is_ok()
 }
 
-/// Makes a group. What it holds is limited from the first process on.
-pub(super) fn make(group: &Group) -> io::Result<()> {
+/// Makes a group and sets its limits, before any process is in it.
+pub(crate) fn make(group: &Group) -> io::Result<()> {
     fs::create_dir(&group.folder)?;
-    for setting in &group.settings {
-        let file = group.folder.join(&setting.file);
-        match fs::write(&file, &setting.value) {
-            Err(error) if setting.optional && error.kind() == io::ErrorKind::NotFound => {}
-            // A file that is not there cannot be made either.
-            Err(error) if setting.optional && error.kind() == io::ErrorKind::PermissionDenied => {}
+    for control in &group.control_files {
+        let file = group.folder.join(&control.file);
+        match fs::write(&file, &control.value) {
+            Err(error) if control.optional && error.kind() == io::ErrorKind::NotFound => {}
+            // cgroupfs answers EACCES, not ENOENT, to creating an unknown control file.
+            Err(error) if control.optional && error.kind() == io::ErrorKind::PermissionDenied => {}
             written => written?,
         }
     }
     Ok(())
 }
 
-/// Puts a process into a group, and with it whatever it starts.
-pub(super) fn enter(group: &Group, pid: Pid) -> io::Result<()> {
+/// Moves a process into a group; its children will be in it too.
+pub(crate) fn enter(group: &Group, pid: Pid) -> io::Result<()> {
     fs::write(group.folder.join("cgroup.procs"), pid.as_raw_pid().to_string())
 }
 
-/// Removes a group whose processes are gone. One that is not there is as good.
+/// Removes a group whose processes have ended. Succeeds if it does not exist.
 pub(crate) fn remove(folder: &Path) -> io::Result<()> {
-    // What a file that was meddled with names is no group of ours.
+    // The path comes from a file that may be forged: only names with our prefix are touched.
     if !folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PREFIX)) {
         return Ok(());
     }
@@ -77,9 +77,9 @@ pub(crate) fn remove(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the kernel killed a process of one of these groups for want of memory.
-pub(super) fn ran_out_of_memory(told_in: &[PathBuf]) -> bool {
-    told_in.iter().any(|file| {
+/// Whether the OOM killer has killed a process of these groups.
+pub(crate) fn ran_out_of_memory(oom_events: &[PathBuf]) -> bool {
+    oom_events.iter().any(|file| {
         let text = fs::read_to_string(file).unwrap_or_default();
         let killed = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
         killed.is_some_and(|count| count.trim() != "0")

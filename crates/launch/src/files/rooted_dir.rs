@@ -17,7 +17,7 @@ pub(crate) type Owner = Option<(Uid, Gid)>;
 
 /// A folder that is written below.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct RootedDir {
     folder: OwnedFd,
     owner: Owner,
 }
@@ -25,7 +25,7 @@ pub(crate) struct Place {
 const BENEATH: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
-impl Place {
+impl RootedDir {
     /// Opens the folder, which is ours.
     pub(crate) fn open(path: &Path, owner: Owner) -> io::Result<Self> {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -105,7 +105,7 @@ mod tests {
         fs::create_dir(folder.path().join("outside")).expect("a folder");
         symlink("../outside", inside.join("link")).expect("a link");
         symlink("../outside/new", inside.join("file")).expect("a link");
-        let place = Place::open(&inside, None).expect("a place");
+        let place = RootedDir::open(&inside, None).expect("a place");
         place.file(Path::new("a/b/c"), b"text", 0o600).expect("written");
         assert_eq!(fs::read(inside.join("a/b/c")).expect("read"), b"text");
         for bad in ["link/x", "../outside/x", "file", "a/../../outside/x", "/etc/x"] {

@@ -8,7 +8,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{hidden, shares::Shares};
+use crate::native::Shares;
+
+use super::hidden;
 
 /// What a bottle's file system is made of.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,15 +1,24 @@
-//! What the host gives a native bottle, found out by doing it.
+//! What a native bottle needs from the host, found out by trying it.
 
 use std::{fs, io, path::Path};
 
 use rustix::process::{WaitOptions, waitpid};
 use serde::Serialize;
+use thiserror::Error;
 
 use crate::sys;
 
-use super::error::{LaunchError, Prerequisite};
+/// Something that a bottle needs from the host and that the host lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Error)]
+#[error("{problem}")]
+pub struct Prerequisite {
+    /// One sentence.
+    pub problem: String,
+    /// The command that mends it.
+    pub remedy: String,
+}
 
-/// What the host gives a native bottle.
+/// What a native bottle needs from the host and does not get.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct HostReport {
     /// What has to be mended before any bottle starts here; empty where all is well.
@@ -69,18 +78,15 @@ impl Switches {
     }
 }
 
-/// Turns what went wrong while the sandbox's process was started into what is missing.
-pub(super) fn explain(error: io::Error) -> LaunchError {
-    match error.raw_os_error() {
-        Some(libc::EPERM | libc::ENOSPC | libc::EINVAL | libc::EUSERS | libc::EACCES) => {
-            LaunchError::Missing(Switches::read().explain(&error))
-        }
-        _ => LaunchError::Sandbox { doing: "starting the first process".to_owned(), source: error },
-    }
+/// The prerequisite whose lack explains that clone(2) with new namespaces failed; `None` for any other reason.
+pub(crate) fn explain(error: &io::Error) -> Option<Prerequisite> {
+    let errnos = [libc::EPERM, libc::ENOSPC, libc::EINVAL, libc::EUSERS, libc::EACCES];
+    error.raw_os_error().is_some_and(|errno| errnos.contains(&errno)).then(|| Switches::read().explain(error))
 }
 
 /// Looks at the host. Starts processes for a moment; to be called while this process has one thread.
-pub(super) fn probe() -> HostReport {
+#[must_use]
+pub fn check() -> HostReport {
     let mut report = HostReport::default();
     if let Err(error) = try_user_namespace() {
         report.missing.push(Switches::read().explain(&error));

@@ -47,10 +47,10 @@ const NLA_F_NESTED: u16 = 0x8000;
 const DESTINATION_OFFSET: u32 = 16;
 
 /// Captures whatever goes neither to loopback nor to one of these addresses.
-pub(super) fn install(own: &[Ipv4Addr], door: SocketAddrV4) -> io::Result<()> {
+pub(super) fn install(own: &[Ipv4Addr], listener: SocketAddrV4) -> io::Result<()> {
     let socket =
         socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(netlink::NETFILTER))?;
-    sendto(&socket, &rules(own, door), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+    sendto(&socket, &rules(own, listener), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
     // The kernel has answered before sendto(2) returns.
     let mut answered = false;
     let mut reply = [0; 8192];
@@ -89,7 +89,7 @@ fn check(mut messages: &[u8]) -> io::Result<()> {
 }
 
 /// The rule set, as one batch: all of it or nothing.
-fn rules(own: &[Ipv4Addr], door: SocketAddrV4) -> Vec<u8> {
+fn rules(own: &[Ipv4Addr], listener: SocketAddrV4) -> Vec<u8> {
     let mut batch = Vec::new();
     message(&mut batch, NFNL_MSG_BATCH_BEGIN, 0, 0, NFNL_SUBSYS_NFTABLES, &[]);
     let mut nftables = |kind: u16, flags, body: &[u8]| {
@@ -97,7 +97,7 @@ fn rules(own: &[Ipv4Addr], door: SocketAddrV4) -> Vec<u8> {
     };
     nftables(NFT_MSG_NEWTABLE, NLM_F_CREATE, &text(1, NAME));
     for (chain, kind, priority, verdict) in [
-        ("capture", "nat", PRIORITY_DNAT, redirect(libc::IPPROTO_TCP, door.port())),
+        ("redirect", "nat", PRIORITY_DNAT, redirect(libc::IPPROTO_TCP, listener.port())),
         ("refuse", "filter", PRIORITY_FILTER, discard(libc::IPPROTO_UDP)),
     ] {
         let hook = [number(1, NF_INET_LOCAL_OUT), attribute(2, &priority.to_be_bytes())].concat();

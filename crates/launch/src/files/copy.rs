@@ -20,7 +20,7 @@ use rustix::{
 };
 use thiserror::Error;
 
-use crate::place::{Owner, give, make_directory};
+use super::rooted_dir::{Owner, give, make_directory};
 
 /// Deepest nesting of folders that is copied. Each takes two descriptors.
 const MAX_DEPTH: usize = 128;

@@ -1,0 +1,5 @@
+//! Writing, copying and removing trees in which an agent may have put anything: links, sockets, mounts, any depth.
+
+pub(crate) mod copy;
+pub(crate) mod remove;
+pub(crate) mod rooted_dir;

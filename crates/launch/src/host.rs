@@ -1,0 +1,8 @@
+//! The machine that bottles run on: what it offers to a bottle, what it lacks, and as whom a bottle runs there.
+
+pub mod facts;
+pub mod prerequisites;
+pub mod programs;
+
+pub(crate) mod hidden;
+pub(crate) mod user;

@@ -1,0 +1,167 @@
+//! The socket at which the launcher takes `exec` and `stop`, and the clients that are connected to it.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::{
+        fd::{AsRawFd, BorrowedFd, OwnedFd},
+        unix::{fs::PermissionsExt, net::UnixListener},
+    },
+    path::Path,
+    time::Duration,
+};
+
+use rustix::{
+    event::{PollFd, PollFlags},
+    fs::{Mode, OFlags, open},
+    process::Signal,
+};
+
+use crate::{
+    channel::Channel,
+    request::{EndedBy, ExecRequest, ProgramStatus, Terminal},
+};
+
+use super::super::protocol::{AGENT_SESSION, CONTROL_SOCKET, FromClient, StartProgram, ToClient, ToInit};
+
+/// How long an `exec` client may take for one message.
+pub(super) const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Most commands that are run beside an agent at one time.
+const MAX_CLIENTS: usize = 64;
+
+/// A connected client; its session is the number of its command.
+struct Client {
+    channel: Channel,
+    running: bool,
+}
+
+/// What a client asks for.
+pub(super) enum ClientRequest {
+    /// Start its command, or send a signal to it.
+    Forward(ToInit),
+    /// End the bottle.
+    Stop,
+    /// Nothing more: the client is gone, or sends what is no message. Its command is to be killed.
+    Disconnected,
+}
+
+pub(super) struct ExecServer<'a> {
+    listener: UnixListener,
+    clients: BTreeMap<u64, Client>,
+    next_session: u64,
+    /// The agent, whose environment and working directory are those of a command too.
+    agent: &'a StartProgram,
+}
+
+impl<'a> ExecServer<'a> {
+    /// Listens in the run's directory.
+    pub(super) fn listen(run: &Path, agent: &'a StartProgram) -> io::Result<Self> {
+        let listener = listen(run)?;
+        Ok(Self { listener, clients: BTreeMap::new(), next_session: AGENT_SESSION + 1, agent })
+    }
+
+    pub(super) fn listener(&self) -> &UnixListener {
+        &self.listener
+    }
+
+    /// For each client its session, and what to wait for.
+    pub(super) fn waits(&self) -> impl Iterator<Item = (u64, PollFd<'_>)> {
+        self.clients.iter().map(|(session, client)| (*session, PollFd::new(&client.channel, PollFlags::IN)))
+    }
+
+    pub(super) fn accept(&mut self) {
+        let Ok((stream, _)) = self.listener.accept() else { return };
+        if self.clients.len() >= MAX_CLIENTS {
+            return;
+        }
+        let channel = Channel::new(OwnedFd::from(stream));
+        if channel.set_timeout(Some(CLIENT_TIMEOUT)).is_ok() {
+            self.clients.insert(self.next_session, Client { channel, running: false });
+            self.next_session += 1;
+        }
+    }
+
+    /// The request of a client that is readable; `None` if it was removed meanwhile.
+    pub(super) fn receive(&self, session: u64) -> Option<ClientRequest> {
+        let client = self.clients.get(&session)?;
+        Some(match client.channel.receive::<FromClient>() {
+            Ok(Some((FromClient::Exec { request, terminal, size }, _))) => {
+                ClientRequest::Forward(ToInit::Start {
+                    session,
+                    program: self.program(request, terminal, size),
+                })
+            }
+            Ok(Some((FromClient::Signal(signal), _))) => {
+                ClientRequest::Forward(ToInit::Signal { session, signal })
+            }
+            Ok(Some((FromClient::Stop, _))) => {
+                self.send(session, &ToClient::Stopping, &[]);
+                ClientRequest::Stop
+            }
+            Ok(None) | Err(_) => ClientRequest::Disconnected,
+        })
+    }
+
+    fn program(&self, request: ExecRequest, terminal: Terminal, size: Option<(u16, u16)>) -> StartProgram {
+        let mut environment = self.agent.environment.clone();
+        environment.extend(request.environment);
+        StartProgram {
+            command: request.command,
+            environment,
+            working_directory: request
+                .working_directory
+                .unwrap_or_else(|| self.agent.working_directory.clone()),
+            terminal,
+            size,
+        }
+    }
+
+    /// Hands a client the streams of its command. Whether they arrived; if not, the client is gone.
+    pub(super) fn started(&mut self, session: u64, streams: &[BorrowedFd<'_>]) -> bool {
+        if let Some(client) = self.clients.get_mut(&session) {
+            client.running = true;
+        }
+        self.send(session, &ToClient::Started, streams)
+    }
+
+    pub(super) fn not_started(&mut self, session: u64, doing: String, errno: i32) {
+        self.send(session, &ToClient::NotStarted { doing, errno }, &[]);
+        self.clients.remove(&session);
+    }
+
+    pub(super) fn ended(&mut self, session: u64, status: ProgramStatus) {
+        self.send(session, &ToClient::Ended { status, ended_by: None }, &[]);
+        self.clients.remove(&session);
+    }
+
+    /// Removes a client. The message that kills its command, if there was such a client.
+    pub(super) fn disconnect(&mut self, session: u64) -> Option<ToInit> {
+        self.clients.remove(&session).map(|_| ToInit::Signal { session, signal: Signal::KILL.as_raw() })
+    }
+
+    /// Tells every client whose command still runs that the bottle has ended, and with it the command.
+    pub(super) fn end_all(&self, ended_by: Option<&EndedBy>) {
+        for (session, _) in self.clients.iter().filter(|(_, client)| client.running) {
+            let status = ProgramStatus::Signalled(9);
+            self.send(*session, &ToClient::Ended { status, ended_by: ended_by.cloned() }, &[]);
+        }
+    }
+
+    fn send(&self, session: u64, message: &ToClient, streams: &[BorrowedFd<'_>]) -> bool {
+        self.clients.get(&session).is_some_and(|client| client.channel.send(message, streams).is_ok())
+    }
+}
+
+/// Goes through the directory's descriptor: its path may be longer than the 108 bytes of `sun_path`, unix(7).
+fn listen(run: &Path) -> io::Result<UnixListener> {
+    let folder = open(run, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let path = format!("/proc/self/fd/{}/{CONTROL_SOCKET}", folder.as_raw_fd());
+    // Renamed once it listens and has its mode, so that under its name it answers at once, and only to this user.
+    let unfinished = format!("{path}.new");
+    let listener = UnixListener::bind(&unfinished)?;
+    std::fs::set_permissions(&unfinished, PermissionsExt::from_mode(0o600))?;
+    std::fs::rename(&unfinished, &path)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
