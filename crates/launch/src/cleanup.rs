@@ -73,8 +73,9 @@ pub fn apply(home: &BotBottleHome, leftovers: &[Leftover]) -> io::Result<()> {
 }
 
 fn remove(home: &BotBottleHome, leftover: &Leftover) -> io::Result<()> {
-    // Nobody makes a run meanwhile, so that what is dead now stays dead. Only until it has another name: an agent can
-    // leave so many files that their removal takes hours, and no bottle could be started for as long.
+    // No run is made while this is held, so a run that is dead stays dead. It is held only until the folder
+    // has another name: an agent can leave so many files that their removal takes hours, during which no
+    // bottle could start.
     let registry = state::lock_registry(home)?;
     if leftover.folder.parent() != Some(home.state().as_path()) || state::is_alive(&leftover.folder)? {
         return Ok(());
@@ -94,12 +95,13 @@ fn running(folder: &std::path::Path) -> impl Iterator<Item = RecordedProcess> + 
     state::recorded(folder).0.into_iter().filter(|process| process.runs())
 }
 
-/// Ends a process and waits until it is gone, and with a bottle's first process everything in the bottle: what
-/// still runs there could exchange folders while they are removed.
+/// Ends a process and waits until it is gone, and with a bottle's first process everything in the bottle: a
+/// process that still runs there could replace folders while they are removed.
 fn end(process: RecordedProcess) -> io::Result<()> {
     let Some(pid) = Pid::from_raw(process.pid) else { return Ok(()) };
     let Ok(descriptor) = pidfd_open(pid, rustix::process::PidfdFlags::empty()) else { return Ok(()) };
-    // The descriptor holds on to the process: if it is the recorded one now, it is the one that gets the signal.
+    // The descriptor refers to one process for good: if the number is the recorded process now, the signal
+    // goes to it and to no later one.
     if process.runs() {
         pidfd_send_signal(&descriptor, Signal::KILL)?;
         let ended = poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], Some(&END_TIMEOUT))?;
@@ -131,7 +133,7 @@ mod tests {
         fs::write(dead.path().join("workspace/work"), b"x").expect("a file");
         let mut child = Command::new("sleep").arg("100").spawn().expect("a process");
         let recorded = RecordedProcess::of(child.id().cast_signed()).expect("recorded");
-        // The second is another process that got the number of one that is gone.
+        // The second stands for a later process that has the same number.
         let reused = RecordedProcess { pid: std::process::id().cast_signed(), started: 1 };
         dead.record(&RecordedProcesses(vec![recorded, reused])).expect("recorded");
         drop(dead);

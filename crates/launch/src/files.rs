@@ -1,4 +1,5 @@
-//! Writing, copying and removing trees in which an agent may have put anything: links, sockets, mounts, any depth.
+//! Writes, copies and removes trees in which an agent may have put anything: links, sockets, mounts, any
+//! depth.
 
 pub(crate) mod copy;
 pub(crate) mod remove;

@@ -1,4 +1,5 @@
-//! The gateway's process, as the launcher sees it: started first, handed its listeners and secrets, then waited for.
+//! The gateway's process, as the launcher sees it: started first, handed its listeners and secrets, then
+//! waited for.
 
 use std::{
     ffi::CString,

@@ -1,4 +1,4 @@
-//! Where bot-bottle keeps what it knows: `~/.bot-bottle`, or where `BOT_BOTTLE_HOME` points.
+//! The layout of bot-bottle's folder: `~/.bot-bottle`, or where `BOT_BOTTLE_HOME` points.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,5 @@
-//! The machine that bottles run on: what it offers to a bottle, what it lacks, and as whom a bottle runs there.
+//! The machine that bottles run on: what it offers to a bottle, what it lacks, and as whom a bottle runs
+//! there.
 
 pub mod facts;
 pub mod prerequisites;

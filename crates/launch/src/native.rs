@@ -1,9 +1,9 @@
 //! The native backend: a bottle in Linux namespaces, without a daemon, an image or root.
 //!
-//! A plan is [`render`]ed into [`steps`], which is pure. Then there are three processes: the launcher (`launch`, and
-//! `session` while the agent runs), the gateway, and the bottle's first process (`init`), which makes the file system
-//! (`rootfs`) and starts programs (`exec`, `confine`, `seccomp`). `protocol` has the messages between them. How the
-//! confinement works is described in `docs/backends/native.md`.
+//! A plan is [`render`]ed into [`steps`], which is pure. Then there are three processes: the launcher
+//! (`launch`, and `session` while the agent runs), the gateway, and the bottle's first process (`init`),
+//! which makes the file system (`rootfs`) and starts programs (`exec`, `confine`, `seccomp`). `protocol` has
+//! the messages between them. How the confinement works is described in `docs/backends/native.md`.
 
 use std::os::fd::{OwnedFd, RawFd};
 

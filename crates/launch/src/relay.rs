@@ -1,4 +1,4 @@
-//! Carrying bytes between the operator's streams and those of a program in a bottle.
+//! Carries bytes between the operator's streams and those of a program in a bottle.
 
 use std::{
     io,
@@ -26,7 +26,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// has room for this many (`PIPE_BUF`, pipe(7)).
 const OPERATOR_WRITE_BYTES: usize = 4096;
 
-/// One end of a flow.
+/// One end of a stream.
 enum End {
     Bottle(OwnedFd),
     Input,
@@ -37,16 +37,18 @@ enum End {
 }
 
 impl End {
-    /// For output to a stream of the operator's. A terminal polls as writable with room for one byte, and a write of
-    /// more then waits for whoever reads it, a laptop that is closed for instance; meanwhile no limit, signal or `stop`
-    /// would be heard. So it is opened anew, which lets writes not wait without changing the shell's own description.
+    /// For output to a stream of the operator's. A terminal polls as writable with room for one byte, and
+    /// writing more then blocks until its reader reads (a closed laptop does not); meanwhile no limit, signal
+    /// or `stop` would be handled. So it is opened a second time, with O_NONBLOCK: setting that flag on the
+    /// inherited descriptor would change the shell's open file description too.
     fn output(stream: Self) -> Self {
         // Another user's terminal, after su(1), cannot be opened.
         nonblocking_terminal(stream.as_fd()).map_or(stream, Self::Terminal)
     }
 }
 
-/// A terminal, opened anew for writes that do not wait. None for another stream, or where it cannot be opened.
+/// A terminal, opened anew for writes that do not wait. None for another stream, or where it cannot be
+/// opened.
 fn nonblocking_terminal(stream: BorrowedFd<'_>) -> Option<OwnedFd> {
     if !rustix::termios::isatty(stream) {
         return None;
@@ -235,7 +237,7 @@ impl Flow {
                 }
             }
             Err(Errno::INTR | Errno::AGAIN) => {}
-            // Nobody reads any more: the writer is to notice.
+            // The reader is gone. Closing the other end too gives the writer EPIPE.
             Err(_) => {
                 self.operator_is_gone = self.is_output();
                 self.buffer.clear();

@@ -1,4 +1,4 @@
-//! What a launch is asked for, and what it answers.
+//! The input and the results of a launch.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -10,7 +10,7 @@ use crate::{home::BotBottleHome, host::programs::FoundProgram};
 /// Everything that a launch needs. The values of secrets are in here and nowhere else.
 #[derive(Debug)]
 pub struct LaunchRequest {
-    /// What is to be done.
+    /// The plan.
     pub plan: BottlePlan,
     /// The value behind each reference that a route names; goes to the gateway alone.
     pub secrets: GatewayStart,
@@ -57,7 +57,7 @@ pub enum Step {
     DiscoverAddresses,
     /// The bottle's certificate authority, which the gateway made.
     MintCertificates,
-    /// What the bottle is told about it: bundle, trust stores.
+    /// The files by which programs trust the gateway: bundle, trust stores.
     Provision,
     /// The bottle answers.
     WaitUntilExecAnswers,
@@ -96,7 +96,7 @@ impl Step {
     }
 }
 
-/// Where a launch goes wrong on purpose, so that tests see what it leaves behind.
+/// Where a launch fails on purpose, so that tests see what it leaves behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FaultPoint {
     /// At which step.
@@ -107,7 +107,7 @@ pub struct FaultPoint {
     pub kind: FaultKind,
 }
 
-/// In which way a launch goes wrong on purpose.
+/// How a launch fails on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FaultKind {
     /// The launcher kills itself with SIGKILL.
@@ -138,7 +138,7 @@ pub enum LaunchEvent {
     Attached(Identity),
     /// The agent is gone. The workspace with its work stays here until `cleanup` removes it.
     KeptWorkspace(PathBuf),
-    /// The bottle is gone, and this of it could not be removed. `cleanup` takes it.
+    /// The bottle has ended, and this could not be removed. `cleanup` tries again.
     NotRemoved {
         /// Where it lies.
         path: PathBuf,
@@ -150,13 +150,13 @@ pub enum LaunchEvent {
 /// How an agent, or a command that was run beside it, ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentExit {
-    /// What the program itself came to.
+    /// The program's own end.
     pub status: ProgramStatus,
     /// What ended it, if it did not end by itself.
     pub ended_by: Option<EndedBy>,
 }
 
-/// What a program came to.
+/// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProgramStatus {

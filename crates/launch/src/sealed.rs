@@ -1,10 +1,10 @@
-//! This program's own file, in a form that whoever runs it cannot change.
+//! This program's own file, in a form that a process running it cannot change.
 //!
 //! The bottle's first process runs from it. A program of a bottle can reach the file of the process that
-//! started it: a script that begins with `#!/proc/self/exe` is run by that file, and `/proc/PID/exe` then names
-//! it. On the host's own mount its owner could change its mode there, or write to it, and so to the program that
-//! the operator starts next (CVE-2019-5736 of runc). What is made here is a mount of its own, and read-only, or
-//! a copy in memory.
+//! started it: a script that begins with `#!/proc/self/exe` is run by that file, and `/proc/PID/exe` then
+//! names it. On the host's own mount its owner could change its mode there, or write to it, and so to the
+//! program that the operator starts next (CVE-2019-5736 of runc). What is made here is a mount of its own,
+//! and read-only, or a copy in memory.
 //!
 //! Everything here is called in a freshly cloned child, and so makes system calls and nothing else.
 
@@ -24,8 +24,8 @@ use crate::sys;
 /// The most that one sendfile(2) copies, in bytes.
 const MAX_CHUNK: usize = 0x7fff_f000;
 
-/// Gives a descriptor to execute. `path` is where `file` was opened; the calling process has a mount namespace
-/// of its own, and the capability to clone mounts in it.
+/// Gives a descriptor to execute. `path` is where `file` was opened; the calling process has a mount
+/// namespace of its own, and the capability to clone mounts in it.
 pub(crate) fn seal(file: BorrowedFd<'_>, path: &CStr) -> rustix::io::Result<OwnedFd> {
     read_only_clone(file, path).or_else(|_| sealed_copy(file))
 }
@@ -44,8 +44,8 @@ fn read_only_clone(file: BorrowedFd<'_>, path: &CStr) -> rustix::io::Result<Owne
     Ok(clone)
 }
 
-/// A copy in memory that nobody can write to any more. For a file that was replaced since it was opened, by
-/// an upgrade for instance, or that has no path in this mount namespace.
+/// A sealed copy in memory (memfd_create(2), F_SEAL_WRITE). For a file that was replaced since it was opened,
+/// by an upgrade for instance, or that has no path in this mount namespace.
 fn sealed_copy(file: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // Kernels before 6.3 know no MFD_EXEC; later ones may want it said (vm.memfd_noexec, proc_sys_vm(5)).

@@ -35,7 +35,7 @@ pub(crate) struct RunDirectory {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RecordedProcesses(pub(crate) Vec<RecordedProcess>);
 
-/// One process, by what stays true of it alone.
+/// A process, identified so that a later one with its number is not taken for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RecordedProcess {
     pub(crate) pid: i32,
@@ -55,7 +55,8 @@ impl RecordedProcess {
     }
 }
 
-/// The twenty-second field of `/proc/PID/stat`, proc_pid_stat(5). A process that is dead but not reaped has none.
+/// The twenty-second field of `/proc/PID/stat`, proc_pid_stat(5). A process that is dead but not reaped has
+/// none.
 fn start_time(pid: i32) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name of the program is in parentheses and may hold anything.
@@ -132,7 +133,8 @@ impl RunLock {
         }
     }
 
-    /// Whether the launcher lives. True until its end also where it has removed the lock's name by then.
+    /// Whether the launcher lives. Answers rightly even after the launcher has unlinked the file: the open
+    /// descriptor still has the lock.
     pub(crate) fn is_held(&self) -> io::Result<bool> {
         match self.0.try_lock_shared() {
             Ok(()) => self.0.unlock().map(|()| false),
@@ -142,8 +144,8 @@ impl RunLock {
     }
 }
 
-/// Gives the folder of a dead run a name that no run has, so that it can be removed while others start. One that has
-/// such a name keeps it: a removal that was broken off goes on.
+/// Gives the folder of a dead run a name that no run has, so that it can be removed while others start. A
+/// folder that has such a name keeps it, so that a removal that was interrupted goes on.
 pub(crate) fn set_aside(run: &Path) -> io::Result<PathBuf> {
     if identity_of(run).is_none() {
         return Ok(run.to_owned());
@@ -219,10 +221,11 @@ pub(crate) struct Settled {
     pub(crate) not_removed: Vec<(PathBuf, io::Error)>,
 }
 
-/// What is kept of a run that ended: the one place that says so. What cannot be removed holds up nothing else.
+/// Decides what is kept of a run that ended, and removes the rest. An entry that cannot be removed does not
+/// stop the others from being removed.
 ///
-/// A workspace that is a copy of the operator's folder holds the agent's work, which is nowhere else. Receipts are kept
-/// of every program that had something to decide.
+/// A workspace that is a copy of the operator's folder holds the agent's work, which is nowhere else.
+/// Receipts are kept if there are any.
 pub(crate) fn settle(run: &Path, outcome: Outcome) -> Settled {
     let mut settled = Settled {
         workspace: (outcome == Outcome::Worked).then(|| run.join(WORKSPACE)),
@@ -244,7 +247,7 @@ pub(crate) fn settle(run: &Path, outcome: Outcome) -> Settled {
     settled
 }
 
-/// Removes what is in the folder of a run but for what is kept. What could not be removed.
+/// Removes everything in the folder of a run except what is kept. Returns what could not be removed.
 fn remove_others(run: &Path, kept: &[&str]) -> io::Result<Vec<(PathBuf, io::Error)>> {
     let mut not_removed = Vec::new();
     for entry in fs::read_dir(run)? {

@@ -40,7 +40,7 @@ pub(crate) struct Spawn<'a> {
     pub(crate) opener: BorrowedFd<'a>,
 }
 
-/// What the launcher lets a child do that waits at its gate.
+/// How a child that waits at its gate goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Go {
     /// Go on.
@@ -65,11 +65,11 @@ pub(crate) const CONTROL_FD: RawFd = 3;
 /// Descriptors of a child are first moved to here and above, so that none is overwritten by another.
 const SAFE_FD: RawFd = 64;
 
-/// Joins a new and empty session keyring, keyctl(2). Where it fails (no keys in this kernel, or the user's quota
-/// of them is used up) the filter still refuses every call that could use the old one.
+/// Joins a new and empty session keyring, keyctl(2). Where it fails (no keys in this kernel, or the user's
+/// quota of them is used up) the filter still refuses every call that could use the old one.
 const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
 
-/// What the exit status of a child means that could not execute.
+/// Exit status of a child that could not execute.
 pub(crate) const SPAWN_FAILED: i32 = 121;
 
 /// Starts a part of this binary. It leads a session of its own, so that the terminal's signals do not reach
@@ -151,8 +151,8 @@ unsafe fn run_child(
         let first = libc::c_uint::try_from(CONTROL_FD + 1).unwrap_or(4);
         check(libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC));
         // The launcher blocks signals to read them from a descriptor, and may have been started with others
-        // ignored (`nohup`); with addresses that are not randomised (`setarch -R`); with a session keyring that
-        // holds the operator's keys, which would last as long as the bottle.
+        // ignored (`nohup`); with addresses that are not randomised (`setarch -R`); with a session keyring
+        // that holds the operator's keys, which would last as long as the bottle.
         reset_signals();
         check(libc::personality(0).into());
         libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, ptr::null::<libc::c_char>());
@@ -172,7 +172,8 @@ unsafe fn run_child(
 
 /// Forks this process, which must have no other thread; the child runs `child` and ends.
 pub(crate) fn fork(child: impl FnOnce() -> i32) -> io::Result<Pid> {
-    // SAFETY: the bottle's first process never starts a thread, so that the child's copy of every lock is free.
+    // SAFETY: the bottle's first process never starts a thread, so that the child's copy of every lock is
+    // free.
     match unsafe { libc::fork() } {
         0 => {
             let code = child();
@@ -200,8 +201,8 @@ pub(crate) fn close_on_exec_from(first: libc::c_uint) -> io::Result<()> {
 
 /// Sets attributes of a mount (`MOUNT_ATTR_*`) and makes it private, mount_setattr(2).
 ///
-/// A clone of a shared mount, which is what systemd makes of `/`, is its peer: what is mounted below the one appears
-/// below the other, mount_namespaces(7). A bottle's mounts would then appear on the host, and the host's in the bottle.
+/// A clone of a shared mount (systemd makes `/` one) is its peer: a mount below the one appears below the
+/// other, mount_namespaces(7). A bottle's mounts would then appear on the host, and the host's in the bottle.
 pub(crate) fn mount_setattr(tree: BorrowedFd<'_>, recursive: bool, set: u64) -> io::Result<()> {
     let attributes =
         libc::mount_attr { attr_set: set, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
@@ -277,7 +278,7 @@ pub(crate) fn unblock(signals: &[Signal]) {
     }
 }
 
-/// Whether a signal is ignored, as whoever started this process may have asked for.
+/// Whether a signal is ignored, which a process inherits from its parent (`nohup`).
 pub(crate) fn is_ignored(signal: Signal) -> bool {
     // SAFETY: reads how the signal is handled into a structure of this frame, and changes nothing.
     unsafe {
@@ -287,8 +288,8 @@ pub(crate) fn is_ignored(signal: Signal) -> bool {
     }
 }
 
-/// Unblocks every signal and gives each its default meaning again. Both last across fork and exec, signal(7), and
-/// no library clears them: a program that is started with SIGCHLD blocked waits for its children in vain.
+/// Unblocks every signal and gives each its default meaning again. Both last across fork and exec, signal(7),
+/// and no library clears them: a program that is started with SIGCHLD blocked waits for its children in vain.
 pub(crate) fn reset_signals() {
     /// `struct sigaction` of the kernel, with SIG_DFL, no flags and an empty mask.
     const DEFAULT: [u64; 4] = [0; 4];
@@ -320,9 +321,9 @@ pub(crate) fn reset_signals() {
     }
 }
 
-/// Makes a system call for the escape probe, to see whether the kernel would. It takes integers, and of
-/// addresses only those that nothing can be mapped at, so the kernel can neither read nor write memory of this
-/// process by it; a call that is not one of the probe's is refused.
+/// Makes a system call for the escape probe, to see whether the kernel allows it. Arguments are integers, or
+/// addresses where nothing can be mapped, so the kernel can neither read nor write memory of this process
+/// through them. Calls that the probe does not make are refused.
 ///
 /// # Errors
 /// What the kernel says, or `InvalidInput` for what the probe does not need.

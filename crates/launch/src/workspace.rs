@@ -1,5 +1,5 @@
-//! Which folder may become a workspace. What is copied into a bottle is in the agent's hands, and in its model's
-//! conversation soon after: a home, or a folder of keys, never gets there by mistake.
+//! Refuses folders that must not become a workspace. The agent reads everything that is copied into a bottle
+//! and sends it to its model, so a home or a folder of keys must not get there by mistake.
 
 use std::{
     fs,
@@ -10,7 +10,8 @@ use thiserror::Error;
 
 /// Files and folders below a home in which programs keep credentials, with the program and where it says so.
 ///
-/// A folder stands for whatever is in it. Sources: the programs' own manuals on where they keep their credentials.
+/// A folder stands for all of its content. Sources: the programs' own manuals on where they keep their
+/// credentials.
 const CREDENTIAL_STORES: &[(&str, &str)] = &[
     (".aws/credentials", "AWS CLI, docs.aws.amazon.com/cli/latest/userguide/cli-configure-files.html"),
     (".azure", "Azure CLI, learn.microsoft.com/cli/azure/azure-cli-configuration"),
@@ -90,7 +91,7 @@ impl WorkspaceError {
 /// # Errors
 /// See [`WorkspaceError`]. Nothing overrides it.
 pub fn check(folder: &Path, home: &Path, own: &Path) -> Result<(), WorkspaceError> {
-    // What cannot be resolved is not there, and compared as it is written.
+    // A path that cannot be resolved does not exist; it is compared as it is written.
     let resolved = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let (folder, home, own) = (resolved(folder), resolved(home), resolved(own));
     if folder.parent().is_none() {
@@ -102,11 +103,12 @@ pub fn check(folder: &Path, home: &Path, own: &Path) -> Result<(), WorkspaceErro
     if home.starts_with(&folder) {
         return Err(WorkspaceError::AboveHome { folder, home });
     }
-    // In it as well: the manifests are the boundary, and the state holds other runs.
+    // Folders inside it are refused too: manifests define the boundary, and the state holds other runs.
     if own.starts_with(&folder) || folder.starts_with(&own) {
         return Err(WorkspaceError::OwnFiles { folder, own });
     }
-    // The operator's own stores, wherever the folder lies to them, and those of another home that it may be.
+    // The stores of the operator's home, whether they lie in the folder or it in them, and those of the
+    // folder itself, which may be another user's home.
     for root in [&home, &folder] {
         for (path, source) in CREDENTIAL_STORES {
             let Ok(store) = fs::canonicalize(root.join(path)) else { continue };

@@ -1,4 +1,4 @@
-//! Copying a folder of the operator's into a bottle, copy-on-write where the file system can.
+//! Copies a folder of the operator's into a bottle, copy-on-write where the file system can.
 
 use std::{
     ffi::{CStr, OsStr},
@@ -31,7 +31,7 @@ const MAX_ENTRIES: u64 = 5_000_000;
 /// Longest piece that is copied in one call, in bytes.
 const PIECE: usize = 1 << 30;
 
-/// What a copy may come to.
+/// The bounds of a copy.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CopyLimit {
     /// In all files together, in bytes.
@@ -73,9 +73,9 @@ pub enum CopyError {
     TooLarge(u64),
 }
 
-/// Copies what lies in `source` into the open folder `target`. Links stay links and are never followed.
-/// Modes are kept but for set-user-id and set-group-id, and so are times; owners and hard links are not. What
-/// vanishes meanwhile is left out.
+/// Copies what lies in `source` into the open folder `target`. Links stay links and are never followed. Modes
+/// are kept but for set-user-id and set-group-id, and so are times; owners and hard links are not. Entries
+/// that vanish meanwhile are left out.
 pub(crate) fn copy_tree(
     source: &Path,
     target: OwnedFd,
@@ -96,7 +96,7 @@ struct Copy {
     copied: Copied,
     /// Whether cloning is still tried.
     clone: bool,
-    /// Where the copy goes, which may lie in what is copied.
+    /// The target, which is skipped if it lies in the source.
     target: Option<(u64, u64)>,
 }
 
@@ -151,7 +151,7 @@ impl Copy {
                 let made = make_directory(to.as_fd(), path, 0o700, self.owner)
                     .map_err(|source| CopyError::Io { path: at.to_owned(), source })?;
                 self.folder(&inner, &made, at, depth + 1)?;
-                // At the end: the mode may take away the right to write, and writing changes the time.
+                // Last: the mode may remove write permission, and writing changes the time.
                 futimens(&made, &times_of(&stat)).map_err(failed)?;
                 fchmod(&made, Mode::from_raw_mode(stat.st_mode & 0o777)).map_err(failed)
             }
@@ -174,7 +174,8 @@ impl Copy {
 
     fn file(&mut self, from: &OwnedFd, to: &OwnedFd, name: &CStr, at: &Path) -> Result<(), CopyError> {
         let failed = |source: io::Error| CopyError::Io { path: at.to_owned(), source };
-        // Between the look and the opening it may have become a FIFO, which would wait for a writer.
+        // Between stat and open it may have been replaced by a FIFO, whose open would block until a writer
+        // comes.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let input = openat(from, name, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
         let stat = fstat(&input).map_err(|error| failed(error.into()))?;
@@ -207,7 +208,7 @@ impl Copy {
             return false;
         }
         let cloned = ioctl_ficlone(output, input);
-        // Not between these file systems, so not for the next file either.
+        // These file systems cannot share blocks, so cloning is not tried for the next file either.
         if matches!(cloned, Err(Errno::XDEV | Errno::OPNOTSUPP | Errno::NOTTY | Errno::INVAL)) {
             self.clone = false;
         }
@@ -215,18 +216,19 @@ impl Copy {
     }
 }
 
-/// Whether an entry failed because the folder changes while it is copied: what was listed is gone, is another kind of
-/// thing by now, or was listed twice because it was renamed.
+/// Whether an entry failed because the folder changes while it is copied: what was listed is gone, has
+/// another type by now, or was listed twice because it was renamed.
 fn is_changing(error: &io::Error) -> bool {
     let changing = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::EXIST, Errno::STALE];
     Errno::from_io_error(error).is_some_and(|errno| changing.contains(&errno))
 }
 
-/// The times of a file, which build tools compare. A file that was made later than its sources is not built again.
+/// The times of a file, which build tools compare. A file that was made later than its sources is not built
+/// again.
 fn times_of(stat: &Stat) -> Timestamps {
     let time = |seconds, nanoseconds| Timespec {
         tv_sec: seconds,
-        // A part of a second, which fits whatever the type.
+        // Below 1,000,000,000, so it fits whichever type the target has.
         tv_nsec: i64::try_from(nanoseconds).unwrap_or(0),
     };
     Timestamps {
@@ -235,8 +237,8 @@ fn times_of(stat: &Stat) -> Timestamps {
     }
 }
 
-/// Copies what a file holds, and leaves its holes; `None` if there is more than allowed. Without this a disk image
-/// would take its whole size.
+/// Copies what a file holds, and leaves its holes; `None` if there is more than allowed. Without this a disk
+/// image would take its whole size.
 fn copy_data(
     input: BorrowedFd<'_>,
     output: BorrowedFd<'_>,

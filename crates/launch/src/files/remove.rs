@@ -1,4 +1,4 @@
-//! Removing a tree that a hostile program wrote, and measuring one.
+//! Removes and measures trees that a hostile program wrote.
 
 use std::{
     collections::BTreeSet,
@@ -21,12 +21,13 @@ use rustix::{
 const MAX_DEPTH: usize = 64;
 
 /// Removes a folder and all that is in it. Links are removed, not followed; folders that nobody may enter are
-/// opened by their owner, which we are. One that was cut off can be run again.
+/// opened by their owner, which we are. An interrupted removal can be run again.
 pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     Removal::default().remove(path)
 }
 
-/// One removal. It keeps nothing on disk of how far it came: after every step the tree is one like any other.
+/// One removal. It keeps no state on disk: after every step the tree is an ordinary tree, which a new removal
+/// can start with.
 #[derive(Debug, Default)]
 struct Removal {
     /// Folders that were moved up to the root.
@@ -95,10 +96,10 @@ impl Removal {
         Ok(())
     }
 
-    /// Moves a folder up to the root, under a name that its content cannot know. One that is taken all the same
-    /// costs another try: a folder replaces nothing but an empty folder, rename(2).
+    /// Moves a folder up to the root, under a random name, which its content cannot guess. A name that exists
+    /// all the same is tried again: a folder replaces nothing but an empty folder, rename(2).
     fn move_up(&mut self, folder: &OwnedFd, name: &CStr, root: BorrowedFd<'_>) -> rustix::io::Result<()> {
-        // A folder can be moved only by who may write to it: its `..` changes.
+        // Moving a folder needs write permission on it, because its `..` changes.
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::PATH;
         make_accessible(&openat(folder, name, flags, Mode::empty())?)?;
         loop {
@@ -116,9 +117,9 @@ impl Removal {
     }
 }
 
-/// Opens a folder, and makes it readable and writable first where it is not. By a descriptor, so that nobody
-/// can put a link there in between: chmod(2) would follow it out. Nothing that is mounted there is entered: it is not
-/// the bottle's (EXDEV).
+/// Opens a folder, and makes it readable and writable first where it is not. The mode is set by descriptor:
+/// chmod(2) would follow a link that is put there in between. Mounts are not entered (EXDEV): they are not
+/// the bottle's.
 fn enter(parent: BorrowedFd<'_>, name: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
@@ -137,7 +138,7 @@ fn make_accessible(held: &OwnedFd) -> rustix::io::Result<()> {
 /// Bytes that a tree takes on disk, each file once.
 ///
 /// # Errors
-/// The folder that cannot be measured: nobody may enter it, or its path is longer than the system allows.
+/// The folder that cannot be measured: it denies access, or its path is longer than the system allows.
 pub(crate) fn measure_tree(path: &Path) -> Result<u64, (PathBuf, io::Error)> {
     let failed = |at: &Path| {
         let at = at.to_owned();

@@ -1,4 +1,4 @@
-//! Writing below a folder without ever leaving it, whatever lies in there: openat2(2) with `RESOLVE_BENEATH`.
+//! Writes below a folder and never outside it, whatever links it contains: openat2(2) with `RESOLVE_BENEATH`.
 
 use std::{
     fs::File,
@@ -12,10 +12,10 @@ use rustix::{
     io::Errno,
 };
 
-/// To whom what is written belongs, if not to the user who writes.
+/// The owner of the files that are written, if it is another user than the one who writes.
 pub(crate) type Owner = Option<(Uid, Gid)>;
 
-/// A folder that is written below.
+/// A folder that paths are resolved beneath.
 #[derive(Debug)]
 pub(crate) struct RootedDir {
     folder: OwnedFd,
@@ -32,7 +32,7 @@ impl RootedDir {
         Ok(Self { folder: open(path, flags, Mode::empty())?, owner })
     }
 
-    /// Makes a folder and those above it, and opens it. One that is there already is opened.
+    /// Makes a folder and those above it, and opens it. An existing folder is opened.
     pub(crate) fn directory(&self, relative: &Path) -> io::Result<OwnedFd> {
         let mut at = rustix::io::fcntl_dupfd_cloexec(&self.folder, 0)?;
         for component in relative.components() {
@@ -44,7 +44,7 @@ impl RootedDir {
         Ok(at)
     }
 
-    /// Writes a file that is not there yet, and the folders above it.
+    /// Writes a file, which must not exist, and makes the folders above it.
     pub(crate) fn file(&self, relative: &Path, content: &[u8], mode: u32) -> io::Result<()> {
         let name = relative.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let parent = self.directory(relative.parent().unwrap_or(Path::new("")))?;
@@ -55,7 +55,7 @@ impl RootedDir {
     }
 }
 
-/// Makes one folder in another, or opens the one that is there.
+/// Makes one folder in another, or opens it if it exists.
 pub(crate) fn make_directory(
     parent: BorrowedFd<'_>,
     name: &Path,
@@ -82,7 +82,7 @@ pub(crate) fn give(file: BorrowedFd<'_>, owner: Owner) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes a folder that is not there yet, for its owner alone.
+/// Makes a folder, which must not exist.
 pub(crate) fn new_folder(path: &Path, mode: u32, owner: Owner) -> io::Result<()> {
     rustix::fs::mkdir(path, Mode::from_raw_mode(mode))?;
     if let Some((user, group)) = owner {

@@ -1,4 +1,4 @@
-//! What of the host's file system a bottle is made of, as data.
+//! The parts of the host's file system that a bottle is made of, as data.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use crate::native::Shares;
 
 use super::hidden;
 
-/// What a bottle's file system is made of.
+/// The parts of the host that a bottle uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostFacts {
     /// Folders and links at the top, by path, among [`TOP_ENTRIES`].
@@ -49,8 +49,8 @@ const TOP_ENTRIES: [&str; 12] = [
 
 /// What a bottle sees of the host's `/etc`: what programs need to run and that is the same for everybody.
 /// Nothing that holds a credential on some host (`npmrc`, `pip.conf`, `apt/auth.conf.d`, `ssh`, `maven`,
-/// `gitconfig`), and nothing that sets variables for everybody (`environment`, `profile`, `bash.bashrc`), since
-/// tokens and proxies with passwords are set there.
+/// `gitconfig`), and nothing that sets variables for everybody (`environment`, `profile`, `bash.bashrc`),
+/// since tokens and proxies with passwords are set there.
 const ETC_ENTRIES: &[&str] = &[
     "/etc/alternatives",
     "/etc/bindresvport.blacklist",

@@ -1,8 +1,8 @@
-//! What a bottle does not see although it lies among the host's programs: files that somebody closed to others,
-//! and the places below the system's folders where tools keep credentials.
+//! Files among the host's programs that a bottle does not see: those that are not readable for everybody, and
+//! the places below the system's folders where tools keep credentials.
 //!
-//! A bottle runs as the operator on the host where the operator is not root, so the kernel would let it read
-//! whatever the operator may read there.
+//! Where the operator is not root, a bottle runs as the operator on the host, so the kernel would let it read
+//! all that the operator may read there.
 
 use std::{
     fs,
@@ -10,8 +10,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where people put files beside what distributions install. The rest of `/usr` is not walked: a distribution's
-/// packages have no secrets of this host in them, and looking at all of it takes longer than the bottle's start.
+/// Where people put files beside what distributions install. The rest of `/usr` is not walked: a
+/// distribution's packages have no secrets of this host in them, and looking at all of it takes longer than
+/// the bottle's start.
 const WALKED: [&str; 3] = ["/opt", "/usr/etc", "/usr/local"];
 
 /// Settings of the whole system that hold credentials on some host, mostly readable for everybody: what
@@ -60,15 +61,15 @@ const CREDENTIALS: &[&str] = &[
     "/usr/share/nodejs/npm/npmrc",
 ];
 
-/// How many hidden paths the operator is told by name.
+/// How many hidden paths the note names.
 const NAMED: usize = 4;
 
 /// Read and search permission of everybody, chmod(2).
 const EVERYBODY_READS: u32 = 0o004;
 const EVERYBODY_ENTERS: u32 = 0o001;
 
-/// What is hidden below these folders, which a bottle sees through overlays. `etc` are those of `/etc`; `own` are
-/// folders of the operator's.
+/// Finds what is hidden below these folders, which a bottle sees through overlays. `etc` are those of `/etc`;
+/// `own` are folders of the operator's.
 pub(super) fn find<'a>(
     folders: impl Iterator<Item = &'a Path> + Clone,
     etc: impl Iterator<Item = &'a Path>,
@@ -88,13 +89,13 @@ pub(super) fn find<'a>(
     hidden
 }
 
-/// Whether a folder of programs is one of the operator's own, or lies in one, so that no bottle sees it at all. Not so
-/// for `/`, which is the home of users that have none.
+/// Whether a folder of programs is one of the operator's own, or lies in one, so that no bottle sees it at
+/// all. Not so for `/`, which is the home of users that have none.
 pub(super) fn is_all_of(own: &Path, folder: &Path) -> bool {
     fs::canonicalize(own).is_ok_and(|own| own.parent().is_some() && folder.starts_with(own))
 }
 
-/// What to tell the operator about it, if anything is hidden.
+/// A note for the operator, if anything is hidden.
 pub(crate) fn note(hidden: &[PathBuf]) -> Option<String> {
     let named =
         hidden.iter().take(NAMED).map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ");
@@ -107,14 +108,14 @@ pub(crate) fn note(hidden: &[PathBuf]) -> Option<String> {
     })
 }
 
-/// Everything below a folder that not everybody may read. Below what is closed itself nothing is looked at, nor
-/// in what is mounted there, which an overlay does not show.
+/// Everything below a folder that not everybody may read. Closed folders are not searched, nor are mounts,
+/// which an overlay does not show.
 fn closed(root: &Path) -> Vec<PathBuf> {
     let Ok(metadata) = fs::metadata(root) else { return Vec::new() };
     let device = metadata.dev();
     let (mut closed, mut waiting) = (Vec::new(), vec![root.to_owned()]);
     while let Some(folder) = waiting.pop() {
-        // What the operator cannot list, the bottle cannot either.
+        // A folder that the operator cannot list, the bottle cannot list either.
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             // A link shows nothing that its target does not.
             if entry.file_type().is_ok_and(|kind| kind.is_symlink()) {

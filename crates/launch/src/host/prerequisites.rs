@@ -21,7 +21,7 @@ pub struct Prerequisite {
 /// What a native bottle needs from the host and does not get.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct HostReport {
-    /// What has to be mended before any bottle starts here; empty where all is well.
+    /// Prerequisites without which no bottle starts here.
     pub missing: Vec<Prerequisite>,
     /// What the host could not give and that a bottle does without, one sentence each.
     pub notes: Vec<String>,
@@ -78,7 +78,8 @@ impl Switches {
     }
 }
 
-/// The prerequisite whose lack explains that clone(2) with new namespaces failed; `None` for any other reason.
+/// The prerequisite whose lack explains that clone(2) with new namespaces failed; `None` for any other
+/// reason.
 pub(crate) fn explain(error: &io::Error) -> Option<Prerequisite> {
     let errnos = [libc::EPERM, libc::ENOSPC, libc::EINVAL, libc::EUSERS, libc::EACCES];
     error.raw_os_error().is_some_and(|errno| errnos.contains(&errno)).then(|| Switches::read().explain(error))
@@ -110,7 +111,7 @@ pub fn check() -> HostReport {
     report
 }
 
-/// A user namespace with a mount in it: AppArmor allows the one and forbids the other.
+/// Makes a user namespace and changes a mount in it: AppArmor may allow the first and deny the second.
 fn try_user_namespace() -> io::Result<()> {
     let child = sys::fork(|| {
         let tried =

@@ -28,7 +28,7 @@ pub struct FoundProgram {
 /// An agent program that is looked for.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
-    /// What it is called.
+    /// Its name.
     pub name: &'a str,
     /// The installed version; any where it is `None`.
     pub version: Option<&'a str>,
@@ -65,7 +65,7 @@ pub enum ProgramError {
     /// Neither installed nor on the host.
     #[error("the agent program `{0}` is not installed")]
     NotFound(String),
-    /// What is on the host is a script that needs more than itself.
+    /// The program on the host is a script, which needs more files than itself.
     #[error("`{}` is not a program that can be mounted alone: it is a script, not an ELF file", .path.display())]
     NotElf {
         /// The agent program.
@@ -73,7 +73,7 @@ pub enum ProgramError {
         /// What was found.
         path: PathBuf,
     },
-    /// What is on the host lacks a part.
+    /// The program on the host lacks a companion.
     #[error("`{}` cannot be used: it needs `{companion}` beside it", .path.display())]
     Incomplete {
         /// The agent program.
@@ -108,8 +108,8 @@ impl ProgramError {
 }
 
 /// Finds an agent program: in the cache, else an ELF file of that name in the folders of `search_path` (the
-/// operator's `PATH`). Of those the program and its companions are mounted, and never their folder, which may be
-/// one that holds other things of the operator's.
+/// operator's `PATH`). Of those the program and its companions are mounted, and never their folder, which may
+/// hold other files of the operator.
 ///
 /// # Errors
 /// See [`ProgramError`].
@@ -159,7 +159,7 @@ fn installed(
         None => fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect(),
     };
     versions.retain(|path| path.join(MANIFEST_FILE).is_file());
-    // Any will do, but always the same one.
+    // Sorted, so that the same one is chosen each time.
     versions.sort();
     let Some(path) = versions.pop() else { return Ok(None) };
     read_installation(&path).map(Some).map_err(|why| ProgramError::Damaged {

@@ -11,13 +11,13 @@ use crate::{files::rooted_dir::Owner, sys::Go};
 
 use super::prerequisites::Prerequisite;
 
-/// As whom of the host a bottle runs.
+/// The host's user that a bottle runs as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HostUser {
-    /// As the operator, who is not root.
+    /// The operator, who is not root.
     Operator,
-    /// As this one, because the operator is root, and what runs as root may read `/etc/shadow` even in a
-    /// user namespace.
+    /// This one, because the operator is root: a process with the host's uid 0 may read `/etc/shadow` even in
+    /// a user namespace.
     Subordinate(u32),
 }
 
@@ -31,9 +31,9 @@ const FIRST_OF_NOBODY: u32 = 10_000;
 const USUAL_COUNT: u32 = 65_536;
 
 impl HostUser {
-    /// One of root's subordinate users, or if it has none, one that is nobody's: another for each launcher, because what
-    /// the kernel counts for a user would be shared between bottles. In a container that gives its root no other user,
-    /// root, if it is not the root of the host.
+    /// Chooses one of root's subordinate users, or an unassigned one if it has none: another for each
+    /// launcher, because bottles with the same user would share what the kernel counts by user. In a
+    /// container whose root has no other user it is root, if that is not the root of the host.
     pub(crate) fn choose(launcher: Pid) -> Result<Self, Prerequisite> {
         if !geteuid().is_root() {
             return Ok(Self::Operator);
@@ -53,7 +53,7 @@ impl HostUser {
         }
     }
 
-    /// Who owns what the bottle may write, if it has to be given away.
+    /// The owner of the bottle's writable files, if it is not the launcher's user.
     pub(crate) fn owner(self) -> Owner {
         match self {
             Self::Operator => None,
@@ -61,8 +61,8 @@ impl HostUser {
         }
     }
 
-    /// Gives the bottle's user namespace its one user and group. Whether its first process can leave the
-    /// operator's supplementary groups, by which it could read files that are closed to everybody else.
+    /// Gives the bottle's user namespace its one user and group. Returns whether its first process can drop
+    /// the operator's supplementary groups, with which it could read files that are closed to others.
     pub(crate) fn map(self, pid: Pid) -> io::Result<Go> {
         let (user, group) = match self {
             Self::Operator => (geteuid().as_raw(), getegid().as_raw()),
@@ -71,9 +71,10 @@ impl HostUser {
         let folder = format!("/proc/{}", pid.as_raw_pid());
         let group_map = format!("0 {group} 1\n");
         fs::write(format!("{folder}/uid_map"), format!("0 {user} 1\n"))?;
-        // Who has CAP_SETGID outside may map a group and leave setgroups(2) to the namespace; for others the
-        // kernel wants it denied first, because a group can be used to take a right away, user_namespaces(7).
-        // The namespace of the programs, below this one, has it denied in either case.
+        // With CAP_SETGID outside, a group can be mapped while setgroups(2) stays allowed; without it the
+        // kernel requires denying setgroups first, because dropping a group can gain access (a mode such as
+        // 0705), user_namespaces(7). The namespace of the programs, below this one, has it denied in either
+        // case.
         match fs::write(format!("{folder}/gid_map"), &group_map) {
             // A namespace inherits the denial from the one above it: a container's, say.
             Ok(()) if fs::read_to_string(format!("{folder}/setgroups"))?.trim() == "allow" => {

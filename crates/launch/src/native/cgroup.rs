@@ -14,7 +14,7 @@ const PERIOD: u64 = 100_000;
 /// The least quota that the kernel takes, in microseconds of a period.
 const MIN_QUOTA: u64 = 1000;
 
-/// What begins the name of every group that is a bottle's.
+/// Prefix of the name of every bottle's group.
 pub(super) const PREFIX: &str = "bot-bottle-";
 
 /// What a group counts.
@@ -78,7 +78,7 @@ pub struct ControlFile {
     pub file: String,
     /// What is written.
     pub value: String,
-    /// Whether a kernel without that file will do: it has no swap.
+    /// Whether the file may be missing, as on a kernel without swap.
     pub optional: bool,
 }
 
@@ -92,7 +92,7 @@ pub(super) struct Wanted {
 }
 
 /// The groups, the nearest first, below which this process might make another. `own` is `/proc/self/cgroup`,
-/// `mounts` is `/proc/self/mountinfo`. Which controllers a group of the second version has is not in there.
+/// `mounts` is `/proc/self/mountinfo`. These files do not tell which controllers a group of version 2 has.
 pub(super) fn places(own: &str, mounts: &str) -> Vec<Parent> {
     let mut places = Vec::new();
     for line in own.lines() {
@@ -108,7 +108,8 @@ pub(super) fn places(own: &str, mounts: &str) -> Vec<Parent> {
             continue;
         }
         let Some((mounted_at, below)) = mount_of(mounts, names, Path::new(path)) else { continue };
-        // Of the second version a group that has processes has no groups with limits below it: one above has.
+        // In version 2 a group with processes cannot have limited groups below it (the "no internal
+        // processes" rule, cgroups(7)), so those above are tried too.
         let levels = if version == Version::V1 { 1 } else { below.components().count() + 1 };
         for level in below.ancestors().take(levels) {
             let folder = mounted_at.join(level);
@@ -137,8 +138,8 @@ fn mount_of(mounts: &str, names: &str, path: &Path) -> Option<(PathBuf, PathBuf)
     })
 }
 
-/// The groups of a bottle called `name`, below parents that are usable: as few as there have to be. A limit that
-/// no parent can count is in none of them.
+/// The groups of a bottle called `name`, below parents that are usable: as few as possible. A limit that no
+/// parent can count is left out.
 pub(super) fn plan(name: &str, wanted: Wanted, parents: &[Parent]) -> Vec<Group> {
     let limit = |controller: Controller| match controller {
         Controller::Memory => wanted.memory.is_some(),
@@ -148,7 +149,7 @@ pub(super) fn plan(name: &str, wanted: Wanted, parents: &[Parent]) -> Vec<Group>
         [Controller::Memory, Controller::Cpu].into_iter().filter(|one| limit(*one)).collect();
     let mut groups = Vec::new();
     let mut has_second_version = false;
-    // A process is in one group of the second version only: the one that counts most comes first.
+    // A process can be in one group of version 2 only, so the parent with most controllers comes first.
     let mut parents: Vec<&Parent> = parents.iter().collect();
     parents.sort_by_key(|parent| std::cmp::Reverse(count(parent, &missing)));
     for parent in parents {

@@ -41,10 +41,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long more output is waited for once a command has ended.
 const LINGER: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
-/// How often it is looked whether a bottle has ended, in the beginning.
+/// The first pause between two checks whether a bottle has ended.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 
-/// The longest pause between two looks.
+/// The longest pause between two checks.
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 
 fn channel(home: &BotBottleHome, identity: &Identity) -> Result<Channel, ExecError> {
@@ -52,7 +52,7 @@ fn channel(home: &BotBottleHome, identity: &Identity) -> Result<Channel, ExecErr
     if !state::is_alive(&run).unwrap_or(false) {
         return Err(ExecError::NotRunning(identity.clone()));
     }
-    // A bottle that is being started has its state before it answers.
+    // While a bottle starts, its directory exists before its socket does.
     let mut remaining = START_TIMEOUT.as_millis() / FIRST_PAUSE.as_millis();
     let stream = loop {
         match connect(&run) {
@@ -102,8 +102,8 @@ impl Termination {
         Timespec::try_from(until.saturating_duration_since(Instant::now())).ok()
     }
 
-    /// The command's end where it does not end by itself. The launcher kills what a client leaves running, by
-    /// SIGKILL, which a stopped process cannot resist, signal(7).
+    /// The exit to report where the command does not end by itself. The launcher kills the command of a
+    /// client that is gone with SIGKILL, which works on a stopped process too, signal(7).
     fn enforced(&self) -> Option<AgentExit> {
         let (signal, until) = self.first?;
         let ended_by = u8::try_from(signal.as_raw()).ok().map(EndedBy::Signal);
@@ -137,7 +137,7 @@ pub(super) fn exec(
             let limit = if exit.is_some() { Some(LINGER) } else { termination.time_left() };
             match poll(&mut waits, limit.as_ref()) {
                 Err(_) => continue,
-                // What the command wrote has arrived; something that it left running holds its streams open.
+                // All output has arrived; a process that the command left running holds its streams open.
                 Ok(0) if exit.is_some() && relay.as_ref().is_none_or(Relay::is_written) => break,
                 Ok(_) => {}
             }
@@ -169,7 +169,7 @@ pub(super) fn exec(
                 _ => return Err(lost(io::ErrorKind::InvalidData.into())),
             }
         }
-        // Something that the command left running may hold its streams open.
+        // A process that the command left running may hold its streams open.
         if exit.is_some() && ready[0] && termination.first.is_some() {
             break;
         }
@@ -186,7 +186,7 @@ pub(super) fn exec(
 pub(super) fn stop(home: &BotBottleHome, identity: &Identity) -> Result<(), ExecError> {
     let lost = |source: io::Error| ExecError::Launcher { identity: identity.clone(), source };
     let channel = channel(home, identity)?;
-    // Opened while it is there: the launcher removes the file before it lets the lock go.
+    // Opened now: the launcher removes the file before it releases the lock.
     let lock = state::RunLock::open(&home.run(identity)).map_err(lost)?;
     channel.send(&FromClient::Stop, &[]).map_err(lost)?;
     let (deadline, mut pause) = (Instant::now() + STOP_TIMEOUT, FIRST_PAUSE);

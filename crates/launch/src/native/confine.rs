@@ -1,4 +1,4 @@
-//! How a program in a bottle loses every privilege.
+//! Takes every privilege from a program in a bottle.
 
 use std::{
     fs,
@@ -21,11 +21,12 @@ use crate::sys;
 
 use super::steps::Confinement;
 
-/// Capabilities that Linux 6.18 knows end at 40; all that a set can hold are tried, so that no new one is kept.
+/// Linux 6.18 has capabilities up to 40; all that a set can hold are dropped, so that a newer one is not
+/// kept.
 const MAX_CAPABILITIES: u32 = 64;
 
-/// Makes the user namespace that all programs of the bottle share, with one user in it. It is below that of the
-/// bottle's first process and owns nothing: no mount, no network, no other namespace.
+/// Makes the user namespace that all programs of the bottle share, with one user in it. It is below that of
+/// the bottle's first process and owns nothing: no mount, no network, no other namespace.
 pub(super) fn agent_namespace(user: u32) -> io::Result<OwnedFd> {
     let (ready_read, ready_write) = pipe_with(PipeFlags::CLOEXEC)?;
     let (done_read, done_write) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -56,12 +57,12 @@ fn map_and_open(holder: Pid, user: u32) -> io::Result<OwnedFd> {
     Ok(fs::File::open(format!("{folder}/ns/user"))?.into())
 }
 
-/// Gives up every capability of this process, for itself and for whatever it starts. Its user keeps those over
-/// the user namespaces that it made, which is what lets it start programs in them.
+/// Drops every capability of this process and of its children. Its user keeps those over the user namespaces
+/// that it made, which is what lets it start programs in them.
 pub(super) fn drop_capabilities() -> io::Result<()> {
     clear_ambient_capability_set()?;
     for bit in 0..MAX_CAPABILITIES {
-        // One that the kernel does not know is refused with EINVAL.
+        // EINVAL: the kernel does not have this capability.
         match remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << bit)) {
             Ok(()) | Err(rustix::io::Errno::INVAL) => {}
             Err(error) => return Err(error.into()),
@@ -82,8 +83,8 @@ pub(super) fn drop_capabilities() -> io::Result<()> {
     Ok(())
 }
 
-/// Makes this process what every program in a bottle is: the agent's user in a user namespace that owns
-/// nothing, without capabilities, under the filter. Not to be undone.
+/// Makes this process the agent's user in a user namespace that owns nothing, without capabilities, under the
+/// seccomp filter. It cannot be undone.
 pub(super) fn confine(
     confinement: &Confinement,
     user_namespace: &OwnedFd,

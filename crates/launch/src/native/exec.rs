@@ -1,4 +1,4 @@
-//! Starting one program in a bottle. The agent and what is run beside it come through here alike.
+//! Starts one program in a bottle: the agent, and every command of `exec`.
 
 use std::{
     fs::File,
@@ -25,10 +25,11 @@ use crate::{request::Terminal, sys};
 
 use super::{confine::confine, protocol::StartProgram, steps::Confinement};
 
-/// How long a child may take until it runs its program. The bottle's first process does nothing else meanwhile.
+/// How long a child may take until it executes its program. The bottle's first process waits for it and does
+/// nothing else.
 const START_TIMEOUT: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
-/// With what a program is confined.
+/// The confinement of a program.
 pub(super) struct Confined<'a> {
     pub(super) confinement: &'a Confinement,
     pub(super) user_namespace: &'a OwnedFd,
@@ -48,15 +49,15 @@ pub(super) struct NotStarted {
     pub(super) error: io::Error,
 }
 
-/// The bottle's pseudo-terminals, of which the kernel gives it so many. One is kept back: programs that take all
-/// others do not keep the operator from `exec`.
+/// The bottle's pseudo-terminals, whose number the kernel limits. One is kept in reserve, so that `exec`
+/// works even when programs have opened all others.
 #[derive(Default)]
 pub(super) struct Terminals {
     spare: Option<OwnedFd>,
 }
 
 impl Terminals {
-    /// With one kept back from the start, if it can be had.
+    /// Opens the reserve, if possible.
     pub(super) fn new() -> Self {
         Self { spare: open_terminal().ok() }
     }
@@ -75,7 +76,7 @@ fn open_terminal() -> io::Result<OwnedFd> {
     Ok(controller)
 }
 
-/// What is told where the bottle's pseudo-terminals are used up.
+/// The error where the bottle's pseudo-terminals are used up.
 const NO_TERMINAL: &str = "opening a terminal, of which programs in the bottle hold all that it may have";
 
 /// What a child was doing when it failed; sent as one byte.
@@ -87,14 +88,14 @@ const STAGES: [&str; 5] = [
     "starting a session",
 ];
 
-/// The streams of a program: its own ends, then the other ones.
+/// The streams of a program, with both ends of each.
 struct Streams {
     /// A terminal alone, or input, output and error.
     own: Vec<OwnedFd>,
     other: Vec<OwnedFd>,
 }
 
-/// Starts a program, and comes back when it runs or has failed to.
+/// Starts a program, and returns when it has been executed or has failed.
 pub(super) fn start(
     program: &StartProgram,
     confined: &Confined<'_>,
@@ -119,11 +120,11 @@ pub(super) fn start(
     .map_err(|error| failed("starting a process", error))?;
     drop(report_write);
     let mut report = Vec::new();
-    // Its end is the exec of the program, or the end of the child. A program of the bottle could have stopped
-    // the child (SIGSTOP), and must not stop this process by that.
+    // The pipe closes when the child executes the program or ends. A timeout, because a program of the bottle
+    // can stop the child (SIGSTOP), which must not block this process.
     let mut wait = [PollFd::new(&report_read, PollFlags::IN)];
     if !matches!(poll(&mut wait, Some(&START_TIMEOUT)), Ok(1..)) {
-        // It may have ended at this moment.
+        // ESRCH: the child has ended already.
         let _ = kill_process(pid, Signal::KILL);
         return Err(failed(
             "waiting for the program to begin",
@@ -166,7 +167,7 @@ fn streams(program: &StartProgram, terminals: &mut Terminals) -> io::Result<Stre
     }
 }
 
-/// Never comes back but with what failed.
+/// Returns only if it fails: the step, and the error.
 fn become_program(program: &StartProgram, confined: &Confined<'_>, streams: &[OwnedFd]) -> (u8, io::Error) {
     sys::reset_signals();
     if let Err(error) = setsid() {

@@ -1,7 +1,7 @@
 //! The bottle's first process: makes the bottle, then starts and reaps programs until the launcher is gone.
 //!
-//! It has no thread, an empty environment and no secret. What it does in the beginning needs the
-//! capabilities of its user namespace; it gives them up before the first program starts.
+//! It has one thread, an empty environment and no secret. Making the bottle needs the capabilities of its
+//! user namespace; it drops them before the first program starts.
 
 use std::{
     collections::BTreeMap,
@@ -115,7 +115,8 @@ fn prepare(channel: &Channel) -> Result<Init<'_>, Failure> {
     Ok(Init { channel, steps: *steps, user_namespace, filter, signals, terminals, processes, sessions })
 }
 
-/// Binds the listening sockets and sends them to the launcher. The note says which connections are not redirected.
+/// Binds the listening sockets and sends them to the launcher. The note says which connections are not
+/// redirected.
 fn bind_listen_sockets(channel: &Channel, steps: &NativeSteps) -> Result<Option<String>, Failure> {
     let Redirect { redirected_to, ports_without_redirection } = &steps.redirect;
     let mut listen_sockets = steps.listen_sockets.clone();
@@ -154,8 +155,8 @@ fn bind_listen_sockets(channel: &Channel, steps: &NativeSteps) -> Result<Option<
     Ok(note)
 }
 
-/// Opens the trees of the host, unless the launcher has: it does where it is root, because the bottle's user may not
-/// be able to walk to them.
+/// Opens the trees of the host, unless the launcher has: it does where it is root, because the bottle's user
+/// may not be able to walk to them.
 fn take_trees(steps: &NativeSteps, taken: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, Failure> {
     if !taken.is_empty() {
         return Ok(taken);
@@ -170,7 +171,7 @@ fn limit(confinement: &Confinement) -> Result<(), Failure> {
     lower(Resource::Core, CORE_BYTES).map_err(doing("limiting core dumps"))?;
     shares::lower_limits().map_err(doing("lowering resource limits"))?;
     if let Some(processes) = confinement.processes {
-        // This process is one more.
+        // This process counts too.
         lower(Resource::Nproc, processes.saturating_add(1)).map_err(doing("limiting processes"))?;
     }
     if let Some(count) = confinement.processors {
@@ -192,7 +193,7 @@ struct Init<'a> {
     terminals: exec::Terminals,
     /// Where memory is watched.
     processes: Option<usage::Processes>,
-    /// By the process id of what was started.
+    /// The session of each child, by process id.
     sessions: BTreeMap<i32, u64>,
 }
 
@@ -216,7 +217,8 @@ impl Init<'_> {
                 (!sources[0].revents().is_empty(), !sources[1].revents().is_empty())
             };
             if from_children || has_more_children {
-                // Signals of one number are merged while pending, signal(7): one SIGCHLD may stand for many children.
+                // Signals of one number are merged while pending, signal(7): one SIGCHLD may stand for many
+                // children.
                 let Ok(more) = self.reap() else { return 1 };
                 has_more_children = more;
             }

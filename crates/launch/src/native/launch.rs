@@ -1,4 +1,4 @@
-//! The steps of a launch. Each registers what undoes it before it does anything.
+//! The steps of a launch. Each registers its undo before it has an effect.
 
 use std::{
     fs, io,
@@ -90,12 +90,12 @@ pub(super) fn launch(
     request: LaunchRequest,
     on_event: &mut dyn FnMut(LaunchEvent),
 ) -> Result<AgentExit, LaunchError> {
-    // Before any process is started, so that none of the operator's signals is lost. They count from here on.
+    // Before any process is started, so that no signal of the operator is lost.
     let signals = Signals::take().doing(|| "taking signals".to_owned())?;
     keep_core_dumps_away();
     // The lock of the run is held until everything is undone.
     let mut run = None;
-    // Dropped first: processes end before their directory goes.
+    // Unwound first: processes end before their directory is removed.
     let mut undo = UndoStack::default();
     let ended = run_bottle(request, &signals, &mut run, &mut undo, on_event);
     let settled = undo.unwind();
@@ -194,8 +194,8 @@ fn run_bottle(
     Ok(session.run())
 }
 
-/// This process has the credentials until the gateway has them: a core dump would hold them. The hard limit stays,
-/// and with it what the operator allows.
+/// A core dump of this process would contain the credentials. Only the soft limit is lowered; the hard one
+/// stays as the operator set it.
 fn keep_core_dumps_away() {
     let maximum = getrlimit(Resource::Core).maximum;
     let current = Some(maximum.map_or(CORE_BYTES, |maximum| maximum.min(CORE_BYTES)));
@@ -257,7 +257,7 @@ fn allocate(request: &LaunchRequest, undo: &mut UndoStack) -> Result<Run, Launch
     write("gateway.json", serde_json::to_vec(&config))?;
     write("plan.json", serde_json::to_vec_pretty(plan))?;
     for group in &means.groups {
-        // Written down before it is there, so that `cleanup` finds it.
+        // Recorded before it exists, so that `cleanup` finds it.
         undo.push(Undo::Group(group.folder.clone()));
     }
     let folders_of_groups: Vec<_> = means.groups.iter().map(|group| &group.folder).collect();
@@ -318,7 +318,7 @@ fn record(run: &Run, pids: &[i32]) -> Result<(), LaunchError> {
     run.directory.record(&RecordedProcesses(processes)).doing(|| "writing down the processes".to_owned())
 }
 
-/// Sends the steps. Root takes the host's trees itself: the bottle's user could not walk to them.
+/// Sends the steps. Root opens the host's trees itself: the bottle's user may not be able to walk to them.
 fn set_up(run: &Run, sandbox: &Sandbox, steps: NativeSteps) -> Result<(), LaunchError> {
     let trees = match run.user {
         HostUser::Operator => Vec::new(),
@@ -326,7 +326,7 @@ fn set_up(run: &Run, sandbox: &Sandbox, steps: NativeSteps) -> Result<(), Launch
             .map_err(|failure| LaunchError::Sandbox { doing: failure.doing, source: failure.error })?,
     };
     let descriptors: Vec<_> = trees.iter().map(AsFd::as_fd).collect();
-    // If the first process is gone already it has said why.
+    // If sending fails, the first process may have ended and have sent its reason.
     match sandbox.channel.send(&ToInit::Setup(Box::new(steps)), &descriptors) {
         Ok(()) => Ok(()),
         Err(source) => Err(sandbox

@@ -1,4 +1,4 @@
-//! The bottle's only network device: loopback, up, with one more address, to which every other address leads.
+//! The bottle's only network device: loopback, with one more address and a local route for every other one.
 //! rtnetlink(7).
 
 use std::{io, net::Ipv4Addr};
@@ -24,11 +24,11 @@ const NLMSG_ERROR: u16 = 2;
 const IFF_UP: u32 = 1;
 const IFA_LOCAL: u16 = 2;
 
-/// Brings loopback up and gives it this address, alone. Every other address of IPv4 becomes one of the bottle's own
-/// as well, so that connections to them can be taken; to IPv6 there is no route.
+/// Brings loopback up and gives it this address, alone. A local route makes every other IPv4 address one of
+/// the bottle's own too, so that connections to it can be accepted. IPv6 has no route.
 ///
-/// The C library's resolver asks for no IPv4 address where it sees none but 127.0.0.1 (`AI_ADDRCONFIG`), so one
-/// more is needed; it opens no way anywhere.
+/// The C library's resolver asks for no IPv4 address where it sees none but 127.0.0.1 (`AI_ADDRCONFIG`), so
+/// one more is needed; it opens no way anywhere.
 pub(crate) fn bring_up(address: Ipv4Addr) -> io::Result<()> {
     let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
     // struct ifinfomsg: family, padding, type, index, flags, and which of the flags are meant.
@@ -42,8 +42,8 @@ pub(crate) fn bring_up(address: Ipv4Addr) -> io::Result<()> {
     message.extend(LOOPBACK.to_ne_bytes());
     attribute(&mut message, IFA_LOCAL, address.octets());
     request(&socket, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, &message)?;
-    // struct rtmsg: family, lengths of destination (0: everything) and source, type of service, table (255: local),
-    // who made it (4: an administrator), scope (254: this host), kind (2: local), flags.
+    // struct rtmsg: family, lengths of destination (0: everything) and source, type of service, table (255:
+    // local), who made it (4: an administrator), scope (254: this host), kind (2: local), flags.
     let mut message = vec![2, 0, 0, 0, 255, 4, 254, 2, 0, 0, 0, 0];
     attribute(&mut message, RTA_OIF, LOOPBACK.to_ne_bytes());
     attribute(&mut message, RTA_PREFSRC, address.octets());

@@ -1,4 +1,4 @@
-//! What the launcher, the bottle's first process and `exec` clients say to each other.
+//! The messages between the launcher, the bottle's first process and `exec` clients.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -61,7 +61,7 @@ pub(crate) enum FromInit {
         /// What each of them is for.
         listeners: Vec<ListenerKind>,
     },
-    /// The bottle is made and takes programs; with what could not be had.
+    /// The bottle is ready to start programs; with notes on what it lacks.
     Ready {
         /// One sentence each.
         notes: Vec<String>,
@@ -139,7 +139,7 @@ pub(crate) enum ToClient {
     Ended {
         /// How.
         status: ProgramStatus,
-        /// What ended the bottle, if that is why.
+        /// What ended the bottle, if the command ended with it.
         ended_by: Option<EndedBy>,
     },
     /// The bottle is being ended.

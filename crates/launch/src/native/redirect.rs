@@ -1,8 +1,10 @@
-//! What brings programs to the gateway that know of no proxy: a rule set of the bottle's own netfilter, nftables.
+//! The transparent proxy's rules: nftables in the bottle's network namespace redirect programs that ignore
+//! proxy variables to the gateway.
 //!
-//! Every address is the bottle's own (see [`super::network`]), so nothing can leave in any case. The rules decide
-//! what becomes of what is sent anyway: TCP connections are redirected to the gateway, which asks the kernel where
-//! they were going (`SO_ORIGINAL_DST`), and UDP is refused at once, so that QUIC clients fall back without waiting.
+//! Every address is the bottle's own (see [`super::network`]), so nothing can leave in any case. The rules
+//! decide where packets go instead: TCP connections are redirected to the gateway, which asks the kernel
+//! where they were going (`SO_ORIGINAL_DST`), and UDP is refused at once, so that QUIC clients fall back
+//! without waiting.
 
 use std::{
     io,
@@ -46,7 +48,7 @@ const NLA_F_NESTED: u16 = 0x8000;
 /// Where the destination lies in an IPv4 header (RFC 791), in bytes.
 const DESTINATION_OFFSET: u32 = 16;
 
-/// Captures whatever goes neither to loopback nor to one of these addresses.
+/// Redirects all TCP, and drops all UDP, that goes neither to loopback nor to one of these addresses.
 pub(super) fn install(own: &[Ipv4Addr], listener: SocketAddrV4) -> io::Result<()> {
     let socket =
         socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(netlink::NETFILTER))?;
@@ -114,7 +116,7 @@ fn rules(own: &[Ipv4Addr], listener: SocketAddrV4) -> Vec<u8> {
     batch
 }
 
-/// What goes to addresses that begin like this is not touched.
+/// Returns from the chain for addresses with this prefix.
 fn leave_alone(prefix: &[u8]) -> Vec<u8> {
     let length = u32::try_from(prefix.len()).unwrap_or(4);
     let destination = [
@@ -132,7 +134,7 @@ fn redirect(protocol: i32, port: u16) -> Vec<u8> {
     [of_protocol(protocol), expression("immediate", &load), expression("redir", &redirect)].concat()
 }
 
-/// The program that sends it is told so: `EPERM`.
+/// Drops in the output hook, where the sender gets EPERM.
 fn discard(protocol: i32) -> Vec<u8> {
     [of_protocol(protocol), verdict(NF_DROP)].concat()
 }

@@ -46,7 +46,7 @@ pub enum MountedProgram {
 pub struct MountedFile {
     /// On the host.
     pub source: PathBuf,
-    /// What it is called in the bottle.
+    /// Its name in the bottle.
     pub name: String,
 }
 
@@ -56,10 +56,10 @@ pub(super) const AGENT_USER: u32 = 1000;
 /// Where the bottle's DNS is answered.
 const NAME_SERVER: SocketAddrV4 = SocketAddrV4::new(BOTTLE_ADDRESS, 53);
 
-/// Where redirected connections are accepted. Programs have no reason to connect to it themselves, and gain nothing.
+/// Where redirected connections are accepted. A program that connects to it directly gains nothing.
 const REDIRECT_ADDRESS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 3129);
 
-/// Where what lies over the host's folders is put together; gone before the agent runs.
+/// Where the top layers of overlays are assembled; unmounted before the agent runs.
 const OVERLAY_TOP: &str = "/.overlay-top";
 
 /// Folders, links and empty files.
@@ -96,7 +96,7 @@ const MASKED: [&str; 22] = [
     "/proc/kcore",
     "/proc/keys",
     "/proc/key-users",
-    // Memory of the whole host: what guards these files is their mode, for who is not the host's root.
+    // Memory of the whole host, which only the files' mode protects from users other than the host's root.
     "/proc/kpagecgroup",
     "/proc/kpagecount",
     "/proc/kpageflags",
@@ -324,7 +324,7 @@ impl Root {
     }
 }
 
-/// Where something lies over a folder of the host before it is mounted.
+/// Where the top layer of the overlay at this path is assembled.
 fn overlay_top(path: &Path) -> PathBuf {
     Path::new(OVERLAY_TOP).join(path.strip_prefix("/").unwrap_or(path))
 }

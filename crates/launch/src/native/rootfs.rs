@@ -28,7 +28,7 @@ use overlay::{bind_instead, overlay};
 
 use super::steps::{Access, NativeSteps, Operation, Tree};
 
-/// Where the bottle's root is made, in a mount namespace that nobody else sees.
+/// Where the bottle's root is made, in a mount namespace of its own.
 const STAGING: &str = "/tmp";
 
 /// Size of the bottle's root, which holds folders, links and small files of ours alone, in bytes.
@@ -73,15 +73,16 @@ pub(crate) fn take_tree(tree: &Tree) -> Result<OwnedFd, MountFailure> {
     let attributes = match tree.access {
         Access::ReadOnly => ATTR_READ_ONLY | ATTR_CONFINED,
         Access::ReadWrite => ATTR_CONFINED,
-        // Read-only concerns the mode, the owner and the times of the node; what it stands for can be written.
+        // Read-only protects the node's mode, owner and times; the device itself stays writable.
         Access::Device => ATTR_READ_ONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC,
     };
     sys::mount_setattr(taken.as_fd(), tree.recursive, attributes).doing(text)?;
     Ok(taken)
 }
 
-/// Takes the trees in the launcher, which is root. Device nodes are made anew where that may be done: those of the host
-/// are one inode for everybody, on which a bottle could hold locks, and watch who reads the terminal and when.
+/// Takes the trees in the launcher, which is root. It makes new device nodes where the kernel allows: the
+/// host's nodes are inodes shared with everybody, on which a bottle could hold locks, or watch (inotify) when
+/// a terminal is read.
 pub(crate) fn take_trees_for_the_bottle(trees: &[Tree]) -> Result<Vec<OwnedFd>, MountFailure> {
     let devices =
         trees.iter().any(|tree| tree.access == Access::Device).then(|| devices::file_system().ok()).flatten();
@@ -95,7 +96,7 @@ pub(crate) fn take_trees_for_the_bottle(trees: &[Tree]) -> Result<Vec<OwnedFd>, 
     trees.iter().map(take).collect()
 }
 
-/// Makes the bottle's root and moves into it. Gives notes on what was done in another way than asked.
+/// Makes the bottle's root and moves into it. Returns notes on operations that were replaced by others.
 pub(crate) fn build(steps: &NativeSteps, trees: &[OwnedFd]) -> Result<Vec<String>, MountFailure> {
     let mut notes = Vec::new();
     // Private and not only a slave, which would show the bottle what the host mounts later.
@@ -157,8 +158,9 @@ fn perform(operation: &Operation, trees: &[OwnedFd], notes: &mut Vec<String>) ->
             let at = staged(path);
             make_directory(&at, 0o555)?;
             let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-            // Processes that the agent may not trace, init above all, do not show; proc(5). Not `hidepid=2`, which
-            // exempts the group `gid=`, 0 by default: the operator's supplementary groups may include it.
+            // Processes that the agent may not trace, init above all, do not show; proc(5). Not `hidepid=2`,
+            // which exempts the group `gid=`, 0 by default: the operator's supplementary groups may include
+            // it.
             mount("proc", &at, "proc", flags, c"hidepid=ptraceable")
                 .doing(|| "mounting the bottle's processes at /proc".to_owned())
         }
@@ -218,8 +220,8 @@ fn write_file(at: &Path, content: &[u8], mode: u32) -> Result<(), MountFailure> 
         .doing(|| format!("writing {}", at.display()))
 }
 
-/// Copies what everyone may read. The group's permission does not count: the operator's groups are still in
-/// effect here, because a user namespace cannot give them up.
+/// Copies a file that everyone may read. Group permission does not count: the operator's supplementary groups
+/// are still in effect here, because a user namespace cannot drop them.
 fn copy_file(source: &Path, at: &Path) -> Result<(), MountFailure> {
     let Ok(file) = OpenOptions::new()
         .read(true)
@@ -271,7 +273,8 @@ fn mask(at: &Path) -> Result<(), MountFailure> {
         let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
         return mount("tmpfs", at, "tmpfs", flags, c"size=4k,nr_inodes=1,mode=555").doing(text);
     }
-    // The bottle's own node where it is there already: the host's is one inode for everybody, which can be locked.
+    // The bottle's own node if it exists already: the host's is an inode shared with everybody, which can be
+    // locked.
     let own = staged(Path::new("/dev/null"));
     let source = if own.exists() { own } else { "/dev/null".into() };
     let tree = Tree { source, access: Access::Device, recursive: false };

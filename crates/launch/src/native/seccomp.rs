@@ -2,9 +2,9 @@
 //! answered with ENOSYS, as by a kernel that is too old to have it, so that programs take the older one.
 //!
 //! Namespaces and lost capabilities already stop most of what is refused. The filter takes the kernel's code
-//! behind it out of reach as well, because that code is where kernel bugs become escapes. It is assembled here
-//! and not by a crate, because one filter answers with different errors and has to know the x32 calls, which
-//! have numbers of their own under the same architecture and so pass a list made for the usual ones.
+//! behind it out of reach as well, because that code is where kernel bugs become escapes. It is assembled
+//! here and not by a crate, because one filter answers with different errors and has to know the x32 calls,
+//! which have numbers of their own under the same architecture and so pass a list made for the usual ones.
 //!
 //! The decisions lie in [`table`], with their reasons; `docs/system-calls.md` is that table in words.
 
@@ -32,8 +32,8 @@ enum Answer {
     Kill,
 }
 
-/// A test of one argument. Only its lower 32 bits count, but for a pointer: what the kernel reads as an `int` has
-/// no others, and flags have their bits there (CVE-2023-1523 is a filter that compared all 64).
+/// A test of one argument. Only its lower 32 bits count, but for a pointer: the kernel reads an `int` as 32
+/// bits, and flags have their bits there (CVE-2023-1523 is a filter that compared all 64).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Test {
     /// One of these values, under this mask.
@@ -51,7 +51,7 @@ struct Case {
     answer: Answer,
 }
 
-/// What is decided about a call.
+/// The decision about a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Decision {
     /// The same answer always.
@@ -80,10 +80,10 @@ struct Rule {
     elsewhere: &'static str,
 }
 
-/// What a call that no rule knows gets, and one that programs do without.
+/// For calls that are in no rule, and calls that programs do without.
 const UNKNOWN: Answer = Answer::Refuse(libc::ENOSYS);
 
-/// What a call gets that is there, but not for a bottle.
+/// For calls that exist but are denied to a bottle.
 const REFUSED: Answer = Answer::Refuse(libc::EPERM);
 
 impl Rule {

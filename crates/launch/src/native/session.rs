@@ -103,7 +103,8 @@ impl<'a> Session<'a> {
             self.end_if_out_of_memory();
         }
         self.relay.end_input();
-        // The agent may have left processes running that hold its streams open; draining waits for their ends.
+        // The agent may have left processes running that hold its streams open; draining waits for their
+        // ends.
         let _ = pidfd_send_signal(&self.sandbox.process, Signal::KILL);
         self.drain();
         let exit = AgentExit {
@@ -140,7 +141,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Waits for the next event. The sources that are ready, and for each direction of the relay whether it is.
+    /// Waits for the next event. The sources that are ready, and for each direction of the relay whether it
+    /// is.
     fn wait(&self) -> (Vec<PollSource>, Vec<bool>) {
         let mut waits: Vec<(PollSource, PollFd<'_>)> = vec![
             (PollSource::Signals, PollFd::new(self.signals.descriptor(), PollFlags::IN)),
@@ -199,7 +201,8 @@ impl<'a> Session<'a> {
         self.status.get_or_insert(ProgramStatus::Signalled(9));
     }
 
-    /// The kernel may have killed a process, the first one too, for memory; then the limit is the reason to show.
+    /// The kernel may have killed a process, the first one too, for memory; then the limit is the reason to
+    /// show.
     fn end_if_out_of_memory(&mut self) {
         if let Some(ended_by) = self.limits.check_memory() {
             self.end_now(ended_by);

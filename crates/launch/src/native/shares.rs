@@ -1,17 +1,17 @@
-//! A bottle's share of what the kernel counts for a user or for the whole host, so that one bottle cannot take it
-//! from the operator or from another bottle.
+//! A bottle's share of what the kernel counts for a user or for the whole host, so that one bottle cannot
+//! take it from the operator or from another bottle.
 //!
-//! Where the kernel counts by namespace the bottle's first process lowers the limit of its own one, before it gives
-//! up its capabilities; where it counts by user it lowers the resource limit, which the kernel then holds against the
-//! whole user namespace of the programs (`set_userns_rlimit_max` in kernel/ucount.c).
+//! Where the kernel counts by namespace the bottle's first process lowers the limit of its own one, before it
+//! gives up its capabilities; where it counts by user it lowers the resource limit, which the kernel then
+//! holds against the whole user namespace of the programs (`set_userns_rlimit_max` in kernel/ucount.c).
 
 use std::fs;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
-/// A bottle gets this part of what the host has: the operator and two more bottles go on working beside one that
-/// takes all of its own.
+/// A bottle gets this part of the host's amount, so that the operator and two more bottles can work beside
+/// one that has used up its own.
 const PART: u64 = 4;
 
 /// The fewest pseudo-terminals that a bottle gets.
@@ -27,7 +27,8 @@ const BY_NAMESPACE: [(&str, &str); 2] = [
 ];
 
 /// Settings of an IPC namespace. Kernels let a new one make objects that take more memory than any host has
-/// (ipc_namespaces(7), sem(7), proc_sys_kernel(5)); these are what servers and databases need, many times over.
+/// (ipc_namespaces(7), sem(7), proc_sys_kernel(5)); these are what servers and databases need, many times
+/// over.
 const OBJECTS: [(&str, &str); 4] = [
     // Per set, of all sets, operations per call, sets: those of Linux before 3.19, with four times the sets.
     ("kernel/sem", "250 32000 100 128"),
@@ -39,10 +40,10 @@ const OBJECTS: [(&str, &str); 4] = [
 /// Resource limits that the kernel counts for a user, of which a bottle gets its part, getrlimit(2).
 const BY_USER: [Resource; 3] = [Resource::Sigpending, Resource::Msgqueue, Resource::Memlock];
 
-/// Resource limits that would let a program go before others of the host.
+/// Resource limits that would let a program take priority over others on the host.
 const PRIVILEGES: [Resource; 2] = [Resource::Nice, Resource::Rtprio];
 
-/// What a bottle gets, as data.
+/// The shares of one bottle, as data.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shares {
     /// Settings below `/proc/sys` with their values.
@@ -68,8 +69,8 @@ impl Shares {
         }
     }
 
-    /// Lowers the settings of this process's namespaces. What could not be: an older kernel lets nobody but the
-    /// host's root set some of them.
+    /// Lowers the settings of this process's namespaces. Returns those that could not be lowered: on older
+    /// kernels only the host's root may set some.
     pub(super) fn apply(&self) -> Vec<&str> {
         let refused =
             |(name, value): &&(String, String)| fs::write(format!("/proc/sys/{name}"), value).is_err();
@@ -77,8 +78,8 @@ impl Shares {
     }
 }
 
-/// Longest core dump, in bytes. Not 0, which does not keep the kernel from giving a core to a program of the host
-/// (`core_pattern` with a pipe); at 1 it gives none to anybody, core(5).
+/// Longest core dump, in bytes. Not 0, which does not keep the kernel from giving a core to a program of the
+/// host (`core_pattern` with a pipe); at 1 it gives none to anybody, core(5).
 pub(super) const CORE_BYTES: u64 = 1;
 
 /// Lowers a resource limit of this process, the soft and the hard one; one that is lower stays.
@@ -91,7 +92,7 @@ pub(super) fn lower(resource: Resource, value: u64) -> rustix::io::Result<()> {
 pub(super) fn lower_limits() -> rustix::io::Result<()> {
     for resource in BY_USER {
         let limit = getrlimit(resource);
-        // One that is not limited has no part: the kernel does not count it.
+        // An unlimited resource has no share: the kernel does not count it.
         if let Some(value) = limit.current.or(limit.maximum) {
             lower(resource, value / PART)?;
         }

@@ -65,8 +65,9 @@ pub(crate) struct ChildProgram<'a> {
     pub(crate) log: &'a Path,
 }
 
-/// Starts a child that waits until `before_exec` has returned, so that it runs with its cgroups and user map in place.
-/// Its undo is registered before that; should the launcher die in between, the child's gate closes and it exits.
+/// Starts a child that waits until `before_exec` has returned, so that it runs with its cgroups and user map
+/// in place. Its undo is registered before that; should the launcher die in between, the child's gate closes
+/// and it exits.
 pub(crate) fn spawn(
     child: &ChildProgram<'_>,
     undo: &mut UndoStack,

@@ -19,7 +19,7 @@ pub struct NativeSteps {
     pub address: Ipv4Addr,
     /// Sockets that are handed to the gateway, in this order.
     pub listen_sockets: Vec<ListenSocket>,
-    /// How programs come to the gateway that ignore proxy variables.
+    /// How connections of programs that ignore proxy variables reach the gateway.
     pub redirect: Redirect,
     /// Folders and files of the host that are taken before anything is mounted.
     pub trees: Vec<Tree>,
@@ -42,12 +42,13 @@ pub struct ListenSocket {
     pub address: SocketAddrV4,
 }
 
-/// How TCP connections come to the gateway that go anywhere else.
+/// How TCP connections to any other address reach the gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redirect {
     /// Where they are redirected to, where the kernel has nftables.
     pub redirected_to: SocketAddrV4,
-    /// Where they are accepted otherwise: at every address, which is the bottle's own, but on these ports alone.
+    /// Where they are accepted otherwise: at every address, which is the bottle's own, but on these ports
+    /// alone.
     pub ports_without_redirection: Vec<u16>,
 }
 
@@ -58,7 +59,7 @@ pub struct Tree {
     pub source: PathBuf,
     /// Whether the bottle may write to it.
     pub access: Access,
-    /// With everything that is mounted below it.
+    /// Whether mounts below it come along.
     pub recursive: bool,
 }
 
@@ -130,10 +131,11 @@ pub enum Operation {
         top: PathBuf,
         /// Where.
         path: PathBuf,
-        /// Paths of the host below `lower` that are not there in the bottle: by name, in the layer `top`. A mount over
-        /// a file would be gone once the host renames another file to it.
+        /// Paths of the host below `lower` that the bottle does not have, by whiteouts in `top`. A mount over
+        /// a file would disappear when the host renames another file to its name.
         hidden: Vec<PathBuf>,
-        /// Whether a bind will do where an overlay cannot be had: no process of the host has a socket there.
+        /// Whether a bind may replace an overlay that cannot be made: no process of the host has a socket
+        /// there.
         or_bind: bool,
     },
     /// Attach a tree by its place in [`NativeSteps::trees`].
@@ -172,7 +174,7 @@ pub enum Operation {
     },
 }
 
-/// How each program in a bottle is confined, the agent and whatever is run beside it alike.
+/// How each program in a bottle is confined, the agent and the commands of `exec` alike.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confinement {
     /// User and group that programs run as, inside.

@@ -1,4 +1,4 @@
-//! What has to be undone, in the reverse order of how it was done, however a launch ends.
+//! Undoes the steps of a launch in reverse order, however it ends.
 
 use std::{io, os::fd::OwnedFd, path::PathBuf};
 
@@ -29,7 +29,7 @@ pub(crate) enum Undo {
 #[derive(Debug, Default)]
 pub(crate) struct UndoStack {
     entries: Vec<Undo>,
-    /// What the run came to, so that what is worth it is kept.
+    /// How far the run came, which decides what is kept.
     pub(crate) outcome: Outcome,
 }
 
@@ -38,8 +38,8 @@ impl UndoStack {
         self.entries.push(undo);
     }
 
-    /// Undoes everything. What is left for the operator: work, and what could not be removed, which `cleanup` finds
-    /// because the lock is free.
+    /// Undoes everything. Returns where the agent's work is, and what could not be removed; `cleanup` finds
+    /// that later because the lock is free.
     pub(crate) fn unwind(&mut self) -> Settled {
         let mut settled = Settled::default();
         let mut groups_left = Vec::new();

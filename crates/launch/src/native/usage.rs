@@ -1,4 +1,4 @@
-//! How much memory a bottle uses, where no cgroup counts it.
+//! Measures how much memory a bottle uses, where no cgroup counts it.
 
 use std::{
     collections::BTreeSet,
@@ -20,17 +20,17 @@ use crate::sys;
 
 use super::render::SCRATCH;
 
-/// Processor time that one look may take. With 8192 processes of some descriptors each it takes a tenth of that;
-/// programs that open very many files, to be counted slowly, do not get away with what they hold meanwhile.
+/// Processor time that one measurement may take. For 8192 processes with a few descriptors each it takes a
+/// tenth of that. Programs that open very many files, to make it slow, exceed it, and the bottle ends.
 const MAX_LOOK: Duration = Duration::from_secs(2);
 
-/// Time that one look may take beside programs that keep every processor busy.
+/// Elapsed time that one measurement may take while programs keep every processor busy.
 const MAX_LOOK_ELAPSED: Duration = Duration::from_secs(15);
 
 /// The bottle's processes, as its first process sees them.
 pub(super) struct Processes {
-    /// A mount of its own, which shows every process: that of the bottle hides what its first process may not look
-    /// into, and any program can make itself so (PR_SET_DUMPABLE, prctl(2)). It is nowhere attached, so that no program
+    /// A procfs mount without `hidepid`: the bottle's own hides processes that its first process may not
+    /// trace, and any program can become one (PR_SET_DUMPABLE, prctl(2)). It is not attached, so no program
     /// can reach it.
     mount: OwnedFd,
 }
@@ -47,11 +47,11 @@ impl Processes {
         Ok(Self { mount: fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)? })
     }
 
-    /// Bytes of memory: each process's share of what is resident, its page tables, and files in memory, mapped or
-    /// not. None if it cannot be looked at in time, which is no reason to go on.
+    /// Bytes of memory: each process's share of what is resident, its page tables, and files in memory,
+    /// mapped or not. None if it cannot be measured in time; the bottle must end then.
     ///
-    /// Not counted are what the kernel holds in pipes and sockets, and files without a name that are in flight
-    /// between processes: a cgroup counts those, and `docs/backends/native.md` says so.
+    /// Not counted are what the kernel holds in pipes and sockets, and files without a name that are in
+    /// flight between processes: a cgroup counts those, and `docs/backends/native.md` says so.
     pub(super) fn memory(&self) -> Option<u64> {
         let budget = Budget::start();
         let scratch: u64 = SCRATCH.iter().map(|(path, _, _)| used_of(Path::new(path))).sum();
@@ -59,7 +59,8 @@ impl Processes {
         let (mut private, mut shared) = (0, 0);
         for process in numbered(&self.root())? {
             budget.is_left()?;
-            // Threads can have tables of their own, clone(2), and that of a first thread that has ended is empty.
+            // Threads can have descriptor tables of their own, clone(2), and an ended first thread has an
+            // empty one.
             for thread in numbered(&process.join("task")).into_iter().flatten() {
                 if !shares_descriptors(&process, &thread) {
                     collect_nameless(&thread.join("fd"), &mut nameless, &budget)?;
@@ -79,7 +80,7 @@ impl Processes {
     }
 }
 
-/// How long a look has taken.
+/// How long a measurement has taken.
 struct Budget {
     used: Duration,
     since: Instant,
@@ -122,7 +123,8 @@ fn used_of(path: &Path) -> u64 {
     rustix::fs::statvfs(path).map_or(0, |stat| (stat.f_blocks - stat.f_bfree) * stat.f_frsize)
 }
 
-/// A process that has just ended has no share. One whose first thread has ended shows its memory by the others.
+/// A process that has just ended has no share. If its first thread has ended, the other threads show its
+/// memory.
 fn share_of(process: &Path, budget: &Budget) -> Option<Share> {
     if let Some(share) = share_of_thread(process) {
         return Some(share);
@@ -148,7 +150,7 @@ fn share_of_thread(thread: &Path) -> Option<Share> {
     let tables = bytes(&status, "VmPTE:").unwrap_or(0);
     let rollup = read("smaps_rollup");
     if rollup.is_empty() {
-        // One that does not let itself be looked into counts with all that it maps, shared or not.
+        // A process that cannot be inspected counts with all of its resident memory, shared or not.
         return Some(Share {
             private: resident + bytes(&status, "VmSwap:").unwrap_or(0) + tables,
             shared: 0,
@@ -161,7 +163,7 @@ fn share_of_thread(thread: &Path) -> Option<Share> {
     })
 }
 
-/// What shared memory of System V holds, attached or not; shmctl(2), proc_sysvipc_shm(5).
+/// Bytes in System V shared memory segments, attached or not; shmctl(2), proc_sysvipc_shm(5).
 fn segments() -> u64 {
     let table = fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
     let column = |line: &str, index: usize| line.split_whitespace().nth(index)?.parse::<u64>().ok();
@@ -170,8 +172,8 @@ fn segments() -> u64 {
     lines.map(|line| column(line, 14).unwrap_or(0) + column(line, 15).unwrap_or(0)).sum()
 }
 
-/// Whether a thread has the table of descriptors of its process's first thread. If the kernel does not say it has
-/// another.
+/// Whether a thread shares the descriptor table of its process's first thread; false if the kernel does not
+/// tell.
 fn shares_descriptors(process: &Path, thread: &Path) -> bool {
     let id = |path: &Path| path.file_name()?.to_str()?.parse().ok();
     id(process).zip(id(thread)).is_some_and(|(first, thread)| sys::shares_descriptors(first, thread))
@@ -183,7 +185,7 @@ fn collect_nameless(
     nameless: &mut BTreeSet<(u64, u64, u64)>,
     budget: &Budget,
 ) -> Option<()> {
-    /// How many descriptors are looked at between two looks at the time.
+    /// How many descriptors are read between two checks of the time.
     const STRIDE: usize = 256;
     budget.is_left()?;
     let mut count = 0;

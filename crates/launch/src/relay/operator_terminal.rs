@@ -16,8 +16,8 @@ use rustix::{
 
 use super::nonblocking_terminal;
 
-/// Sets back what full-screen programs set. Not the title, which harms nobody. The names are those of xterm's "XTerm
-/// Control Sequences" (ctlseqs) where nothing else is said.
+/// Resets the modes that full-screen programs set. Not the title, which does no harm. The names are those of
+/// xterm's "XTerm Control Sequences" (ctlseqs) where nothing else is said.
 const RESET: &str = concat!(
     "\x18\x1b\\",       // CAN and ST end a sequence or a string that was begun, ECMA-48
     "\x1b7\x1b[?1049l", // from the alternate screen, which restores the cursor that DECSC has just saved
@@ -36,8 +36,8 @@ const RESET: &str = concat!(
     "\x1b(B\x0f",       // G0 is ASCII, and in use
 );
 
-/// DSR, "are you well?". A terminal answers in the order of the questions, so that its answer ends those to all
-/// questions of the program.
+/// DSR, "are you well?". A terminal answers in the order of the questions, so that its answer ends those to
+/// all questions of the program.
 const LAST_QUESTION: &str = "\x1b[5n";
 
 /// "I am well."
@@ -49,7 +49,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long it has to be quiet after the answer: the program may have asked the same question before.
 const QUIET: Duration = Duration::from_millis(50);
 
-/// The operator's terminal; goes back to what it was however this ends.
+/// The operator's terminal, restored when this is dropped.
 pub(super) struct OperatorTerminal {
     /// Where it is read: standard input, or what `/dev/tty` opens.
     input: OwnedFd,
@@ -68,8 +68,9 @@ impl OperatorTerminal {
         Ok(Self { input, before, is_raw: true, was_controlled: false })
     }
 
-    /// The one that standard output is, where input comes from elsewhere: its answers go to whoever reads it next. None
-    /// for a job in the background, which may not touch it (SIGTTOU, termios(3)).
+    /// The terminal at standard output, where input comes from elsewhere: its answers would go to the next
+    /// program that reads it. None for a background job, which would be stopped by touching it (SIGTTOU,
+    /// termios(3)).
     pub(super) fn of_output() -> Option<Self> {
         if !isatty(stdio::stdout()) {
             return None;
@@ -110,7 +111,7 @@ impl Drop for OperatorTerminal {
         {
             let _ = discard_answers(&self.input);
         }
-        // With what is still to be read, which a shell would take for typed.
+        // TCSAFLUSH discards unread input, which a shell would take for typed commands.
         let _ = tcsetattr(&self.input, OptionalActions::Flush, &self.before);
     }
 }
@@ -130,7 +131,7 @@ fn write(text: &str) -> io::Result<()> {
     let terminal = own.as_ref().map_or(stdio::stdout(), AsFd::as_fd);
     let mut left = text.as_bytes();
     while !left.is_empty() {
-        // One that takes nothing any more must not hold the launcher up.
+        // A terminal that accepts no output must not block the launcher.
         if !is_ready(PollFd::new(&terminal, PollFlags::OUT), ANSWER_TIMEOUT)? {
             return Err(io::ErrorKind::TimedOut.into());
         }

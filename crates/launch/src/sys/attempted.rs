@@ -47,7 +47,8 @@ pub(super) const ATTEMPTED: &[libc::c_long] = &[
     libc::SYS_userfaultfd,
     libc::SYS_vmsplice,
     libc::SYS_setrlimit,
-    // cachestat, futex_wake, statmount, listmount, lsm_list_modules, file_getattr: without a name in the C library.
+    // cachestat, futex_wake, statmount, listmount, lsm_list_modules, file_getattr: without a name in the C
+    // library.
     451,
     454,
     457,

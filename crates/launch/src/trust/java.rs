@@ -1,7 +1,7 @@
 //! A Java key store of trusted certificates, in the format JKS, which every Java reads.
 //!
-//! There is no specification but the source: `sun.security.provider.JavaKeyStore` of OpenJDK. A digest over the
-//! password and the content guards against accidents; nothing is encrypted.
+//! There is no specification but the source: `sun.security.provider.JavaKeyStore` of OpenJDK. A digest over
+//! the password and the content guards against accidents; nothing is encrypted.
 
 use sha1::{Digest, Sha1};
 
@@ -24,7 +24,7 @@ pub(super) fn key_store(certificates: &[Vec<u8>]) -> Vec<u8> {
     for (index, certificate) in certificates.iter().enumerate() {
         store.extend(TRUSTED_CERTIFICATE.to_be_bytes());
         text(&mut store, &format!("root-{index}"));
-        // When it was added; nobody asks.
+        // The creation date, which no reader uses.
         store.extend(0_u64.to_be_bytes());
         text(&mut store, "X.509");
         store.extend(u32::try_from(certificate.len()).unwrap_or(0).to_be_bytes());

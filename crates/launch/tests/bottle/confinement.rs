@@ -185,8 +185,8 @@ fn closed_files(user: User) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A launcher that root started has root's supplementary groups, which the bottle leaves. An ordinary user's cannot be
-/// left; by none of them does the bottle's first process show in `/proc`.
+/// A launcher that root started has root's supplementary groups, which the bottle leaves. An ordinary user's
+/// cannot be left; by none of them does the bottle's first process show in `/proc`.
 fn supplementary_groups(user: User) -> anyhow::Result<()> {
     if !is_root() {
         return crate::fixture::skip("root", "supplementary groups: only root can give some");

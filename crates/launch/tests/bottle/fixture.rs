@@ -36,13 +36,13 @@ pub(crate) enum User {
     Own,
     /// Root gives the tests away to somebody without any right.
     Ordinary,
-    /// Somebody who is root in a user namespace that has no other user, as in a container of an engine that runs
-    /// as a user.
+    /// Somebody who is root in a user namespace that has no other user, as in a container of an engine that
+    /// runs as a user.
     OnlyRoot,
 }
 
-/// An option of env(1). Tests send signals that whoever runs them may have ignored, as `nohup` does, and a launcher
-/// leaves those ignored.
+/// An option of env(1). Tests send signals that whoever runs them may have ignored, as `nohup` does, and a
+/// launcher leaves those ignored.
 pub(crate) const DEFAULT_SIGNALS: &str = "--default-signal=HUP,INT,QUIT";
 
 /// Nobody's number.

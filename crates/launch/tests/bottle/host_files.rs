@@ -20,7 +20,8 @@ pub(crate) fn trials(user: User) -> Vec<Trial> {
     ]
 }
 
-/// There is no overlay of a folder with a mount below it for who is not root; what takes its place shows no more.
+/// There is no overlay of a folder with a mount below it for who is not root; what takes its place shows no
+/// more.
 fn mounted_below(user: User) -> anyhow::Result<()> {
     if !is_root() {
         return skip("root", "a mount below /opt: only root can make one");
@@ -76,8 +77,8 @@ fn home_below(user: User) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A node of the host is one inode for everybody: a bottle could lock it, and see who reads it when. Nobody but root
-/// can make another.
+/// A node of the host is one inode for everybody: a bottle could lock it, and see who reads it when. Nobody
+/// but root can make another.
 fn device_nodes(user: User) -> anyhow::Result<()> {
     if !(is_root() && user == User::Own) {
         return Ok(());
@@ -131,8 +132,8 @@ print("alive", flush=True)
 "#;
 
 fn in_flight(user: User) -> anyhow::Result<()> {
-    // An ordinary user's bottle shares this count with everything of that user's, other tests included; one that root
-    // starts has a user of its own.
+    // An ordinary user's bottle shares this count with everything of that user's, other tests included; one
+    // that root starts has a user of its own.
     if !(is_root() && user == User::Own) {
         return Ok(());
     }

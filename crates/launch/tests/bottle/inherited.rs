@@ -1,8 +1,8 @@
 //! What a process inherits from who starts it: `docs/inherited.md` is made from the tables of this file.
 //!
-//! The launcher is started in as odd a way as an operator could: with signals blocked and ignored, another umask, a
-//! lower priority, addresses that are not randomised. A program that a login shell starts in the same way is what
-//! the agent and a command of `exec` are compared with.
+//! The launcher is started in as odd a way as an operator could: with signals blocked and ignored, another
+//! umask, a lower priority, addresses that are not randomised. A program that a login shell starts in the
+//! same way is what the agent and a command of `exec` are compared with.
 
 use std::{
     collections::BTreeMap,
@@ -132,7 +132,8 @@ const OF_OUR_PROCESSES: &[(&str, &str, Option<&str>, Option<&str>)] = &[
     ("dumpable", "dumpable", Some("no"), None),
 ];
 
-/// Programs that change nothing of what they inherit, as a shell does: bash empties the set of blocked signals.
+/// Programs that change nothing of what they inherit, as a shell does: bash empties the set of blocked
+/// signals.
 const FILES: [&str; 8] = [
     "/proc/self/status",
     "/proc/self/stat",
@@ -349,7 +350,8 @@ fn of_process(pid: i32) -> anyhow::Result<Measured> {
     Ok(all)
 }
 
-/// Whether the kernel would dump a process of root: one with the same user and no capability may look into it.
+/// Whether the kernel would dump a process of root: one with the same user and no capability may look into
+/// it.
 fn is_dumpable(pid: i32) -> anyhow::Result<bool> {
     let looked = Command::new("setpriv")
         .args(["--bounding-set", "-all", "--inh-caps", "-all", "readlink", &format!("/proc/{pid}/exe")])

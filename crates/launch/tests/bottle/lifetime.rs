@@ -239,7 +239,8 @@ fn is_stopped(pid: i32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
 }
 
-/// Signals from the operator end a client in the same way as the launcher, whatever the command makes of them.
+/// Signals from the operator end a client in the same way as the launcher, whatever the command makes of
+/// them.
 fn exec_of_a_stopped_command(user: User) -> anyhow::Result<()> {
     let stop_all = "$| = 1; print \"ready\\n\"; while (1) { kill 'STOP', -1 }";
     let fixture = Fixture::new(user, &["perl", "-e", stop_all]);
@@ -270,7 +271,8 @@ fn exec_of_a_stopped_command(user: User) -> anyhow::Result<()> {
             code.is_some()
         })
         .inspect_err(|_| drop(client.kill()))?;
-        // Killed; or it was stopped before it had begun, and the first process gave it up sooner than the client.
+        // Killed; or it was stopped before it had begun, and the first process gave it up sooner than the
+        // client.
         ensure!(matches!(code.and_then(|code| code.code()), Some(137 | 70)), "{number:?}: {code:?}");
     }
     let output = fixture.part(&["stop-order", &home, "test-aaaaa"]).output()?;

@@ -27,7 +27,8 @@ fn with(user: User, limits: Limits, script: &str) -> Fixture {
     fixture
 }
 
-/// The bottle was ended by a limit, whose sentence holds `text`, and not by its program, which sleeps for a minute.
+/// The bottle was ended by a limit, whose sentence holds `text`, and not by its program, which sleeps for a
+/// minute.
 fn ended(fixture: &Fixture, text: &str) -> anyhow::Result<()> {
     let started = Instant::now();
     let output = fixture.output();

@@ -1,5 +1,5 @@
-//! The file of this program, out of reach: what a bottle could do to it on the host if it ever held it through a
-//! mount that can be written (CVE-2019-5736 of runc).
+//! The file of this program, out of reach: what a bottle could do to it on the host if it ever held it
+//! through a mount that can be written (CVE-2019-5736 of runc).
 
 use std::{
     fs,
@@ -20,9 +20,9 @@ pub(crate) fn trials(user: User) -> Vec<Trial> {
     ]
 }
 
-/// Looks at everything that a magic link of `/proc` names (proc(5): exe, cwd, root, descriptors, mapped files),
-/// of every process that can be seen, and tries to change each file that is not the bottle's own. Writes a line
-/// for each that lies on a mount that can be written, or that could be changed.
+/// Looks at everything that a magic link of `/proc` names (proc(5): exe, cwd, root, descriptors, mapped
+/// files), of every process that can be seen, and tries to change each file that is not the bottle's own.
+/// Writes a line for each that lies on a mount that can be written, or that could be changed.
 const WALK: &str = r#"
 import os, stat
 OWN = {"/home/agent", "/home/agent/workspace", "/tmp", "/var/tmp", "/run", "/dev/shm", "/dev/pts", "/proc"}
@@ -67,8 +67,8 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
 print("executables", executables)
 "#;
 
-/// What runs this program inside is the file of the bottle's first process: by a link, and by the interpreter of
-/// a script, where no check of a path could reach.
+/// What runs this program inside is the file of the bottle's first process: by a link, and by the interpreter
+/// of a script, where no check of a path could reach.
 const PREPARE: &str = "ln -s /proc/self/exe link; printf '#!/proc/self/exe wait-for-input\\n' > script; \
     chmod +x script; echo ready; exec sleep 600";
 

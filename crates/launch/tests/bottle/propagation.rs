@@ -1,5 +1,5 @@
-//! A host whose mounts are shared, as systemd makes them: nothing that is mounted for a bottle appears on the host,
-//! and nothing that the host mounts later appears in a bottle.
+//! A host whose mounts are shared, as systemd makes them: nothing that is mounted for a bottle appears on the
+//! host, and nothing that the host mounts later appears in a bottle.
 
 use std::{fs, process::Command};
 
@@ -42,8 +42,8 @@ fn on_the_host(user: User) -> anyhow::Result<()> {
     let script = "\"$@\"; echo \"code $?\"; grep \"$RUN\" /proc/self/mountinfo; true";
     let output = on_a_shared_host(&fixture, script).output()?;
     let text = String::from_utf8(output.stdout)?;
-    // No mount inside is a peer of one outside, and none of the run's is on the host. `grep -c` that finds nothing
-    // ends with 1.
+    // No mount inside is a peer of one outside, and none of the run's is on the host. `grep -c` that finds
+    // nothing ends with 1.
     ensure!(text == "0\ncode 1\n", "{text}{}", String::from_utf8_lossy(&output.stderr));
     let kept = fixture.run().join("workspace");
     ensure!(fs::read_to_string(kept.join("result"))? == "hours-of-work\n");

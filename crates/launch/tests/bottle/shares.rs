@@ -18,7 +18,8 @@ pub(crate) fn trials(user: User) -> Vec<Trial> {
     ]
 }
 
-/// Takes each thing until there is no more, and says how many it got. `hold` keeps everything until its input ends.
+/// Takes each thing until there is no more, and says how many it got. `hold` keeps everything until its input
+/// ends.
 const TAKE: &str = r#"
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)

@@ -118,8 +118,8 @@ fn terminal(user: User) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Nobody reads what the agent writes: the terminal of a laptop that sleeps, or a screen in copy mode. Limits hold, and
-/// so does the wish to end.
+/// Nobody reads what the agent writes: the terminal of a laptop that sleeps, or a screen in copy mode. Limits
+/// hold, and so does the wish to end.
 fn unread_terminal(user: User) -> anyhow::Result<()> {
     for limited in [true, false] {
         let mut fixture = Fixture::shell(user, "echo ready; exec yes");

@@ -26,14 +26,14 @@ pub(super) fn file_system() -> rustix::io::Result<OwnedFd> {
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
-/// A node of the bottle's own for the same device. From Linux 6.15 on: before, a mount that is nowhere attached could
-/// not be cloned in part.
+/// A node of the bottle's own for the same device. Needs Linux 6.15: older kernels cannot clone part of a
+/// mount that is not attached.
 pub(super) fn own_device(devices: &OwnedFd, of_host: &Path) -> io::Result<OwnedFd> {
     let name = of_host.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let device = rustix::fs::stat(of_host)?.st_rdev;
     let mode = Mode::from_raw_mode(0o666);
     mknodat(devices, name, FileType::CharacterDevice, mode, device)?;
-    // Whatever the operator's umask.
+    // mknod(2) applies the umask, chmod(2) does not.
     rustix::fs::chmodat(devices, name, mode, AtFlags::empty())?;
     let taken = open_tree(devices, name, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)?;
     let attributes = ATTR_READ_ONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;

@@ -37,15 +37,16 @@ pub(super) fn overlay(lower: &Path, top: &Path, at: &Path, hidden: &[PathBuf]) -
     mount_it().map_err(|failure| NoOverlay { failure, has_additions })
 }
 
-/// Where something is mounted below the folder, or this kernel has no overlays in user namespaces: a bind, which shows
-/// what an overlay would show. Says what it cannot do.
+/// The replacement where something is mounted below the folder, or this kernel has no overlays in user
+/// namespaces: a read-only bind. Returns a note on what it lacks.
 pub(super) fn bind_instead(
     lower: &Path,
     at: &Path,
     hidden: &[PathBuf],
     error: &io::Error,
 ) -> Result<String, MountFailure> {
-    // With all that is mounted below, which the kernel does not let a user namespace take away; it is covered.
+    // Recursive: in a user namespace the kernel binds a folder only with the mounts below it,
+    // mount_namespaces(7). They are covered.
     let tree = Tree { source: lower.to_owned(), access: Access::ReadOnly, recursive: true };
     attach(&take_tree(&tree)?, at)?;
     for mounted in mounts_below(at)? {
@@ -97,8 +98,8 @@ fn unescaped(field: &[u8]) -> PathBuf {
 }
 
 /// Puts a whiteout into the top layer, which takes the name away from the layers below it
-/// (Documentation/filesystems/overlayfs.rst). The folders on the way keep the host's modes, since those of the
-/// upper layer count.
+/// (Documentation/filesystems/overlayfs.rst). The folders on the way keep the host's modes, since those of
+/// the upper layer count.
 fn hide(lower: &Path, top: &Path, below: &Path) -> Result<(), MountFailure> {
     let text = || format!("hiding {} of the host", lower.join(below).display());
     let mut folder = PathBuf::new();

@@ -1,9 +1,10 @@
-//! From decisions to instructions: a binary search for the number of the call, with the tests of its arguments
-//! at the leaves. Every piece ends with an answer and jumps only within itself, so that pieces are joined by
-//! putting one after the other.
+//! From decisions to instructions: a binary search for the number of the call, with the tests of its
+//! arguments at the leaves. Every piece ends with an answer and jumps only within itself, so that pieces are
+//! joined by putting one after the other.
 //!
-//! The instructions are those that the kernel understands when it looks, once for each number, whether a filter
-//! allows it whatever the arguments (`seccomp_is_const_allow`, Linux 5.11). Such a call is not filtered any more.
+//! The instructions are those that the kernel understands when it looks, once for each number, whether a
+//! filter allows it whatever the arguments (`seccomp_is_const_allow`, Linux 5.11). Such a call is not
+//! filtered any more.
 
 use libc::sock_filter;
 

@@ -13,7 +13,8 @@ mod arguments;
 const EVERYTHING: Confinement =
     Confinement { user: 1000, processes: None, file_size: None, processors: None };
 
-/// The last number of the kernel that the table was read against, and the numbers between which there is no call.
+/// The last number of the kernel that the table was read against, and the numbers between which there is no
+/// call.
 const LAST_NUMBER: u32 = 469;
 #[cfg(target_arch = "x86_64")]
 const GAPS: &[(u32, u32)] = &[(337, 423)];

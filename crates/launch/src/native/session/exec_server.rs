@@ -157,7 +157,8 @@ impl<'a> ExecServer<'a> {
 fn listen(run: &Path) -> io::Result<UnixListener> {
     let folder = open(run, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let path = format!("/proc/self/fd/{}/{CONTROL_SOCKET}", folder.as_raw_fd());
-    // Renamed once it listens and has its mode, so that under its name it answers at once, and only to this user.
+    // Renamed once it listens and has its mode, so that under its name it answers at once, and only to this
+    // user.
     let unfinished = format!("{path}.new");
     let listener = UnixListener::bind(&unfinished)?;
     std::fs::set_permissions(&unfinished, PermissionsExt::from_mode(0o600))?;

@@ -75,7 +75,8 @@ fn as_watcher<W: Watcher>(watcher: &Option<W>) -> Option<&dyn Watcher> {
     watcher.as_ref().map(|watcher| watcher as _)
 }
 
-/// The kernel kills some process of a full cgroup. A bottle with one process missing is of no use, so all of it ends.
+/// The kernel kills some process of a full cgroup. A bottle with one process missing is of no use, so all of
+/// it ends.
 struct MemoryWatcher {
     /// The files in which the kernel counts such kills.
     events: Vec<PathBuf>,

@@ -1,5 +1,5 @@
-//! ioctl(2), whose requests are as many as drivers. A bottle has terminals, sockets and files, so the requests
-//! for those are allowed; the answer to others is that of a device which does not know them.
+//! ioctl(2), whose requests are as many as drivers. A bottle has terminals, sockets and files, so the
+//! requests for those are allowed; the answer to others is that of a device which does not know them.
 
 use libc::ENOTTY;
 

@@ -1,5 +1,5 @@
-//! Options of sockets. Each is code that a socket's owner turns on; those that servers, clients and event loops
-//! set are allowed, the answer to others is that of a kernel that does not know them.
+//! Options of sockets. Each is code that a socket's owner turns on; those that servers, clients and event
+//! loops set are allowed, the answer to others is that of a kernel that does not know them.
 
 use libc::ENOPROTOOPT;
 

@@ -16,7 +16,8 @@ const NEW_NAMESPACES: c_int = libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET;
 
-/// `PER_LINUX`, the same with `ADDR_NO_RANDOMIZE`, which debuggers and old runtimes ask for, and the question.
+/// `PER_LINUX`, the same with `ADDR_NO_RANDOMIZE`, which debuggers and old runtimes ask for, and the
+/// question.
 const PERSONALITIES: &[u32] = &[0, 0x0004_0000, 0xFFFF_FFFF];
 
 /// The bottle's first process, as programs in it call it.
