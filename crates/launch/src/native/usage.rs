@@ -22,10 +22,10 @@ use super::render::SCRATCH;
 
 /// Processor time that one measurement may take. For 8192 processes with a few descriptors each it takes a
 /// tenth of that. Programs that open very many files, to make it slow, exceed it, and the bottle ends.
-const MAX_LOOK: Duration = Duration::from_secs(2);
+const MAX_PROCESSOR_TIME: Duration = Duration::from_secs(2);
 
 /// Elapsed time that one measurement may take while programs keep every processor busy.
-const MAX_LOOK_ELAPSED: Duration = Duration::from_secs(15);
+const MAX_ELAPSED_TIME: Duration = Duration::from_secs(15);
 
 /// The bottle's processes, as its first process sees them.
 pub(super) struct Processes {
@@ -93,8 +93,8 @@ impl Budget {
 
     /// None once it is used up.
     fn is_left(&self) -> Option<()> {
-        let within = processor_time().saturating_sub(self.used) < MAX_LOOK;
-        (within && self.since.elapsed() < MAX_LOOK_ELAPSED).then_some(())
+        let within = processor_time().saturating_sub(self.used) < MAX_PROCESSOR_TIME;
+        (within && self.since.elapsed() < MAX_ELAPSED_TIME).then_some(())
     }
 }
 
