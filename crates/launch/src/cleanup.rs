@@ -3,21 +3,13 @@
 use std::{io, path::PathBuf};
 
 use bot_bottle_core::identity::Identity;
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    process::{Pid, Signal, pidfd_open, pidfd_send_signal},
-};
 use serde::Serialize;
 
 use crate::{
     files::remove::remove_tree,
     home::BotBottleHome,
-    native::remove_group,
-    state::{self, RecordedProcess},
+    state::{self, Format},
 };
-
-/// How long a process of a dead run may take to end once it is killed.
-const END_TIMEOUT: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// What one run left behind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -30,6 +22,63 @@ pub struct Leftover {
     pub processes: Vec<u32>,
     /// The kept copy of a workspace, with the agent's work, if there is one.
     pub workspace: Option<PathBuf>,
+    /// Whether this version of bot-bottle can remove it.
+    pub state: LeftoverState,
+}
+
+/// Whether, and how well, this version of bot-bottle understands what a run left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LeftoverState {
+    /// Made by this version.
+    Own,
+    /// Made by an older version whose files are understood: it is removed like its own.
+    Older,
+    /// Made by a newer version, which alone knows what else belongs to it: it is not removed.
+    Newer,
+    /// Its list of resources is damaged, so that they would be left behind: it is not removed.
+    Damaged(String),
+}
+
+impl Leftover {
+    /// Whether [`apply`] removes it.
+    #[must_use]
+    pub fn is_removable(&self) -> bool {
+        matches!(self.state, LeftoverState::Own | LeftoverState::Older)
+    }
+
+    /// What the operator should know about it, in one line.
+    #[must_use]
+    pub fn note(&self) -> Option<String> {
+        let running = match self.processes.as_slice() {
+            [] => String::new(),
+            processes => {
+                let numbers: Vec<_> = processes.iter().map(u32::to_string).collect();
+                format!("; still running: {}", numbers.join(", "))
+            }
+        };
+        match &self.state {
+            LeftoverState::Own => None,
+            LeftoverState::Older => Some("made by another version of bot-bottle".to_owned()),
+            LeftoverState::Newer => {
+                Some(format!("made by another version of bot-bottle, newer than this one{running}"))
+            }
+            LeftoverState::Damaged(why) => Some(why.clone()),
+        }
+    }
+
+    /// How to remove it, if [`apply`] does not.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let folder = self.folder.display();
+        match self.state {
+            LeftoverState::Own | LeftoverState::Older => None,
+            LeftoverState::Newer => Some("run `cleanup` of that version".to_owned()),
+            LeftoverState::Damaged(_) => Some(format!(
+                "end the processes that have {folder} in their command line or open, and remove the folder by hand"
+            )),
+        }
+    }
 }
 
 /// What dead runs left. Living runs are never in it.
@@ -44,26 +93,31 @@ pub fn plan(home: &BotBottleHome) -> io::Result<Vec<Leftover>> {
         }
         let workspace = folder.join(state::WORKSPACE);
         let has_work = std::fs::read_dir(&workspace).is_ok_and(|mut entries| entries.next().is_some());
+        let format = Format::of(&folder)?;
+        let (processes, state) = match (format.resources(&folder), format) {
+            (Ok(resources), Format::Current) => (resources.running(), LeftoverState::Own),
+            (Ok(resources), Format::Older) => (resources.running(), LeftoverState::Older),
+            (Ok(resources), Format::Newer) => (resources.running(), LeftoverState::Newer),
+            (Err(error), _) => (Vec::new(), LeftoverState::Damaged(error.to_string())),
+        };
         leftovers.push(Leftover {
             identity: state::identity_of(&folder),
-            processes: running(&folder).map(|process| process.pid.unsigned_abs()).collect(),
+            processes,
             workspace: has_work.then_some(workspace),
+            state,
             folder,
         });
     }
     Ok(leftovers)
 }
 
-/// Removes what was planned, after looking again whether each run is dead.
+/// Removes what was planned and can be removed, after checking again that each run is dead.
 ///
 /// # Errors
 /// The first thing that could not be removed; the others are removed all the same.
 pub fn apply(home: &BotBottleHome, leftovers: &[Leftover]) -> io::Result<()> {
-    if leftovers.is_empty() {
-        return Ok(());
-    }
     let mut first = Ok(());
-    for leftover in leftovers {
+    for leftover in leftovers.iter().filter(|leftover| leftover.is_removable()) {
         let removed = remove(home, leftover);
         if first.is_ok() {
             first = removed;
@@ -80,39 +134,13 @@ fn remove(home: &BotBottleHome, leftover: &Leftover) -> io::Result<()> {
     if leftover.folder.parent() != Some(home.state().as_path()) || state::is_alive(&leftover.folder)? {
         return Ok(());
     }
-    for process in running(&leftover.folder) {
-        end(process)?;
-    }
-    for group in state::groups(&leftover.folder) {
-        remove_group(&group)?;
+    let mut resources = Format::of(&leftover.folder)?.resources(&leftover.folder)?;
+    if let Some((resource, error)) = resources.release().into_iter().next() {
+        return Err(io::Error::new(error.kind(), format!("{resource} is still there: {error}")));
     }
     let folder = state::set_aside(&leftover.folder)?;
     drop(registry);
     remove_tree(&folder)
-}
-
-fn running(folder: &std::path::Path) -> impl Iterator<Item = RecordedProcess> + use<> {
-    state::recorded(folder).0.into_iter().filter(|process| process.runs())
-}
-
-/// Ends a process and waits until it is gone, and with a bottle's first process everything in the bottle: a
-/// process that still runs there could replace folders while they are removed.
-fn end(process: RecordedProcess) -> io::Result<()> {
-    let Some(pid) = Pid::from_raw(process.pid) else { return Ok(()) };
-    let Ok(descriptor) = pidfd_open(pid, rustix::process::PidfdFlags::empty()) else { return Ok(()) };
-    // The descriptor refers to one process for good: if the number is the recorded process now, the signal
-    // goes to it and to no later one.
-    if process.runs() {
-        pidfd_send_signal(&descriptor, Signal::KILL)?;
-        let ended = poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], Some(&END_TIMEOUT))?;
-        if ended == 0 {
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("process {} does not end", process.pid),
-            ));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -120,7 +148,16 @@ mod tests {
     use std::{fs, process::Command};
 
     use super::*;
-    use crate::state::{RecordedProcesses, RunDirectory};
+    use crate::{
+        resource::{ProcessIdentity, Resource, Resources},
+        state::RunDirectory,
+    };
+
+    fn sleeping() -> (std::process::Child, ProcessIdentity) {
+        let child = Command::new("sleep").arg("100").spawn().expect("a process");
+        let identity = ProcessIdentity::of(child.id().cast_signed()).expect("it runs");
+        (child, identity)
+    }
 
     #[test]
     fn the_dead_go_and_the_living_stay() {
@@ -131,11 +168,13 @@ mod tests {
         let dead = RunDirectory::create(&home, &identity("agent-bbbbb")).expect("made");
         fs::create_dir(dead.path().join("workspace")).expect("a folder");
         fs::write(dead.path().join("workspace/work"), b"x").expect("a file");
-        let mut child = Command::new("sleep").arg("100").spawn().expect("a process");
-        let recorded = RecordedProcess::of(child.id().cast_signed()).expect("recorded");
+        let (child, recorded) = sleeping();
         // The second stands for a later process that has the same number.
-        let reused = RecordedProcess { pid: std::process::id().cast_signed(), started: 1 };
-        dead.record(&RecordedProcesses(vec![recorded, reused])).expect("recorded");
+        let reused = ProcessIdentity { pid: std::process::id().cast_signed(), started: 1 };
+        let mut resources = Resources::new(dead.path());
+        for process in [recorded, reused] {
+            resources.add(Resource::Process(process)).expect("recorded");
+        }
         drop(dead);
 
         let leftovers = plan(&home).expect("planned");
@@ -144,7 +183,8 @@ mod tests {
         assert_eq!(leftovers[0].processes, [child.id()]);
         assert!(leftovers[0].workspace.is_some());
         apply(&home, &leftovers).expect("removed");
-        assert!(child.wait().expect("waited").code().is_none(), "it was killed");
+        assert!(!recorded.runs(), "it was killed");
+        drop(child);
         assert!(plan(&home).expect("planned").is_empty());
         assert!(living.path().exists());
     }
@@ -190,5 +230,82 @@ mod tests {
         assert_eq!(leftovers.iter().map(|leftover| &leftover.folder).collect::<Vec<_>>(), [&aside]);
         apply(&home, &leftovers).expect("removed");
         assert!(plan(&home).expect("planned").is_empty() && !aside.exists());
+    }
+
+    /// A dead run whose files another version wrote.
+    fn foreign(home: &BotBottleHome, name: &str, files: &[(&str, String)]) -> PathBuf {
+        let folder = home.run(&name.parse().expect("an identity"));
+        fs::create_dir_all(&folder).expect("a folder");
+        for (name, content) in files.iter().chain(&[("lock", String::new())]) {
+            fs::write(folder.join(name), content).expect("a file");
+        }
+        folder
+    }
+
+    #[test]
+    fn a_run_of_the_first_format_is_told_apart_and_removed_with_its_processes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = BotBottleHome::new(folder.path());
+        let (child, process) = sleeping();
+        let group = folder.path().join("bot-bottle-group");
+        let foreign_group = folder.path().join("somebody-elses");
+        for group in [&group, &foreign_group] {
+            fs::create_dir(group).expect("a folder stands for a cgroup");
+        }
+        let run = foreign(
+            &home,
+            "agent-aaaaa",
+            &[
+                ("processes.json", format!(r#"[{{"pid":{},"started":{}}}]"#, process.pid, process.started)),
+                ("groups.json", serde_json::to_string(&[&group, &foreign_group]).expect("JSON")),
+                ("plan.json", "{}".to_owned()),
+            ],
+        );
+        let leftovers = plan(&home).expect("planned");
+        assert_eq!(leftovers.len(), 1);
+        assert_eq!(leftovers[0].processes, [child.id()]);
+        assert_eq!(leftovers[0].note().as_deref(), Some("made by another version of bot-bottle"));
+        apply(&home, &leftovers).expect("removed");
+        assert!(!process.runs() && !group.exists() && !run.exists());
+        assert!(foreign_group.exists(), "only groups with our prefix are touched");
+    }
+
+    #[test]
+    fn a_run_of_a_newer_format_is_kept_with_its_processes_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = BotBottleHome::new(folder.path());
+        let (mut child, process) = sleeping();
+        let (pid, started) = (process.pid, process.started);
+        let resources = format!(r#"[{{"machine":"m1"}},{{"process":{{"pid":{pid},"started":{started}}}}}]"#);
+        let run =
+            foreign(&home, "agent-aaaaa", &[("format", "3\n".to_owned()), ("resources.json", resources)]);
+        let older = foreign(&home, "agent-bbbbb", &[]);
+        let leftovers = plan(&home).expect("planned");
+        let note = leftovers[0].note().expect("a note");
+        assert!(note.ends_with(&format!("newer than this one; still running: {pid}")), "{note}");
+        assert!(leftovers[0].hint().is_some_and(|hint| hint.contains("of that version")));
+        apply(&home, &leftovers).expect("the other one is removed");
+        assert!(process.runs() && run.join("resources.json").exists() && !older.exists());
+        child.kill().expect("killed");
+        child.wait().expect("waited");
+    }
+
+    #[test]
+    fn a_run_with_a_damaged_list_is_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = BotBottleHome::new(folder.path());
+        for (name, files) in [
+            ("agent-aaaaa", vec![("format", "2\n".to_owned()), ("resources.json", "[{".to_owned())]),
+            ("agent-bbbbb", vec![("processes.json", "nonsense".to_owned())]),
+            ("agent-ccccc", vec![("groups.json", "nonsense".to_owned())]),
+        ] {
+            let run = foreign(&home, name, &files);
+            let leftovers = plan(&home).expect("planned");
+            let leftover = leftovers.iter().find(|leftover| leftover.folder == run).expect("it is listed");
+            assert!(leftover.note().is_some_and(|note| note.contains(".json is damaged")), "{leftover:?}");
+            assert!(leftover.hint().is_some_and(|hint| hint.contains(&*run.to_string_lossy())));
+            apply(&home, &leftovers).expect("nothing to remove");
+            assert!(run.exists());
+        }
     }
 }

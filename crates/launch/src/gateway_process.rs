@@ -13,18 +13,15 @@ use std::{
 };
 
 use bot_bottle_core::gateway_config::{GatewayReady, GatewayStart};
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    process::Pid,
-};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{
     channel::Channel,
     native::{
         LaunchError,
         spawn::{ANSWER_TIMEOUT, ChildProgram, Executable, spawn},
-        undo::UndoStack,
     },
+    resource::Resources,
     sys::Go,
 };
 
@@ -42,7 +39,6 @@ pub(crate) struct GatewayProcess {
     control: UnixStream,
     channel: Channel,
     pub(crate) process: OwnedFd,
-    pub(crate) pid: Pid,
 }
 
 impl GatewayProcess {
@@ -51,17 +47,17 @@ impl GatewayProcess {
         executable: &Executable,
         config: &Path,
         log: &Path,
-        undo: &mut UndoStack,
+        resources: &mut Resources,
     ) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let config = CString::new(config.as_os_str().as_bytes())?;
         let arguments = [c"bot-bottle", c"gateway", c"--control-fd", c"3", c"--config", &config];
         let child =
             ChildProgram { executable, arguments: &arguments, namespaces: 0, control: theirs.as_fd(), log };
-        let (pid, process) = spawn(&child, undo, |_| Ok(Go::On))?;
+        let process = spawn(&child, resources, |_| Ok(Go::On))?;
         ours.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         ours.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-        Ok(Self { channel: Channel::new(ours.try_clone()?.into()), control: ours, process, pid })
+        Ok(Self { channel: Channel::new(ours.try_clone()?.into()), control: ours, process })
     }
 
     /// Hands over the secrets, and the sockets where the gateway listens.

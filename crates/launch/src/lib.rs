@@ -13,10 +13,12 @@ pub mod request;
 pub mod state;
 pub mod workspace;
 
+mod active_run;
 mod channel;
 mod files;
 mod gateway_process;
 mod relay;
+mod resource;
 mod sealed;
 mod sys;
 mod trust;

@@ -34,7 +34,6 @@ mod steps;
 mod usage;
 
 pub(crate) mod spawn;
-pub(crate) mod undo;
 
 pub(crate) use cgroup::fs::remove as remove_group;
 pub use cgroup::{ControlFile, Controller, Group, Parent, Version};

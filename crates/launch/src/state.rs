@@ -11,60 +11,24 @@ use std::{
 };
 
 use bot_bottle_core::identity::Identity;
-use serde::{Deserialize, Serialize};
 
 use crate::{files::remove::remove_tree, home::BotBottleHome};
+
+mod format;
+
+use format::FORMAT_FILE;
+pub(crate) use format::Format;
 
 /// Held while a run is being made or removed, so that `cleanup` does not take one for dead between its
 /// directory and its lock.
 const REGISTRY_LOCK: &str = ".lock";
 const LOCK: &str = "lock";
-const PROCESSES: &str = "processes.json";
-
-/// Holds the folders of the run's control groups.
-pub(crate) const GROUPS: &str = "groups.json";
 
 /// A state directory that is locked by this process.
 #[derive(Debug)]
 pub(crate) struct RunDirectory {
     path: PathBuf,
     _lock: File,
-}
-
-/// Processes of a run, so that `cleanup` can end one that outlived its launcher.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct RecordedProcesses(pub(crate) Vec<RecordedProcess>);
-
-/// A process, identified so that a later one with its number is not taken for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct RecordedProcess {
-    pub(crate) pid: i32,
-    /// Clock ticks from the start of the machine to that of the process; together with `pid` it is unique.
-    pub(crate) started: u64,
-}
-
-impl RecordedProcess {
-    /// Records a process that runs.
-    pub(crate) fn of(pid: i32) -> Option<Self> {
-        Some(Self { pid, started: start_time(pid)? })
-    }
-
-    /// Whether it still runs.
-    pub(crate) fn runs(self) -> bool {
-        start_time(self.pid) == Some(self.started)
-    }
-}
-
-/// The twenty-second field of `/proc/PID/stat`, proc_pid_stat(5). A process that is dead but not reaped has
-/// none.
-fn start_time(pid: i32) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name of the program is in parentheses and may hold anything.
-    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
-    if matches!(fields.next()?, "Z" | "X") {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
 }
 
 impl RunDirectory {
@@ -74,31 +38,23 @@ impl RunDirectory {
         DirBuilder::new().recursive(true).mode(0o700).create(home.state())?;
         let _registry = lock_registry(home)?;
         DirBuilder::new().mode(0o700).create(&path)?;
-        let lock = open_lock(&path)?;
-        lock.lock()?;
+        let lock = Self::prepare(&path).inspect_err(|_| {
+            // Nobody else knows of the directory yet. The first error is the one to report.
+            let _ = remove_tree(&path);
+        })?;
         Ok(Self { path, _lock: lock })
+    }
+
+    fn prepare(path: &Path) -> io::Result<File> {
+        let lock = open_lock(path)?;
+        lock.lock()?;
+        Format::write(path)?;
+        Ok(lock)
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
-
-    /// Writes down which processes belong to the run.
-    pub(crate) fn record(&self, processes: &RecordedProcesses) -> io::Result<()> {
-        fs::write(self.path.join(PROCESSES), serde_json::to_vec(processes)?)
-    }
-}
-
-pub(crate) fn recorded(run: &Path) -> RecordedProcesses {
-    fs::read(run.join(PROCESSES))
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_default()
-}
-
-/// Folders of a run's control groups.
-pub(crate) fn groups(run: &Path) -> Vec<PathBuf> {
-    fs::read(run.join(GROUPS)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
 pub(crate) fn lock_registry(home: &BotBottleHome) -> io::Result<File> {
@@ -200,6 +156,12 @@ pub(crate) fn identity_of(folder: &Path) -> Option<Identity> {
     folder.file_name()?.to_str()?.parse().ok()
 }
 
+/// Whether another version of bot-bottle made a run, which this one may not understand.
+#[must_use]
+pub fn is_of_another_version(home: &BotBottleHome, identity: &Identity) -> bool {
+    Format::of(&home.run(identity)).is_ok_and(|format| format != Format::Current)
+}
+
 /// What is worth keeping of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Outcome {
@@ -233,8 +195,8 @@ pub(crate) fn settle(run: &Path, outcome: Outcome) -> Settled {
     };
     let decided = fs::metadata(run.join(RECEIPTS)).is_ok_and(|receipts| receipts.len() > 0);
     let kept: &[&str] = match outcome {
-        Outcome::Worked => &[WORKSPACE, RECEIPTS],
-        Outcome::Ran if decided => &[RECEIPTS],
+        Outcome::Worked => &[WORKSPACE, RECEIPTS, FORMAT_FILE],
+        Outcome::Ran if decided => &[RECEIPTS, FORMAT_FILE],
         Outcome::Ran | Outcome::NotStarted => {
             settled.not_removed.extend(remove_tree(run).err().map(|error| (run.to_owned(), error)));
             return settled;
@@ -284,12 +246,5 @@ mod tests {
         assert_eq!(list_active(&home).expect("listed"), [identity("agent-aaaaa")]);
         drop(run);
         assert!(list_active(&home).expect("listed").is_empty());
-    }
-
-    #[test]
-    fn a_process_is_known_by_its_number_and_its_start() {
-        let own = RecordedProcess::of(std::process::id().cast_signed()).expect("recorded");
-        assert!(own.runs());
-        assert!(!RecordedProcess { started: own.started + 1, ..own }.runs());
     }
 }

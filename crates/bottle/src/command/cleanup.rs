@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use bot_bottle_launch::cleanup;
+use bot_bottle_launch::cleanup::{self, Leftover};
 
 use super::prepare;
 use crate::{arguments::Cleanup, exit::CommandError, ui::Ui};
@@ -13,25 +13,46 @@ pub(super) fn run(options: &Cleanup, ui: &Ui) -> Result<ExitCode, CommandError> 
     let plan = cleanup::plan(&home).map_err(|error| {
         CommandError::failed(format!("{} cannot be read: {error}", home.state().display()))
     })?;
-    let folders: Vec<String> = plan.iter().map(|leftover| leftover.folder.display().to_string()).collect();
+    let (removable, kept): (Vec<Leftover>, Vec<Leftover>) =
+        plan.into_iter().partition(Leftover::is_removable);
+    for leftover in &kept {
+        ui.warn(&format!("not removed: {}", described(leftover)));
+        leftover.hint().iter().for_each(|hint| ui.hint(hint));
+    }
+    let folders: Vec<String> =
+        removable.iter().map(|leftover| leftover.folder.display().to_string()).collect();
+    let lines = removable.iter().map(described).collect::<Vec<_>>().join("\n");
     if folders.is_empty() {
-        ui.result(&folders, |_| "nothing is left of any bottle".to_owned());
-        return Ok(ExitCode::SUCCESS);
+        ui.result(&folders, |_| match kept.len() {
+            0 => "nothing is left of any bottle".to_owned(),
+            _ => "there is nothing that this version of bot-bottle can remove".to_owned(),
+        });
+        return Ok(exit_code(&kept));
     }
     if options.dry_run {
-        ui.result(&folders, |folders| folders.join("\n"));
+        ui.result(&folders, |_| lines);
         return Ok(ExitCode::SUCCESS);
     }
     if !options.yes {
-        ui.progress(&folders.join("\n"));
+        ui.progress(&lines);
         if !ui.confirm("Remove all of the above?")? {
             return Err(CommandError::failed("nothing was removed"));
         }
     }
-    cleanup::apply(&home, &plan).map_err(|error| {
+    cleanup::apply(&home, &removable).map_err(|error| {
         CommandError::failed(format!("not everything could be removed: {error}"))
             .hint("run `bot-bottle cleanup` again, as the user that owns what is left")
     })?;
-    ui.result(&folders, |folders| format!("removed:\n{}", folders.join("\n")));
-    Ok(ExitCode::SUCCESS)
+    ui.result(&folders, |_| format!("removed:\n{lines}"));
+    Ok(exit_code(&kept))
+}
+
+/// A folder, with what there is to say about it.
+fn described(leftover: &Leftover) -> String {
+    let folder = leftover.folder.display();
+    leftover.note().map_or_else(|| folder.to_string(), |note| format!("{folder} ({note})"))
+}
+
+fn exit_code(kept: &[Leftover]) -> ExitCode {
+    if kept.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

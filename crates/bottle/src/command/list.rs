@@ -59,7 +59,12 @@ fn active(ui: &Ui) -> Result<ExitCode, CommandError> {
         }
         let mut table = Table::default();
         for bottle in bottles {
-            table.row([(bottle.to_string(), STRONG)]);
+            let note = if state::is_of_another_version(&home, bottle) {
+                "made by another version of bot-bottle"
+            } else {
+                ""
+            };
+            table.row([(bottle.to_string(), STRONG), (note.to_owned(), FAINT)]);
         }
         table.render()
     });

@@ -16,6 +16,7 @@ mod credentials;
 mod foreign_text;
 mod headless;
 mod home;
+mod other_versions;
 mod workspace;
 
 const FAILED: i32 = 1;

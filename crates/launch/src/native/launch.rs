@@ -10,9 +10,10 @@ use bot_bottle_core::{
     gateway_config::GatewayConfig,
     plan::{AGENT_PROGRAM_FOLDER, BottlePlan, ProgramSource},
 };
-use rustix::process::{Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
+use rustix::process::{self, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 
 use crate::{
+    active_run::ActiveRun,
     files::{
         copy::{CopyLimit, copy_tree},
         rooted_dir::{RootedDir, new_folder},
@@ -21,7 +22,8 @@ use crate::{
     host::{facts::HostFacts, hidden, prerequisites, user::HostUser},
     relay::{self, Relay},
     request::{AgentExit, FaultKind, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest, Step, Terminal},
-    state::{self, Outcome, RecordedProcess, RecordedProcesses, RunDirectory},
+    resource::Resource,
+    state::{self, Outcome, RunDirectory},
     trust,
 };
 
@@ -36,7 +38,6 @@ use super::{
     shares::CORE_BYTES,
     spawn::{Executable, Sandbox},
     steps::NativeSteps,
-    undo::{Undo, UndoStack},
 };
 
 /// Reports steps and injects the faults of tests.
@@ -73,7 +74,8 @@ impl Progress<'_> {
 
 /// What a run has on the host.
 struct Run {
-    directory: RunDirectory,
+    /// Its directory.
+    path: PathBuf,
     executable: Executable,
     user: HostUser,
     folders: RunFolders,
@@ -82,7 +84,7 @@ struct Run {
 
 impl Run {
     fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.path.join(name)
     }
 }
 
@@ -93,12 +95,9 @@ pub(super) fn launch(
     // Before any process is started, so that no signal of the operator is lost.
     let signals = Signals::take().doing(|| "taking signals".to_owned())?;
     keep_core_dumps_away();
-    // The lock of the run is held until everything is undone.
-    let mut run = None;
-    // Unwound first: processes end before their directory is removed.
-    let mut undo = UndoStack::default();
-    let ended = run_bottle(request, &signals, &mut run, &mut undo, on_event);
-    let settled = undo.unwind();
+    let mut active = None;
+    let ended = run_bottle(request, &signals, &mut active, on_event);
+    let settled = active.as_mut().map(ActiveRun::release).unwrap_or_default();
     for (path, error) in settled.not_removed {
         on_event(LaunchEvent::NotRemoved { path, why: error.to_string() });
     }
@@ -117,32 +116,29 @@ pub(super) fn launch(
 fn run_bottle(
     mut request: LaunchRequest,
     signals: &Signals,
-    run: &mut Option<Run>,
-    undo: &mut UndoStack,
+    active: &mut Option<ActiveRun>,
     on_event: &mut dyn FnMut(LaunchEvent),
 ) -> Result<AgentExit, LaunchError> {
     let mut progress = Progress { on_event, fault: request.fault };
     let mut start = std::mem::take(&mut request.secrets);
     let plan = &request.plan;
 
-    let run = &*run.insert(progress.step(Step::AllocateResources, |_| allocate(&request, undo))?);
+    let (run, active) = progress.step(Step::AllocateResources, |_| allocate(&request, active))?;
+    let run = &run;
     let gateway = progress.step(Step::StartGateway, |_| {
-        let gateway =
-            GatewayProcess::start(&run.executable, &run.path("gateway.json"), &run.path("gateway.log"), undo);
-        let gateway = gateway.doing(|| "starting the gateway".to_owned())?;
-        record(run, &[gateway.pid.as_raw_pid()])?;
-        Ok(gateway)
+        let (config, log) = (run.path("gateway.json"), run.path("gateway.log"));
+        GatewayProcess::start(&run.executable, &config, &log, &mut active.resources)
+            .doing(|| "starting the gateway".to_owned())
     })?;
     let own = [request.operator_home.as_deref(), Some(request.home.path()), plan.workspace.as_deref()];
     let facts = HostFacts::gather(&own.into_iter().flatten().collect::<Vec<_>>());
     let sandbox = progress.step(Step::StartSandbox, |_| {
-        let sandbox =
-            Sandbox::start(&run.executable, run.user, &run.means.groups, &run.path("sandbox.log"), undo);
+        let (groups, log) = (&run.means.groups, run.path("sandbox.log"));
+        let sandbox = Sandbox::start(&run.executable, run.user, groups, &log, &mut active.resources);
         let sandbox = sandbox.map_err(|source| match prerequisites::explain(&source) {
             Some(missing) => LaunchError::Missing(missing),
             None => LaunchError::Sandbox { doing: "starting the first process".to_owned(), source },
         })?;
-        record(run, &[gateway.pid.as_raw_pid(), sandbox.pid.as_raw_pid()])?;
         set_up(run, &sandbox, render::render(plan, &facts, &run.folders, &run.means))?;
         Ok(sandbox)
     })?;
@@ -193,27 +189,30 @@ fn run_bottle(
     let mut session = progress.step(Step::Attach, |on_event| {
         let relay = attach(&sandbox, &program)?;
         on_event(LaunchEvent::Attached(plan.identity.clone()));
-        Session::new(&sandbox, &gateway, signals, relay, &program, run.directory.path(), &run.means)
+        Session::new(&sandbox, &gateway, signals, relay, &program, &run.path, &run.means)
             .doing(|| "answering `exec`".to_owned())
     })?;
-    undo.outcome = if plan.workspace.is_some() { Outcome::Worked } else { Outcome::Ran };
+    active.outcome = if plan.workspace.is_some() { Outcome::Worked } else { Outcome::Ran };
     Ok(session.run())
 }
 
 /// A core dump of this process would contain the credentials. Only the soft limit is lowered; the hard one
 /// stays as the operator set it.
 fn keep_core_dumps_away() {
-    let maximum = getrlimit(Resource::Core).maximum;
+    let maximum = getrlimit(process::Resource::Core).maximum;
     let current = Some(maximum.map_or(CORE_BYTES, |maximum| maximum.min(CORE_BYTES)));
     // Lowering a soft limit does not fail, setrlimit(2).
-    let _ = setrlimit(Resource::Core, Rlimit { current, maximum });
+    let _ = setrlimit(process::Resource::Core, Rlimit { current, maximum });
 }
 
 fn unexpected(what: &str) -> LaunchError {
     LaunchError::Sandbox { doing: what.to_owned(), source: io::ErrorKind::InvalidData.into() }
 }
 
-fn allocate(request: &LaunchRequest, undo: &mut UndoStack) -> Result<Run, LaunchError> {
+fn allocate<'a>(
+    request: &LaunchRequest,
+    active: &'a mut Option<ActiveRun>,
+) -> Result<(Run, &'a mut ActiveRun), LaunchError> {
     let plan = &request.plan;
     // The name of a run is unique in its home only.
     let name = format!("{}-{}", plan.identity, getpid().as_raw_pid());
@@ -227,12 +226,9 @@ fn allocate(request: &LaunchRequest, undo: &mut UndoStack) -> Result<Run, Launch
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return Err(LaunchError::Occupied(path));
         }
-        other => {
-            let directory = other.doing(|| format!("making {}", path.display()))?;
-            undo.push(Undo::Run(path.clone()));
-            directory
-        }
+        other => other.doing(|| format!("making {}", path.display()))?,
     };
+    let active = active.insert(ActiveRun::new(directory));
     let user = HostUser::choose(getpid()).map_err(LaunchError::Missing)?;
     let path = fs::canonicalize(&path).doing(|| format!("finding {}", path.display()))?;
     let folders = RunFolders {
@@ -263,15 +259,11 @@ fn allocate(request: &LaunchRequest, undo: &mut UndoStack) -> Result<Run, Launch
     write("gateway.json", serde_json::to_vec(&config))?;
     write("plan.json", serde_json::to_vec_pretty(plan))?;
     for group in &means.groups {
-        // Recorded before it exists, so that `cleanup` finds it.
-        undo.push(Undo::Group(group.folder.clone()));
-    }
-    let folders_of_groups: Vec<_> = means.groups.iter().map(|group| &group.folder).collect();
-    write(state::GROUPS, serde_json::to_vec(&folders_of_groups))?;
-    for group in &means.groups {
+        let resource = Resource::Cgroup(group.folder.clone());
+        active.resources.add(resource).doing(|| "recording a cgroup".to_owned())?;
         cgroup::fs::make(group).doing(|| format!("making the cgroup {}", group.folder.display()))?;
     }
-    Ok(Run { directory, executable, user, folders, means })
+    Ok((Run { path, executable, user, folders, means }, active))
 }
 
 fn mounted_program(request: &LaunchRequest) -> Result<Option<MountedProgram>, LaunchError> {
@@ -317,11 +309,6 @@ fn environment(request: &LaunchRequest) -> std::collections::BTreeMap<String, St
         .or_insert_with(|| request.plan.guest.home.to_string_lossy().into_owned());
     environment.entry("TERM".to_owned()).or_insert_with(|| "xterm-256color".to_owned());
     environment
-}
-
-fn record(run: &Run, pids: &[i32]) -> Result<(), LaunchError> {
-    let processes = pids.iter().copied().filter_map(RecordedProcess::of).collect();
-    run.directory.record(&RecordedProcesses(processes)).doing(|| "writing down the processes".to_owned())
 }
 
 /// Sends the steps. Root opens the host's trees itself: the bottle's user may not be able to walk to them.

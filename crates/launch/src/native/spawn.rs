@@ -21,6 +21,7 @@ use rustix::{
 use crate::{
     channel::Channel,
     host::user::HostUser,
+    resource::{ProcessIdentity, Resource, Resources},
     sys::{self, Go},
 };
 
@@ -28,7 +29,6 @@ use super::{
     cgroup::{self, Group},
     error::LaunchError,
     protocol::FromInit,
-    undo::{Undo, UndoStack},
 };
 
 /// How long the gateway or the sandbox may take for one answer while the bottle starts.
@@ -65,14 +65,16 @@ pub(crate) struct ChildProgram<'a> {
     pub(crate) log: &'a Path,
 }
 
-/// Starts a child that waits until `before_exec` has returned, so that it runs with its cgroups and user map
-/// in place. Its undo is registered before that; should the launcher die in between, the child's gate closes
-/// and it exits.
+/// Starts a child that waits at its gate until `before_exec` has returned, so that it runs with its cgroups and
+/// user map in place.
+///
+/// A process can be recorded only after clone(2) has told its number. That is done while the child waits: it has
+/// executed nothing yet, and exits when the launcher dies and the gate closes. So no process runs unrecorded.
 pub(crate) fn spawn(
     child: &ChildProgram<'_>,
-    undo: &mut UndoStack,
+    resources: &mut Resources,
     before_exec: impl FnOnce(Pid) -> io::Result<Go>,
-) -> io::Result<(Pid, OwnedFd)> {
+) -> io::Result<OwnedFd> {
     let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     let log = OpenOptions::new().create(true).append(true).mode(0o600).open(child.log)?;
     let (gate, opener) = pipe_with(PipeFlags::CLOEXEC)?;
@@ -87,17 +89,17 @@ pub(crate) fn spawn(
         gate: gate.as_fd(),
         opener: opener.as_fd(),
     })?;
-    undo.push(Undo::Process(pid, process.try_clone()?));
+    let identity = ProcessIdentity::of(pid.as_raw_pid()).ok_or(io::ErrorKind::NotFound)?;
+    resources.add(Resource::Process(identity))?;
     let go = before_exec(pid)?;
     rustix::io::write(&opener, &[go.byte()])?;
-    Ok((pid, process))
+    Ok(process)
 }
 
 /// The bottle's first process.
 pub(super) struct Sandbox {
     pub(super) channel: Channel,
     pub(super) process: OwnedFd,
-    pub(super) pid: Pid,
 }
 
 impl Sandbox {
@@ -107,18 +109,18 @@ impl Sandbox {
         user: HostUser,
         groups: &[Group],
         log: &Path,
-        undo: &mut UndoStack,
+        resources: &mut Resources,
     ) -> io::Result<Self> {
         let (ours, theirs) = Channel::pair()?;
         ours.set_timeout(Some(ANSWER_TIMEOUT))?;
         let arguments = [c"bot-bottle", c"sandbox-init", c"3"];
         let control = theirs.as_fd();
         let child = ChildProgram { executable, arguments: &arguments, namespaces: NAMESPACES, control, log };
-        let (pid, process) = spawn(&child, undo, |pid| {
+        let process = spawn(&child, resources, |pid| {
             groups.iter().try_for_each(|group| cgroup::fs::enter(group, pid))?;
             user.map(pid)
         })?;
-        Ok(Self { channel: ours, process, pid })
+        Ok(Self { channel: ours, process })
     }
 
     /// The next message, which has to come while the bottle starts.

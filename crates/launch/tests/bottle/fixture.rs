@@ -267,9 +267,10 @@ impl Fixture {
 
     /// The gateway and the bottle's first process, as the run recorded them.
     pub(crate) fn recorded(&self) -> Vec<i32> {
-        let text = fs::read_to_string(self.run().join("processes.json")).unwrap_or_default();
-        let processes: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap_or_default();
-        processes.iter().filter_map(|process| i32::try_from(process["pid"].as_i64()?).ok()).collect()
+        let text = fs::read_to_string(self.run().join("resources.json")).unwrap_or_default();
+        let resources: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap_or_default();
+        let pid = |resource: &serde_json::Value| i32::try_from(resource["process"]["pid"].as_i64()?).ok();
+        resources.iter().filter_map(pid).collect()
     }
 
     /// Nothing runs, is mounted or listens that belongs to the fixture, and `cleanup` leaves an empty state

@@ -1,0 +1,202 @@
+//! What a run owns on the host besides its directory: recorded before it is used, released in reverse order.
+//!
+//! A launcher releases the resources of its run however it ends, unless it is killed. `cleanup` then reads the
+//! list that the launcher kept in the run's directory, and releases them by the same code. The directory itself
+//! is in no list: it is where the list is, and it is removed when the list is empty.
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::native::remove_group;
+
+mod process;
+
+pub(crate) use process::ProcessIdentity;
+
+/// Name of the list in the directory of a run.
+const LIST: &str = "resources.json";
+
+/// Something that a run owns. What another backend makes (a container, a machine) becomes a variant, with the name
+/// or id by which its engine finds it; `release` asks the engine to remove it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Resource {
+    /// A control group, by its folder.
+    Cgroup(PathBuf),
+    /// A process, and everything in the pid namespace whose first process it is.
+    Process(ProcessIdentity),
+}
+
+impl Resource {
+    /// Removes or ends it, and returns when it is gone. Succeeds if it does not exist.
+    pub(crate) fn release(&self) -> io::Result<()> {
+        match self {
+            Self::Cgroup(folder) => remove_group(folder),
+            Self::Process(process) => process.end(),
+        }
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cgroup(folder) => write!(formatter, "the cgroup {}", folder.display()),
+            Self::Process(process) => write!(formatter, "process {}", process.pid),
+        }
+    }
+}
+
+/// The resources of one run, oldest first, with their list on disk.
+#[derive(Debug)]
+pub(crate) struct Resources {
+    list: PathBuf,
+    entries: Vec<Resource>,
+}
+
+impl Resources {
+    /// For a run that owns nothing yet.
+    pub(crate) fn new(run: &Path) -> Self {
+        Self { list: run.join(LIST), entries: Vec::new() }
+    }
+
+    /// The resources that a dead run has recorded, or a living one; none if it has no list.
+    pub(crate) fn read(run: &Path) -> io::Result<Self> {
+        let mut resources = Self::new(run);
+        resources.entries = read_json(&resources.list)?;
+        Ok(resources)
+    }
+
+    /// The same for entries that are listed elsewhere.
+    pub(crate) fn with_entries(run: &Path, entries: Vec<Resource>) -> Self {
+        Self { entries, ..Self::new(run) }
+    }
+
+    /// The entries of a list that may hold resources of kinds that this version does not know.
+    pub(crate) fn known_entries(run: &Path) -> Vec<Resource> {
+        let entries: Vec<serde_json::Value> = read_json(&run.join(LIST)).unwrap_or_default();
+        entries.into_iter().filter_map(|entry| serde_json::from_value(entry).ok()).collect()
+    }
+
+    /// Records a resource. To be called before it exists or, for a process, before it executes anything.
+    pub(crate) fn add(&mut self, resource: Resource) -> io::Result<()> {
+        self.entries.push(resource);
+        self.write()
+    }
+
+    /// Releases everything, the newest first: a cgroup cannot be removed before its processes have ended. Returns
+    /// what could not be released; it stays in the list, for `cleanup`.
+    pub(crate) fn release(&mut self) -> Vec<(Resource, io::Error)> {
+        let mut failed = Vec::new();
+        while let Some(resource) = self.entries.pop() {
+            if let Err(error) = resource.release() {
+                failed.push((resource, error));
+            }
+        }
+        if !failed.is_empty() {
+            self.entries = failed.iter().rev().map(|(resource, _)| resource.clone()).collect();
+            // If this fails the old list stays, and releasing a resource twice does no harm.
+            let _ = self.write();
+        }
+        failed
+    }
+
+    /// Processes that still run.
+    pub(crate) fn running(&self) -> Vec<u32> {
+        running(&self.entries)
+    }
+
+    fn write(&self) -> io::Result<()> {
+        replace(&self.list, &serde_json::to_vec(&self.entries)?)
+    }
+}
+
+/// The processes among these resources that still run.
+pub(crate) fn running(entries: &[Resource]) -> Vec<u32> {
+    let processes = entries.iter().filter_map(|entry| match entry {
+        Resource::Process(process) if process.runs() => Some(process.pid.unsigned_abs()),
+        _ => None,
+    });
+    processes.collect()
+}
+
+/// Reads a list; empty if there is no file. An empty file is what is left of one after a power failure, which no
+/// process and no cgroup outlives.
+pub(crate) fn read_json<T: serde::de::DeserializeOwned>(list: &Path) -> io::Result<Vec<T>> {
+    let invalid = |error: serde_json::Error| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged: {error}", list.display()))
+    };
+    match fs::read(list) {
+        Ok(bytes) if bytes.is_empty() => Ok(Vec::new()),
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(invalid),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a file by renaming a finished one to its name, rename(2): a reader sees the old content or the new one,
+/// whenever the writer is killed.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let unfinished = path.with_extension("new");
+    fs::write(&unfinished, content)?;
+    fs::rename(&unfinished, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn sleeping() -> (std::process::Child, Resource) {
+        let child = Command::new("sleep").arg("100").spawn().expect("a process");
+        let identity = ProcessIdentity::of(child.id().cast_signed()).expect("recorded");
+        (child, Resource::Process(identity))
+    }
+
+    #[test]
+    fn a_resource_is_on_disk_when_it_is_added() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut resources = Resources::new(folder.path());
+        let group = Resource::Cgroup("/sys/fs/cgroup/bot-bottle-x".into());
+        resources.add(group.clone()).expect("recorded");
+        assert_eq!(Resources::read(folder.path()).expect("read").entries, [group]);
+    }
+
+    #[test]
+    fn the_newest_is_released_first_and_what_fails_stays_recorded() {
+        let folder = tempfile::tempdir().expect("a folder");
+        // Stands for a cgroup that is busy: a folder with something in it.
+        let busy = folder.path().join("bot-bottle-busy");
+        fs::create_dir_all(busy.join("in")).expect("folders");
+        let gone = folder.path().join("bot-bottle-gone");
+        let (mut child, process) = sleeping();
+        let mut resources = Resources::new(folder.path());
+        for resource in [Resource::Cgroup(busy.clone()), Resource::Cgroup(gone), process] {
+            resources.add(resource).expect("recorded");
+        }
+        let failed = resources.release();
+        assert!(child.try_wait().is_err() || child.try_wait().expect("waited").is_some(), "it was killed");
+        assert_eq!(failed.len(), 1);
+        let read = Resources::read(folder.path()).expect("read").entries;
+        assert_eq!(read, [Resource::Cgroup(busy.clone())]);
+        fs::remove_dir(busy.join("in")).expect("removed");
+        assert!(resources.release().is_empty() && !busy.exists(), "the second time it can be released");
+    }
+
+    #[test]
+    fn a_damaged_list_is_an_error_and_an_empty_or_missing_one_is_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert!(Resources::read(folder.path()).expect("no list").entries.is_empty());
+        fs::write(folder.path().join(LIST), "").expect("a file");
+        assert!(Resources::read(folder.path()).expect("an empty list").entries.is_empty());
+        for damaged in ["[", "{}", r#"[{"machine":"x"}]"#, r#"[{"process":{"pid":"x","started":1}}]"#] {
+            fs::write(folder.path().join(LIST), damaged).expect("a file");
+            let error = Resources::read(folder.path()).expect_err(damaged);
+            assert!(error.to_string().contains("resources.json is damaged"), "{error}");
+        }
+    }
+}
