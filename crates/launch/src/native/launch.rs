@@ -109,10 +109,9 @@ pub(super) fn launch(
 
 /// Runs the steps, in the order of [`Step::ALL`]. Of that order the confinement needs:
 ///
-/// 1. Every resource has its undo before it is used.
-/// 2. The trees of the host are chosen (`HostFacts`) before anything of the agent's is there to influence it.
-/// 3. The gateway gets the secrets together with its sockets, so after the bottle's network has been made.
-/// 4. The certificates are written before the bottle reports that it is ready, and only then does the agent run.
+/// 1. A resource is recorded before it is used, so that an end at any point leaves nothing behind.
+/// 2. The gateway gets the secrets with its sockets, from the bottle's own network: it never listens elsewhere.
+/// 3. The agent runs last, when the first process is confined (`Ready`) and all files are written.
 fn run_bottle(
     mut request: LaunchRequest,
     signals: &Signals,
