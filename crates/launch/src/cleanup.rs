@@ -94,14 +94,17 @@ pub fn plan(home: &BotBottleHome) -> io::Result<Vec<Leftover>> {
         let workspace = folder.join(state::WORKSPACE);
         let has_work = std::fs::read_dir(&workspace).is_ok_and(|mut entries| entries.next().is_some());
         let format = Format::of(&folder)?;
+        let identity = state::identity_of(&folder);
         let (processes, state) = match (format.resources(&folder), format) {
             (Ok(resources), Format::Current) => (resources.running(), LeftoverState::Own),
+            // An interrupted removal may have taken the file `format` away already.
+            (Ok(resources), Format::Older) if identity.is_none() => (resources.running(), LeftoverState::Own),
             (Ok(resources), Format::Older) => (resources.running(), LeftoverState::Older),
             (Ok(resources), Format::Newer) => (resources.running(), LeftoverState::Newer),
             (Err(error), _) => (Vec::new(), LeftoverState::Damaged(error.to_string())),
         };
         leftovers.push(Leftover {
-            identity: state::identity_of(&folder),
+            identity,
             processes,
             workspace: has_work.then_some(workspace),
             state,
