@@ -339,7 +339,7 @@ fn hostile_workspace(user: User) -> anyhow::Result<()> {
     ensure!(fs::read_to_string(kept.join("made"))? == "new\n");
     let mut names: Vec<_> = fs::read_dir(fixture.run())?.flatten().map(|entry| entry.file_name()).collect();
     names.sort();
-    ensure!(names == ["receipts.jsonl", "workspace"], "{names:?}");
+    ensure!(names == ["format", "receipts.jsonl", "workspace"], "{names:?}");
     let mut file =
         fs::OpenOptions::new().append(true).open(folder.join("data")).context("still the operator's")?;
     file.write_all(b"x")?;
