@@ -139,3 +139,56 @@ impl Sandbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        path::PathBuf,
+        thread,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+
+    /// Starts a child that writes a file when it runs.
+    fn start(folder: &Path, resources: &mut Resources) -> (PathBuf, io::Result<OwnedFd>) {
+        let executable = Executable::open(Path::new("/bin/sh")).expect("a shell");
+        let marker = folder.join("ran");
+        let script = CString::new(format!("echo ran > '{}'", marker.display())).expect("a path");
+        let control = File::open("/dev/null").expect("opened");
+        let child = ChildProgram {
+            executable: &executable,
+            arguments: &[c"sh", c"-c", &script],
+            namespaces: 0,
+            control: control.as_fd(),
+            log: &folder.join("log"),
+        };
+        let spawned = spawn(&child, resources, |_| Ok(Go::On));
+        (marker, spawned)
+    }
+
+    fn eventually(what: &str, holds: impl Fn() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !holds() {
+            assert!(Instant::now() < deadline, "not in time: {what}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn a_child_that_cannot_be_recorded_executes_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut resources = Resources::new(folder.path());
+        let (marker, spawned) = start(folder.path(), &mut resources);
+        spawned.expect("started");
+        eventually("a child that is recorded runs", || marker.exists());
+        assert!(resources.release().is_empty());
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut resources = Resources::new(&folder.path().join("missing"));
+        let (marker, spawned) = start(folder.path(), &mut resources);
+        spawned.expect_err("it cannot be recorded");
+        eventually("the child ends", || resources.running().is_empty());
+        assert!(!marker.exists());
+    }
+}
