@@ -22,7 +22,7 @@ mod run;
 mod start;
 mod stop;
 
-/// Does what the command line says.
+/// Runs the command.
 pub(crate) fn run(arguments: Arguments, ui: &Ui) -> Result<ExitCode, CommandError> {
     match arguments.command {
         Command::Start(start) => start::run(&start, ui),

@@ -1,6 +1,6 @@
-//! `demo`: runs an agent in a real bottle that works and then tries to get out. It needs no network, no account and
-//! no manifest: the hosts that the agent calls are embedded, and the operator's files are written into a temporary
-//! folder.
+//! `demo`: runs an agent in a real bottle that works and then tries to get out. It needs no network, no
+//! account and no manifest: the hosts that the agent calls are embedded, and the operator's files are written
+//! into a temporary folder.
 
 use std::{io::Write, process::ExitCode};
 

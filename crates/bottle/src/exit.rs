@@ -1,10 +1,11 @@
-//! Exit codes, and the error that every command ends in.
+//! Exit codes, and the error type of every command.
 
 use std::process::ExitCode;
 
 use serde::Serialize;
 
-/// How a command ended, for the shell. The agent's own code passes through `start`, `run` and `exec`.
+/// The kind of a failure, which decides the exit code. The agent's own code passes through `start`, `run` and
+/// `exec`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Failure {
@@ -16,7 +17,7 @@ pub(crate) enum Failure {
     Manifest,
     /// 4: the backend is not available.
     Backend,
-    /// 70: a fault of ours (`EX_SOFTWARE` of sysexits.h).
+    /// 70: a bug in bot-bottle (`EX_SOFTWARE` of sysexits.h).
     Internal,
 }
 
@@ -39,7 +40,7 @@ impl From<Failure> for ExitCode {
     }
 }
 
-/// What the person is told when a command fails: what happened, apart from what to do next.
+/// Why a command failed, with the advice apart.
 #[derive(Debug, Serialize)]
 pub(crate) struct CommandError {
     /// Which kind of failure; the exit code.

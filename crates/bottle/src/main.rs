@@ -1,8 +1,8 @@
-//! bot-bottle: runs coding agents with their permission prompts off, each in a sandbox whose only way out is a
-//! gateway that knows the policy and holds the real credentials.
+//! bot-bottle: runs coding agents with their permission prompts off, each in a sandbox whose only way out is
+//! a gateway that knows the policy and holds the real credentials.
 //!
-//! This crate reads files and the environment, draws random numbers, and prints (only in [`ui`]). `bot-bottle-core`
-//! decides; `bot-bottle-launch` and `bot-bottle-gateway` have the effects.
+//! This crate reads files and the environment, draws random numbers, and prints (only in [`ui`]).
+//! `bot-bottle-core` decides; `bot-bottle-launch` and `bot-bottle-gateway` have the effects.
 
 mod arguments;
 mod command;

@@ -9,11 +9,12 @@ use bot_bottle_core::manifest::{Manifest, SourceFile, Sources};
 
 use crate::{exit::CommandError, system};
 
-/// Every bottle, agent and setting that can be seen from here.
+/// Reads every bottle, agent and setting that applies in the working directory.
 pub(crate) fn load() -> Result<Manifest, CommandError> {
     let home = system::bot_bottle_home()?;
     let local = system::working_directory()?.join(".bot-bottle");
-    // Started in the home directory itself, both are one folder: what the operator wrote there is not local.
+    // In the home directory itself, `<cwd>/.bot-bottle` is the operator's own folder and must not be read as
+    // local.
     let local = if same_folder(&home, &local) { None } else { Some(local) };
     let sources = Sources {
         home: system::home()?,
@@ -38,8 +39,8 @@ fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-/// Every `*.md` of a folder, by name. A folder that is not there has none; one that cannot be read is one
-/// file that cannot be read, so that whoever needs it is told.
+/// Every `*.md` of a folder, by name. A missing folder has none. An unreadable folder is returned as one
+/// unreadable file, so that a query that needs it reports the problem.
 fn markdown_files(folder: &Path) -> Vec<SourceFile> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,

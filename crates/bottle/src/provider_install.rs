@@ -1,7 +1,9 @@
-//! `provider install`: the package of an agent program, from the npm registry or a file, checked and unpacked.
+//! `provider install`: the package of an agent program, from the npm registry or a file, checked and
+//! unpacked.
 //!
-//! The archive is hashed while it is unpacked into a folder beside the target, which gets its name only when
-//! the hash is right and the program is there. Until then nothing that looks for programs sees it.
+//! The archive is hashed while it is unpacked into a temporary folder beside the target. The folder is
+//! renamed only when the hash matches and the program is in it, so that no search for programs finds an
+//! unverified one.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -28,7 +30,7 @@ pub(crate) use registry::Registry;
 use integrity::{Checked, Integrity};
 use unpack::UnpackError;
 
-/// What is to be installed, from where, to where.
+/// One installation: the package, its source and its target.
 #[derive(Debug)]
 pub(crate) struct Order<'a> {
     /// The provider's name.
@@ -59,14 +61,14 @@ pub(crate) struct Progress {
     pub(crate) total: Option<u64>,
 }
 
-/// What there is now.
+/// The installed program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Installed {
     /// The program's folder.
     pub(crate) folder: PathBuf,
     /// The program.
     pub(crate) executable: PathBuf,
-    /// Whether it was there before, and nothing was done.
+    /// Whether it had been installed before.
     pub(crate) already: bool,
 }
 
@@ -83,7 +85,7 @@ const MAX_ARCHIVE_BYTES: u64 = 1 << 30;
 /// The end of the names of folders that are being filled.
 const PARTIAL_SUFFIX: &str = ".partial";
 
-/// Installs a package. Whatever fails, the providers' folder is as it was before.
+/// Installs a package. On failure the providers' folder is left unchanged.
 ///
 /// # Errors
 /// See [`InstallError`].
@@ -114,7 +116,7 @@ pub(crate) fn install(
     Ok(installed(false))
 }
 
-/// Whether this very archive was unpacked there.
+/// Whether this archive, by its integrity, is unpacked there.
 fn is_installed(folder: &Path, package: &Package) -> bool {
     let manifest = fs::read(folder.join(MANIFEST_FILE)).ok();
     let manifest: Option<ProgramManifest> = manifest.and_then(|text| serde_json::from_slice(&text).ok());
@@ -130,7 +132,7 @@ fn manifest_of(package: &Package) -> ProgramManifest {
     }
 }
 
-/// Two installations of one provider would fill the same folder.
+/// Locks the provider's folder: two installations at once would unpack into the same place.
 fn lock(versions: &Path) -> Result<File, InstallError> {
     let path = versions.join(".lock");
     let file = File::create(&path).map_err(|source| InstallError::file(&path, source))?;
@@ -141,7 +143,7 @@ fn lock(versions: &Path) -> Result<File, InstallError> {
     }
 }
 
-/// Removes what an installation left that was killed. The lock is held, so that none is running.
+/// Removes the partial folders of killed installations. The lock is held, so no installation is running.
 fn remove_partial(versions: &Path) -> Result<(), InstallError> {
     let entries = fs::read_dir(versions).map_err(|source| InstallError::file(versions, source))?;
     for entry in entries.flatten() {
@@ -177,8 +179,8 @@ fn fill(
     if let Err(UnpackError::Write { path, source }) = unpacked {
         return Err(InstallError::file(&path, source));
     }
-    // To the end, also where unpacking failed: an archive that is not the pinned one is an archive that
-    // cannot be unpacked for a reason, and that is the one to tell.
+    // Hash the rest of the archive even if unpacking failed: if it is not the pinned archive, that is the
+    // cause to report.
     let drained = io::copy(&mut checked, &mut io::sink());
     let received = checked.received();
     if let Err(source) = drained {
@@ -199,7 +201,7 @@ fn fill(
     unpacked.map_err(|source| InstallError::Archive { from: name, source })
 }
 
-/// Last, because a folder with this file is whole.
+/// Writes the manifest. It comes last, because its presence marks the folder as complete.
 fn write_manifest(folder: &Path, package: &Package) -> Result<(), InstallError> {
     let executable = folder.join(package.tree).join(package.executable);
     if !executable.is_file() {
@@ -214,7 +216,7 @@ fn write_manifest(folder: &Path, package: &Package) -> Result<(), InstallError> 
     fs::write(&path, text + "\n").map_err(failed)
 }
 
-/// A folder that is removed unless it becomes the real one.
+/// A temporary folder that is removed on drop unless it was renamed to its final name.
 struct Partial {
     folder: PathBuf,
 }
@@ -227,7 +229,7 @@ impl Partial {
 
     fn become_folder(self, folder: &Path) -> Result<(), InstallError> {
         let failed = |source| InstallError::file(folder, source);
-        // Something is there where another archive was unpacked, or files are missing.
+        // The target exists if another version of the archive was unpacked or files are missing.
         match fs::remove_dir_all(folder) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(failed(source)),
             _ => {}
@@ -238,7 +240,7 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // After the renaming there is nothing to remove. Where removing fails, the next installation tries again.
+        // Fails after the rename, because the folder is gone. Otherwise the next installation removes it.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

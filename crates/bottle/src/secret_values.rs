@@ -1,4 +1,4 @@
-//! Resolves references to values, once, at launch.
+//! Resolves the names of secrets and variables to values, once, at launch.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use zeroize::Zeroizing;
 
 use crate::{exit::CommandError, system, ui::Ui};
 
-/// The values that the gateway is given: what the provider brought first, then the host's environment.
-/// Every reference that is unset is named in one error.
+/// The values for the gateway: from the provider, else from the host's environment. One error names every
+/// reference that is unset.
 pub(crate) fn for_gateway(
     plan: &BottlePlan,
     provisioned: Vec<ProvisionedSecret>,
@@ -47,8 +47,8 @@ pub(crate) fn from_environment(
         .hint(format!("export {list} before starting, or remove the route's `auth`").replace('`', "")))
 }
 
-/// A credential is one word of a header line: what else a variable holds got there by a copy of too much, and would
-/// be sent as it is. The value itself is not shown.
+/// Refuses a value that is not one word of a header line (line breaks, quotes, blanks, a scheme): copied with
+/// too much around it, it would be sent upstream like that. The message does not show the value.
 fn check(reference: &SecretRef, value: &str) -> Result<(), CommandError> {
     let first = value.split_whitespace().next().unwrap_or_default();
     let scheme = ["bearer", "basic", "token"].into_iter().find(|scheme| first.eq_ignore_ascii_case(scheme));
@@ -67,7 +67,7 @@ fn check(reference: &SecretRef, value: &str) -> Result<(), CommandError> {
         .hint(format!("export {reference} with the value alone, as its provider gave it")))
 }
 
-/// The part of the agent's environment that needs nobody's answer: literals as written, `${VAR}` from the host.
+/// The part of the agent's environment that is known without asking: literals, and `${VAR}` from the host.
 pub(crate) fn from_host(plan: &BottlePlan) -> Result<BTreeMap<String, String>, CommandError> {
     let mut values = BTreeMap::new();
     for (name, entry) in &plan.env {
@@ -86,7 +86,7 @@ pub(crate) fn from_host(plan: &BottlePlan) -> Result<BTreeMap<String, String>, C
     Ok(values)
 }
 
-/// The whole environment of the agent: with what the operator types (`?`).
+/// The agent's whole environment, after asking the operator for the values marked `?`.
 pub(crate) fn for_agent(
     plan: &BottlePlan,
     mut values: BTreeMap<String, String>,

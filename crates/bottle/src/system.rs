@@ -77,8 +77,8 @@ pub(crate) fn inherited_descriptor(number: i32) -> Result<OwnedFd, CommandError>
     Ok(bot_bottle_launch::native::take_control(number))
 }
 
-/// Sends the gateway's log to stderr: warnings, or what the `tracing` directives in `BOT_BOTTLE_LOG` select. The log
-/// holds no header, query or body.
+/// Sends the gateway's log to stderr: warnings, or what the `tracing` directives in `BOT_BOTTLE_LOG` select.
+/// The log holds no header, query or body.
 pub(crate) fn start_logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("BOT_BOTTLE_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));

@@ -1,8 +1,8 @@
-//! The one place that prints, and that makes text of strangers printable: whatever is told goes through
-//! [`bot_bottle_core::printable`] here, a table's cells in [`Table`].
+//! The only module that prints. File names, manifests and errors may hold terminal escape sequences, so all
+//! text goes through [`bot_bottle_core::printable`] here, and a table's cells in [`Table`].
 //!
-//! Progress and questions go to stderr, results to stdout; colour only where it is
-//! welcome (`NO_COLOR`, `CLICOLOR`, a terminal), which `anstream` decides.
+//! Progress and questions go to stderr, results to stdout. `anstream` decides about colour (`NO_COLOR`,
+//! `CLICOLOR`, a terminal).
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this module is the one that prints")]
 
@@ -27,30 +27,30 @@ pub(crate) use table::Table;
 
 /// Bold.
 pub(crate) const STRONG: Style = Style::new().bold();
-/// What matters less.
+/// Secondary text.
 pub(crate) const FAINT: Style = Style::new().dimmed();
-/// What went well.
+/// Success.
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
-/// What went wrong.
+/// Failure.
 pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
-/// What deserves attention.
+/// Warnings.
 pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default();
-/// What to do next.
+/// Advice.
 pub(crate) const HINT: Style = AnsiColor::Cyan.on_default();
 
-/// How this run talks to the person.
+/// The output of this run.
 #[derive(Debug)]
 pub(crate) struct Ui {
     json: bool,
 }
 
 impl Ui {
-    /// With results and errors as JSON, if wanted.
+    /// Prints results and errors as JSON if `json`.
     pub(crate) fn new(json: bool) -> Self {
         Self { json }
     }
 
-    /// Prints a result: as JSON if wanted, else as `text` makes it.
+    /// Prints a result, as JSON or as the text that `text` renders.
     pub(crate) fn result<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) {
         if self.json {
             match serde_json::to_string_pretty(value) {
@@ -63,12 +63,12 @@ impl Ui {
         }
     }
 
-    /// Tells what is going on.
+    /// Prints progress.
     pub(crate) fn progress(&self, text: &str) {
         eprintln!("{FAINT}{}{FAINT:#}", printable_lines(text));
     }
 
-    /// Tells that something was done.
+    /// Prints a success.
     pub(crate) fn done(&self, text: &str) {
         eprintln!("{GOOD}✓{GOOD:#} {}", printable_lines(text));
     }
@@ -92,7 +92,7 @@ impl Ui {
         eprintln!("{WARNING}warning{WARNING:#}: {}", printable_lines(text));
     }
 
-    /// Says what to do next.
+    /// Prints advice.
     pub(crate) fn hint(&self, text: &str) {
         eprintln!("{HINT}  hint{HINT:#}: {}", printable_lines(text));
     }
@@ -111,7 +111,7 @@ impl Ui {
             let mut lines = message.lines();
             let first = lines.next().unwrap_or_default();
             match &error.manifest {
-                // A manifest's own diagnostics begin with their kind and place.
+                // The text of a diagnostic begins with `error:` itself.
                 Some(_) => eprintln!("{message}"),
                 None => {
                     eprintln!("{BAD}error{BAD:#}: {first}");
@@ -126,9 +126,9 @@ impl Ui {
     }
 }
 
-/// Prints what `clap` says of the arguments, and of `--help`.
+/// Prints clap's usage error or `--help`.
 pub(crate) fn usage(usage: &clap::Error) -> ExitCode {
-    // A closed stdout loses the help text, and nothing else.
+    // A write error on stdout is ignored: only the help text is lost.
     let text = printable_but_colours(&usage.render().ansi().to_string());
     if usage.use_stderr() {
         eprint!("{text}");

@@ -1,5 +1,5 @@
-//! Programs that know nothing of a proxy, in a real native bottle: what they ask and where they connect lands in the
-//! gateway, and what cannot is refused at once.
+//! Programs that ignore proxy variables, in a real native bottle: their DNS queries and TCP connections reach
+//! the gateway, and everything else is refused at once.
 
 use std::{
     fs,
@@ -12,7 +12,8 @@ use bot_bottle_testkit::{Echo, FakeUpstream, find_program, has_user_namespaces, 
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// What every script begins with: no proxy variables, names for what is tried, one line for each result.
+/// The start of every script: it clears the proxy variables and defines functions that print one line per
+/// result.
 const PRELUDE: &str = r#"
 import errno, os, socket, ssl, struct
 for name in list(os.environ):
@@ -52,7 +53,7 @@ struct Home {
 }
 
 impl Home {
-    /// `None`, aloud, where this cannot be shown.
+    /// `None`, with a message, where the host cannot run the test.
     fn new() -> Result<Option<Self>> {
         if !require("userns", has_user_namespaces()) || !require("python3", find_program("python3").is_some())
         {
@@ -294,11 +295,11 @@ print(socket.gethostbyname("open.test"))
     Ok(())
 }
 
-/// The rest of this file would be worth nothing if these names existed.
+/// The other tests are meaningless if these names exist in public DNS.
 #[test]
 fn nothing_is_asked_of_the_hosts_resolver() -> Result<()> {
     let Some(home) = Home::new()? else { return Ok(()) };
-    // Resolves on every host, from its own file, and must not in a bottle.
+    // The host resolves its own name from `/etc/hosts`; a bottle must not.
     let host = fs::read_to_string("/proc/sys/kernel/hostname")?.trim().to_owned();
     let printed = home.run(&format!(
         "said('host', lambda: socket.gethostbyname({host:?} + '.'))\nprint(open('/etc/hosts').read().count({host:?}))"

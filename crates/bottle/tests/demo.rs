@@ -1,4 +1,4 @@
-//! `bot-bottle demo`: what a newcomer runs first.
+//! `bot-bottle demo`.
 
 use std::{path::Path, process::Command};
 
@@ -66,7 +66,7 @@ fn without_user_namespaces_it_says_how_to_go_on() -> Result<()> {
         return Ok(());
     }
     let home = tempfile::tempdir()?;
-    // A user namespace in which no further one may be made: like a host where they are off.
+    // A user namespace that allows no nested ones, like a host where they are disabled.
     let output = Command::new("unshare")
         .args(["--user", "--map-user=1000", "--map-group=1000", "--keep-caps", "sh", "-c"])
         .arg("echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" demo")

@@ -84,14 +84,14 @@ fn every_attempt_is_blocked_through_exec() -> Result<()> {
     run.expect_all_blocked(&report, false)
 }
 
-/// Who starts the bottle.
+/// The user that starts the bottle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operator {
-    /// Whoever runs the tests.
+    /// The user that runs the tests.
     Own,
-    /// Somebody without any right.
+    /// An unprivileged user.
     Ordinary,
-    /// The same, as root of a user namespace that has no other user: a container of an engine that is not root's.
+    /// The same user as root of a user namespace without other users, as in a container of a rootless engine.
     OnlyRoot,
 }
 
@@ -120,9 +120,9 @@ impl Run {
         let folder = tempfile::Builder::new().prefix("bb-").tempdir()?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
         let program = folder.path().join("bot-bottle");
-        // A checkout in root's home cannot be reached by others.
-        // By a process of its own: one that another test starts would hold on to a file that is written here, and
-        // such a file cannot be executed.
+        // Other users cannot reach a checkout in root's home. Copy in another process: a child that another
+        // test forks meanwhile would inherit the writable descriptor, and executing the copy would fail with
+        // ETXTBSY.
         let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_bot-bottle")).arg(&program).status()?;
         ensure!(copied.success(), "the program could not be copied");
         let fixture = OperatorFixture::create(folder.path().join("run"))?;

@@ -1,4 +1,4 @@
-//! Ordinary programs at ordinary work in a real native bottle: what the seccomp filter allows is enough for them.
+//! Everyday programs in a real native bottle: the seccomp filter allows all that they need.
 
 use std::{
     fs,

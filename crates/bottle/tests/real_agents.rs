@@ -1,8 +1,8 @@
 //! The real agent programs do a turn of work in a native bottle, against upstreams that speak their APIs.
 //!
-//! What is shown: the upstream sees the real credential on every call and the placeholder on none, and no part of
-//! the credential is anywhere in the bottle, in what is kept of it, in what was printed, nor in the environment or
-//! command line of any process, the gateway's included.
+//! The upstream sees the real credential on every call and never the placeholder. No part of the credential
+//! is in the bottle, in the files that are kept, in the output, or in the environment or command line of any
+//! process, including the gateway's.
 
 #[path = "real_agents/fixture.rs"]
 mod fixture;

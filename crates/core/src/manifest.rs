@@ -1,9 +1,10 @@
 //! The operator's files: bottles, agents and settings, parsed, checked, merged.
 //!
-//! [`Manifest::parse`] takes the text of every file and never fails: what is wrong with a file is told to whoever
-//! needs the file. A file goes through these steps, one module each: `source` splits it, `yaml` makes a tree that
-//! keeps scalars as they were written, the `*_file` modules read the tree with the small readers of `reader`, and
-//! `layer` merges bottles. See `docs/manifest.md` for the format.
+//! [`Manifest::parse`] takes the text of every file and never fails: the problems of a file are returned by
+//! each query that needs the file. A file goes through these steps, one module each: `source` splits it,
+//! `yaml` makes a tree that keeps scalars as they were written, the `*_file` modules read the tree with the
+//! small readers of `reader`, `layer` merges bottles, and `fold` does so along `extends`. See
+//! `docs/manifest.md` for the format.
 
 use std::{
     collections::BTreeMap,
@@ -66,7 +67,8 @@ pub struct Sources {
     pub cwd_agents: Vec<SourceFile>,
     /// `~/.bot-bottle/settings.yml`.
     pub settings: Option<SourceFile>,
-    /// Files under the cwd that could carry a boundary (`bottles/`, `settings.yml`): warned about, never read.
+    /// Files under the cwd that could carry a boundary (`bottles/`, `settings.yml`): warned about, never
+    /// read.
     pub ignored: Vec<PathBuf>,
 }
 
@@ -79,13 +81,13 @@ pub struct Manifest {
     warnings: Vec<String>,
 }
 
-/// The folder that an agent's file lies in, which says who may have written it.
+/// The folder of an agent's file, from which follows who may have written it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AgentOrigin {
     /// `~/.bot-bottle/agents/`: the operator.
     Home,
-    /// `<cwd>/.bot-bottle/agents/`: whoever wrote what was cloned.
+    /// `<cwd>/.bot-bottle/agents/`: the authors of a cloned repository.
     Cwd,
 }
 
@@ -98,9 +100,9 @@ pub struct AgentSummary {
     pub origin: AgentOrigin,
     /// The file.
     pub path: PathBuf,
-    /// The bottles that it asks for; empty: chosen at launch.
+    /// The bottles that it names; empty: chosen at launch.
     pub bottles: Vec<String>,
-    /// What keeps it from being started, in its own file or in a bottle that it asks for.
+    /// Why it cannot be started: problems of its own file and of the bottles that it names.
     pub error: Option<ManifestError>,
 }
 
@@ -111,13 +113,13 @@ pub struct BottleSummary {
     pub name: String,
     /// The file.
     pub path: PathBuf,
-    /// The bottles that it builds on, without theirs.
+    /// Its direct parents.
     pub extends: Vec<String>,
-    /// What keeps it from being used alone, in its own file or in a parent.
+    /// Why it cannot be used alone: problems of its own file and of its parents.
     pub error: Option<ManifestError>,
 }
 
-/// A file that was parsed, as far as that went.
+/// A parsed file with its problems.
 #[derive(Debug)]
 struct Parsed<T> {
     path: PathBuf,
@@ -157,10 +159,12 @@ impl Manifest {
         Self { bottles, agents, settings: settings.unwrap_or_else(absent), warnings }
     }
 
-    /// The agent and the one bottle that it runs in: `bottles` if given, else what the agent names.
+    /// The agent and the one bottle that it runs in, folded from `bottles` if any are given, else from those
+    /// that the agent names.
     ///
     /// # Errors
-    /// When the agent, a bottle or a parent is missing or broken; every problem of every file involved together.
+    /// When the agent, a bottle or a parent is missing or broken; every problem of every file involved
+    /// together.
     pub fn bottle_for(&self, agent: &str, bottles: &[String]) -> Result<EffectiveBottle, ManifestError> {
         let (_, file) = self.agent_file(agent)?;
         let mut diagnostics = file.diagnostics.clone();
@@ -181,7 +185,7 @@ impl Manifest {
             return Err(ManifestError { diagnostics });
         }
         let agent = file.value.agent.clone();
-        // The one place where an agent's file touches a bottle: every backend gets the same.
+        // Nothing else of an agent's file changes the bottle: it may come from a cloned repository.
         let user = bottle.git.user.clone().overlaid(agent.git_user.clone());
         let git = crate::bottle::GitSettings { user, ..bottle.git };
         let bottle_names = fold::names_once(&wanted);

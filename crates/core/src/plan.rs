@@ -1,4 +1,4 @@
-//! Everything that a launch will do, as data, with no secret in it.
+//! The plan: everything that a launch will do, as data without secrets.
 
 use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
 
@@ -28,18 +28,18 @@ pub use unenforced::{Unenforced, unenforced};
 /// Where the gateway's proxy listens inside every bottle.
 pub const PROXY_ADDRESS: &str = "127.0.0.1:3128";
 
-/// The bottle's one address besides loopback, where its DNS is answered on port 53. From the range for
-/// benchmarks (RFC 2544), so that it is nobody's. What is in the other half of that range, 198.19.0.0/16, stands for
-/// names: see the gateway's `names.rs`.
+/// The bottle's one address besides loopback, where its DNS is answered on port 53. It is from the range for
+/// benchmarks (RFC 2544), which no host on the internet has.
 pub const BOTTLE_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 255, 1);
 
-/// The half of the range for benchmarks whose addresses stand for names in the bottle's DNS, as network and bits.
+/// The network of the fake IP addresses that the bottle's DNS gives to names, as address and prefix length:
+/// the other half of the range for benchmarks.
 pub const NAME_ADDRESSES: (Ipv4Addr, u8) = (Ipv4Addr::new(198, 19, 0, 0), 16);
 
 /// Where a backend mounts the agent program's folder, read-only. It and its `bin` are in the bottle's `PATH`.
 pub const AGENT_PROGRAM_FOLDER: &str = "/opt/bot-bottle/agent";
 
-/// Everything that a launch will do. Serialisable; `--dry-run --json` prints it.
+/// Everything that a launch will do. `--dry-run --json` prints it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BottlePlan {
     /// Name of the run.
@@ -50,13 +50,13 @@ pub struct BottlePlan {
     pub bottle_names: Vec<String>,
     /// The provider's name; `None` for a bare command.
     pub provider: Option<String>,
-    /// What runs.
+    /// The program that runs.
     pub program: Program,
-    /// Places inside the bottle.
+    /// Paths inside the bottle.
     pub guest: GuestPaths,
-    /// The agent's whole environment, where each value comes from.
+    /// The agent's whole environment, each variable with the origin of its value.
     pub env: BTreeMap<String, EnvEntry>,
-    /// Names in `env` that the preflight does not show.
+    /// Names in `env` that the preflight omits, because the operator did not write them.
     pub hidden_env_names: Vec<String>,
     /// Files that are written before the program starts.
     pub files: Vec<GuestFile>,
@@ -70,24 +70,25 @@ pub struct BottlePlan {
     pub workspace: Option<PathBuf>,
     /// Names of the skills, for the preflight.
     pub skills: Vec<String>,
-    /// Who commits, with provenance.
+    /// The git identity, with the file that each field comes from.
     pub git_user: GitUser,
-    /// What may be reached.
+    /// The routes.
     pub policy: Policy,
-    /// The gateway's own way out.
+    /// How the gateway reaches upstream hosts.
     pub upstream: UpstreamConfig,
-    /// What the gateway has to be given.
+    /// The secrets that the gateway is given, by name.
     pub secrets: Vec<SecretRef>,
-    /// What may be used.
+    /// The resource limits.
     pub limits: Limits,
-    /// What the operator should know: routes that a provider's own replaced, say.
+    /// Notes for the operator, such as routes that a provider's own route replaced.
     pub notes: Vec<String>,
 }
 
-/// What runs in the bottle.
+/// The program that runs in the bottle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
-    /// Program and arguments. The program is a name that is looked up in the bottle's `PATH`, or a path in it.
+    /// Program and arguments. The program is a name that is looked up in the bottle's `PATH`, or a path in
+    /// it.
     pub command: Vec<String>,
     /// Where the program comes from.
     pub source: ProgramSource,
@@ -97,12 +98,13 @@ pub struct Program {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProgramSource {
-    /// The bottle's own file system has it.
+    /// A program of the bottle's file system.
     Bottle,
     /// An agent program of this name, found on the host or in the cache of `provider install`, and mounted
     /// read-only.
     AgentProgram(String),
-    /// This very binary, mounted read-only as `/opt/bot-bottle/agent/bot-bottle`: the demo and the escape probe.
+    /// This very binary, mounted read-only as `/opt/bot-bottle/agent/bot-bottle`: the demo and the escape
+    /// probe.
     OwnBinary,
 }
 

@@ -1,4 +1,5 @@
-//! A scripted agent that does ordinary work, as any agent would: files in the workspace, calls through the proxy.
+//! A scripted agent that does ordinary work, as any agent would: files in the workspace, calls through the
+//! proxy.
 
 use std::{
     fs,

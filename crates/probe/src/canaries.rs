@@ -42,8 +42,8 @@ pub const MAX_RECORDS: usize = 10_000;
 /// How much of one leak is kept, in bytes.
 pub const MAX_LEAK_BYTES: usize = 4096;
 
-/// The prefix of the credential. Like the prefix that vendors give their keys it is not secret, and the bottle is told
-/// it so that it can search for the credential without holding it.
+/// The prefix of the credential. Like the prefix that vendors give their keys it is not secret, and the
+/// bottle is told it so that it can search for the credential without holding it.
 const CREDENTIAL_PREFIX: &str = "demo_";
 
 /// Why the canaries could not be started.
@@ -155,9 +155,9 @@ pub(crate) struct Records {
 }
 
 impl Canaries {
-    /// Starts every host and recorder; all of them listen when this returns. The credential, the mark and the name of
-    /// the abstract socket are drawn at random, so that two runs on one host never take each other's traffic for
-    /// their own.
+    /// Starts every host and recorder; all of them listen when this returns. The credential, the mark and the
+    /// name of the abstract socket are drawn at random, so that two runs on one host never take each other's
+    /// traffic for their own.
     ///
     /// `unix_socket` is where a unix socket is made. Services listen on the loopback address and on each of
     /// `host_addresses`.
@@ -347,8 +347,8 @@ pub fn namespaces() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// Names that no route allows, among them look-alikes of [`ALLOWED_HOST`]. `egress.resolve` should lead each to
-/// [`HostPorts::unlisted`], so that only the policy keeps an attempt from them.
+/// Names that no route allows, among them look-alikes of [`ALLOWED_HOST`]. `egress.resolve` should lead each
+/// to [`HostPorts::unlisted`], so that only the policy keeps an attempt from them.
 #[must_use]
 pub fn unlisted_names() -> Vec<String> {
     let mut names = vec![

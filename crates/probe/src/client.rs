@@ -126,7 +126,8 @@ pub fn through_plain_tunnel(context: &Context, authority: &str, request: &[u8]) 
     }
 }
 
-/// Every ordinary way to ask the gateway for one host: absolute-form, TLS in a tunnel, plain HTTP in a tunnel.
+/// Every ordinary way to ask the gateway for one host: absolute-form, TLS in a tunnel, plain HTTP in a
+/// tunnel.
 #[must_use]
 pub fn ask_for(context: &Context, host: &str, port: u16) -> Observation {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -212,7 +213,8 @@ pub fn judge(context: &Context, answer: &[u8]) -> Observation {
         return Observation::refused("only what a route allows came through");
     }
     match reason_of(&text) {
-        // For a host with a route the gateway may dial; a smuggled request would show as a leak at the canary instead.
+        // For a host with a route the gateway may dial; a smuggled request would show as a leak at the canary
+        // instead.
         Some(reason) if AFTER_ALLOWING.contains(&reason) && !names_a_route(context, &text) => {
             Observation::reached(format!("the gateway went on to the host: {reason}"))
         }

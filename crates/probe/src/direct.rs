@@ -12,8 +12,8 @@ use crate::{client, context::Context, errno, outcome::Observation};
 /// The time limit for the reply to a datagram.
 pub const DATAGRAM_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// Connects over TCP and requests a page. A bottle may redirect the connection to its gateway, so only a response that
-/// is not the gateway's counts as reached.
+/// Connects over TCP and requests a page. A bottle may redirect the connection to its gateway, so only a
+/// response that is not the gateway's counts as reached.
 #[must_use]
 pub fn tcp(context: &Context, address: SocketAddr) -> Observation {
     match client::dial(address) {
@@ -65,8 +65,8 @@ pub fn datagram(address: SocketAddr, payload: &[u8]) -> std::io::Result<Option<V
     }
 }
 
-/// Makes a socket of a kind that no program in a bottle needs. Success alone counts as reached, because the protocol's
-/// code is attack surface of the kernel or leads past the network namespace.
+/// Makes a socket of a kind that no program in a bottle needs. Success alone counts as reached, because the
+/// protocol's code is attack surface of the kernel or leads past the network namespace.
 #[must_use]
 pub fn socket(family: i32, kind: SocketType, protocol: i32) -> Observation {
     let family_raw = u16::try_from(family).unwrap_or(u16::MAX);

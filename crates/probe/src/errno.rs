@@ -51,7 +51,8 @@ pub(crate) fn name(error: &io::Error) -> String {
     }
 }
 
-/// Whether the error is a refusal: missing permission, a read-only file system, an unknown call or socket family.
+/// Whether the error is a refusal: missing permission, a read-only file system, an unknown call or socket
+/// family.
 #[must_use]
 pub(crate) fn is_refusal(error: &io::Error) -> bool {
     matches!(
@@ -68,8 +69,8 @@ pub(crate) fn is_refusal(error: &io::Error) -> bool {
     )
 }
 
-/// Judges a system call that must be refused by permission. Any other error counts as reached: the call would have
-/// been allowed with valid arguments.
+/// Judges a system call that must be refused by permission. Any other error counts as reached: the call would
+/// have been allowed with valid arguments.
 #[must_use]
 pub(crate) fn by_permission<T>(result: Result<T, impl Into<io::Error>>, reached: &str) -> Observation {
     match result.map_err(Into::into) {

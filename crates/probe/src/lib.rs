@@ -1,10 +1,10 @@
 //! Escape attempts, and the canaries that detect them.
 //!
 //! The inside is a table of attempts ([`table`]), each a small entry with the promise it tests and the paper,
-//! bug or manual page that it comes from, and a scripted agent that does ordinary work ([`benign_work`]); it needs no
-//! tool of the bottle but this binary. The outside is [`canaries`]: hosts, services and files that record
-//! everything that reaches them. An attempt counts as blocked only if the refusal was seen inside *and* the
-//! canaries recorded nothing ([`verdict`]).
+//! bug or manual page that it comes from, and a scripted agent that does ordinary work ([`benign_work`]); it
+//! needs no tool of the bottle but this binary. The outside is [`canaries`]: hosts, services and files that
+//! record everything that reaches them. An attempt counts as blocked only if the refusal was seen inside
+//! *and* the canaries recorded nothing ([`verdict`]).
 
 pub mod attempt;
 pub mod benign_work;

@@ -81,8 +81,8 @@ impl Observation {
         }
     }
 
-    /// Combines several tries into one observation. The first try that reached something decides; else the attempt is
-    /// refused if at least one try was, and inconclusive if none could be made.
+    /// Combines several tries into one observation. The first try that reached something decides; else the
+    /// attempt is refused if at least one try was, and inconclusive if none could be made.
     #[must_use]
     pub fn all(tries: impl IntoIterator<Item = Self>) -> Self {
         let (mut refused, mut inconclusive): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());

@@ -36,7 +36,8 @@ pub enum ScriptError {
 /// Runs a script inside a bottle and writes one JSON object per line: each [`Line`] as soon as it is known.
 ///
 /// # Errors
-/// When the script cannot be parsed or the output is closed. The result of an attempt or a step is never an error.
+/// When the script cannot be parsed or the output is closed. The result of an attempt or a step is never an
+/// error.
 pub fn run_script(script: &str, output: &mut dyn Write) -> Result<(), ScriptError> {
     let script: Script = serde_json::from_str(script)?;
     let attempts: Vec<_> = match &script.attempts {

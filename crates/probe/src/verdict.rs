@@ -80,8 +80,8 @@ pub fn judge(report: &str, leaks: Vec<Leak>) -> Judgement {
 }
 
 impl Judgement {
-    /// Whether the run shows what it should: every ordinary step worked, every attempt was blocked, nothing else
-    /// was seen outside, and the report is whole.
+    /// Whether the run shows what it should: every ordinary step worked, every attempt was blocked, nothing
+    /// else was seen outside, and the report is whole.
     #[must_use]
     pub fn holds(&self) -> bool {
         self.complete

@@ -1,5 +1,5 @@
-//! The attempts on names, HTTP and Git against the real gateway without a bottle around it. Only the policy blocks
-//! them here; the same attempts get out through an open relay (`outside.rs`).
+//! The attempts on names, HTTP and Git against the real gateway without a bottle around it. Only the policy
+//! blocks them here; the same attempts get out through an open relay (`outside.rs`).
 
 use std::{
     collections::BTreeMap,

@@ -10,14 +10,14 @@ use crate::{
     upstream::{Answer, Handler, SeenRequest},
 };
 
-/// `api.anthropic.com`. Serves whoever has the right token, and answers everybody else with 401 as the real one does.
+/// `api.anthropic.com`. Requests without the right token get 401, as from the real one.
 #[derive(Debug, Clone)]
 pub struct AnthropicApi {
     authorization: String,
     pause: Duration,
 }
 
-/// What the model does next.
+/// The model's next step.
 enum Turn {
     Say(String),
     RunTool { name: &'static str, input: Value },
@@ -51,7 +51,7 @@ impl AnthropicApi {
 
 impl Handler for AnthropicApi {
     fn answer(&self, request: &SeenRequest) -> Answer {
-        // Some of the calls besides the API proper carry no credential; a wrong one is wrong everywhere.
+        // Some calls outside the API proper carry no credential, but a wrong one is always refused.
         let needs_credential = request.path.starts_with("/v1/");
         let has_credential =
             ["authorization", "x-api-key"].iter().any(|name| request.headers.contains_key(*name));

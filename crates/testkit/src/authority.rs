@@ -7,7 +7,7 @@ use rcgen::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-/// A certificate authority that only those trust who are told to.
+/// A certificate authority that clients must be configured to trust.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: String,

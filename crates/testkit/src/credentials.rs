@@ -11,11 +11,11 @@ use crate::{
 /// The host's login of Codex, as `~/.codex/auth.json` holds it.
 #[derive(Debug, Clone)]
 pub struct CodexLogin {
-    /// What the API wants to see; a JSON web token.
+    /// The bearer token; a JSON web token.
     pub access_token: String,
-    /// Who is logged in; a JSON web token as well.
+    /// The account; a JSON web token too.
     pub id_token: String,
-    /// Buys new tokens.
+    /// The refresh token.
     pub refresh_token: String,
     /// An identifier, not a secret.
     pub account_id: String,
@@ -26,16 +26,15 @@ pub struct CodexLogin {
 /// The host's login of Claude, as `~/.claude/.credentials.json` holds it.
 #[derive(Debug, Clone)]
 pub struct ClaudeLogin {
-    /// What the API wants to see.
+    /// The bearer token.
     pub access_token: String,
-    /// Buys new tokens.
+    /// The refresh token.
     pub refresh_token: String,
     /// Seconds since 1970.
     pub expires: u64,
 }
 
-/// A JSON web token with these claims and a signature that nobody has made before. No test's counterpart
-/// verifies signatures.
+/// A JSON web token with these claims and a random signature, which no fake API verifies.
 #[must_use]
 pub fn json_web_token(claims: &Value) -> String {
     let header = json!({"alg": "RS256", "typ": "JWT", "kid": random_hex(4)});
@@ -85,7 +84,7 @@ impl CodexLogin {
         .to_string()
     }
 
-    /// What must be found nowhere.
+    /// The texts that must not be found anywhere.
     #[must_use]
     pub fn needles(&self) -> Vec<Needle> {
         vec![
@@ -122,7 +121,7 @@ impl ClaudeLogin {
         .to_string()
     }
 
-    /// What must be found nowhere.
+    /// The texts that must not be found anywhere.
     #[must_use]
     pub fn needles(&self) -> Vec<Needle> {
         vec![

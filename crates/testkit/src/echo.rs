@@ -1,4 +1,4 @@
-//! An upstream that tells what it was asked.
+//! An upstream that echoes requests.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! A proxy that leads everything to one upstream: the way to show a real program to a fake API without a gateway.
+//! A proxy that forwards everything to one upstream, so that a real program can use a fake API without a
+//! gateway.
 
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -10,7 +11,7 @@ use std::{
     thread,
 };
 
-/// Accepts `CONNECT` for any name and dials the one upstream. It looks at nothing and protects nothing.
+/// Accepts `CONNECT` for any name and dials the one upstream, without any policy.
 pub struct ConnectForwarder {
     address: SocketAddr,
     stopped: Arc<AtomicBool>,

@@ -1,8 +1,8 @@
-//! What the tests of bot-bottle stand on: upstreams that speak the real APIs, logins that look like real ones,
-//! and a search that finds a credential wherever it got to.
+//! Test support: upstreams that speak the real APIs, logins that look like real ones, and a search for
+//! credentials in files, processes and memory.
 //!
-//! The upstreams speak as much of each API as the real agent programs were seen to use. They are no proof
-//! of what the real services do.
+//! The upstreams implement the part of each API that the real agent programs were observed to use. They prove
+//! nothing about the real services.
 
 mod agents;
 mod anthropic;

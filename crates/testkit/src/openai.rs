@@ -10,7 +10,7 @@ mod model;
 
 use model::{Conversation, events};
 
-/// `chatgpt.com`. Serves whoever has the right token and account, and answers everybody else with 401.
+/// `chatgpt.com`. Requests without the right token and account get 401.
 #[derive(Debug, Clone)]
 pub struct ChatGptApi {
     authorization: String,

@@ -1,4 +1,4 @@
-//! Values that no other test has.
+//! Random values, unique to a test.
 
 /// `bytes` random bytes, in hexadecimal.
 #[must_use]
@@ -8,7 +8,7 @@ pub fn random_hex(bytes: usize) -> String {
     random.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A credential after this prefix that was never seen before, so that finding it anywhere is a leak.
+/// A random credential with this prefix. It exists nowhere else, so every occurrence is a leak.
 #[must_use]
 pub fn random_secret(prefix: &str) -> String {
     format!("{prefix}{}", random_hex(24))

@@ -1,4 +1,4 @@
-//! Tests that a host cannot run are skipped aloud, and fail where they must run.
+//! Skips tests that a host cannot run, with a message; CI makes such a test fail instead.
 
 use std::{
     env,

@@ -1,4 +1,4 @@
-//! What the models in the fake APIs do: run the command that the prompt marks, then say what it printed.
+//! The script of the fake models: run the command that the prompt marks, then repeat its output.
 
 use serde_json::Value;
 

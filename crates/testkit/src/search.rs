@@ -1,4 +1,4 @@
-//! The search for a credential where it must not be.
+//! Searches for credentials where they must not be.
 
 use std::{
     fmt, fs,
@@ -35,25 +35,28 @@ const WINDOW: usize = 1 << 20;
 /// How much of it is looked at again with what follows, in bytes: more than any pattern is long.
 const OVERLAP: usize = 128;
 
-/// A piece this long is no accident, and every leak of twice its length contains one.
+/// The length of a piece: too long to occur by accident, and contained in every leaked part of twice its
+/// length.
 const PIECE: usize = 16;
 
 impl Needle {
-    /// A credential that no other text has parts of: cut off what is not random before.
+    /// A credential. Cut off parts that are not random first, because other texts contain them.
     ///
     /// # Panics
     /// When it is too short to be recognised in pieces.
     #[must_use]
     pub fn new(name: &str, value: &str) -> Self {
         assert!(value.len() >= PIECE, "{name} is too short to search for");
-        // From the end, because the beginnings of credentials say what they are for, and are everywhere.
+        // Cut pieces from the end, because the prefixes of credentials name their kind and occur in other
+        // texts.
         let pieces: Vec<&[u8]> = value.as_bytes().rchunks_exact(PIECE).collect();
         let mut patterns: Vec<Vec<u8>> = pieces.iter().map(|piece| piece.to_vec()).collect();
         for piece in pieces {
             let hexadecimal: String = piece.iter().map(|byte| format!("{byte:02x}")).collect();
             patterns.push(hexadecimal.to_ascii_uppercase().into());
             patterns.push(hexadecimal.into());
-            // What precedes it shifts base64 by none, one or two bytes; whole groups of three stay recognisable.
+            // The bytes before it shift its base64 by zero, one or two; groups of three bytes are encoded
+            // alike.
             for shift in 0..3 {
                 let groups = &piece[shift..shift + (PIECE - shift) / 3 * 3];
                 patterns.push(STANDARD_NO_PAD.encode(groups).into());
@@ -209,8 +212,9 @@ pub struct MemorySearch {
     pub findings: Vec<Finding>,
 }
 
-/// Finds the credentials in whatever the processes below `ancestor` hold in memory that they could have written to,
-/// as far as they live in a PID namespace other than ours. Stopped or not, they may change it meanwhile.
+/// Finds the credentials in whatever the processes below `ancestor` hold in memory that they could have
+/// written to, as far as they live in a PID namespace other than ours. Stopped or not, they may change it
+/// meanwhile.
 ///
 /// See proc_pid_mem(5); this user has to be allowed to trace them.
 #[must_use]
@@ -290,7 +294,8 @@ mod tests {
             .stdout(Stdio::piped())
             .spawn()
             .expect("cat starts");
-        // `spawn` returns while execve(2) is still writing the new environment: wait until the program answers.
+        // `spawn` returns while execve(2) is still writing the new environment: wait until the program
+        // answers.
         let mut input = child.stdin.take().expect("a pipe");
         writeln!(input, "ready").expect("written");
         let mut line = String::new();

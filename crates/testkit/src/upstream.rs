@@ -1,4 +1,4 @@
-//! A real server for several names on one loopback address, which remembers what it was asked.
+//! A real server for several names on one loopback address, which records every request.
 
 use std::{
     collections::BTreeMap,
@@ -21,8 +21,8 @@ mod websocket;
 
 pub use websocket::WebSocketSession;
 
-/// Serves HTTPS (HTTP/2 and HTTP/1.1 by ALPN) and plain HTTP on one port of 127.0.0.1, on threads of its own, so
-/// that tests that are not asynchronous can use it. Ends when it is dropped.
+/// Serves HTTPS (HTTP/2 and HTTP/1.1 by ALPN) and plain HTTP on one port of 127.0.0.1, on threads of its own,
+/// so that tests that are not asynchronous can use it. Ends when it is dropped.
 pub struct FakeUpstream {
     address: SocketAddr,
     certificate: String,
@@ -240,7 +240,7 @@ impl FakeUpstreamBuilder {
 
 impl Shared {
     fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
-        // A test that panicked elsewhere must not hide what was seen.
+        // A panic in another test thread must not hide the recorded requests.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

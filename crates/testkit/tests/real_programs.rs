@@ -1,5 +1,5 @@
-//! The fake APIs are what the real programs expect. No gateway and no bottle is involved: a program that fails
-//! here fails because of the fake.
+//! The fake APIs satisfy the real programs. No gateway and no bottle is involved, so a failure here is the
+//! fake's.
 
 use std::{
     fs,

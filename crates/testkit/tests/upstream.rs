@@ -13,7 +13,7 @@ struct Client {
 }
 
 impl Client {
-    /// `None`, aloud, where there is no curl.
+    /// `None`, with a message, where the host has no curl.
     fn start() -> Option<Self> {
         if !require("curl", find_program("curl").is_some()) {
             return None;

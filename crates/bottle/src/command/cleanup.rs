@@ -1,4 +1,4 @@
-//! `cleanup`: what ended bottles left.
+//! `cleanup`: removes the remains of dead runs.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,7 @@ use bot_bottle_launch::cleanup::{self, Leftover};
 use super::prepare;
 use crate::{arguments::Cleanup, exit::CommandError, ui::Ui};
 
-/// Shows what is left, asks once, and removes it.
+/// Shows the remains, asks once, and removes them.
 pub(super) fn run(options: &Cleanup, ui: &Ui) -> Result<ExitCode, CommandError> {
     let home = prepare::home()?;
     let plan = cleanup::plan(&home).map_err(|error| {

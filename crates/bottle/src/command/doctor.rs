@@ -1,4 +1,4 @@
-//! `doctor`: what this host can do, and how to mend what it cannot.
+//! `doctor`: checks the host's prerequisites and shows how to fix what is missing.
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use crate::{
     ui::{BAD, GOOD, Table, Ui, WARNING},
 };
 
-/// One thing that was looked at.
+/// One check.
 #[derive(Debug, Serialize)]
 struct Check {
     name: String,
@@ -31,7 +31,7 @@ enum State {
     Broken,
 }
 
-/// Looks at everything that a start needs. Fails where the native backend cannot start a bottle.
+/// Checks everything that a start needs. Fails if the native backend cannot start a bottle.
 pub(super) fn run(ui: &Ui) -> Result<ExitCode, CommandError> {
     let mut checks = Vec::new();
     let host = prerequisites::check();

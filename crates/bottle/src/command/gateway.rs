@@ -14,7 +14,7 @@ use crate::{arguments::Gateway, exit::CommandError, secret_values, system, ui::U
 /// The most that is read from a descriptor with secrets, in bytes.
 const MAX_SECRETS_BYTES: u64 = 1 << 20;
 
-/// Serves until it is ended, or until the launcher ends.
+/// Serves until a signal or the end of the launcher.
 pub(super) fn run(gateway: &Gateway, ui: &Ui) -> Result<ExitCode, CommandError> {
     system::start_logging();
     let config = bot_bottle_gateway::read_config(&gateway.config).map_err(failure)?;
@@ -57,7 +57,7 @@ fn secrets(gateway: &Gateway, config: &GatewayConfig) -> Result<GatewayStart, Co
         .take(MAX_SECRETS_BYTES)
         .read_to_end(&mut text)
         .map_err(|error| unreadable(error.to_string()))?;
-    // The parser's own message could quote what it read.
+    // The parser's own message could quote a secret.
     let known = serde_json::from_slice(&text).map_err(|error| {
         unreadable(format!("not a JSON object of strings (line {}, column {})", error.line(), error.column()))
     })?;

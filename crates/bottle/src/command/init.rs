@@ -17,20 +17,20 @@ use crate::{arguments::Init, exit::CommandError, system, ui::Ui};
 /// How a provider's agent will log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Login {
-    /// The variable with a token is set, or will have to be.
+    /// By a variable with a token, which is set or must be set.
     Token { login: TokenLogin, set: bool },
-    /// The host's own login is there.
+    /// By the host's own login.
     Host,
 }
 
-/// What was written, and what is left to do.
+/// The written files and the next steps.
 #[derive(Debug, Serialize)]
 struct Written {
     files: Vec<PathBuf>,
     next: Vec<String>,
 }
 
-/// Writes the files; never over ones that are there, unless told to.
+/// Writes the files, and overwrites existing ones only with `--force`.
 pub(super) fn run(init: &Init, ui: &Ui) -> Result<ExitCode, CommandError> {
     let home = system::home()?;
     let providers = match &init.provider {
@@ -88,7 +88,7 @@ fn has_login(provider: &dyn Provider, home: &Path) -> bool {
         || matches!(login(provider, home), Login::Token { set: true, .. })
 }
 
-/// A token that is set wins over the host's login: it can be made for this purpose, and revoked.
+/// Prefers a token over the host's login, because it can be created for this purpose and revoked.
 fn login(provider: &dyn Provider, home: &Path) -> Login {
     let on_host = home.join(provider.credential_file()).is_file();
     match provider.token_login() {

@@ -13,7 +13,7 @@ use crate::{
     ui::{BAD, FAINT, STRONG, Table, Ui},
 };
 
-/// Lists what was asked for.
+/// Prints the list.
 pub(super) fn run(list: &List, ui: &Ui) -> Result<ExitCode, CommandError> {
     match list.what {
         ListWhat::Agents => agents(ui),

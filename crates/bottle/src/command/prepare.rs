@@ -1,4 +1,4 @@
-//! What `start` and `run` have in common: choosing a backend, showing the plan, launching it.
+//! The common part of `start` and `run`: choose a backend, show the plan, launch it.
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
@@ -53,8 +53,8 @@ pub(super) fn identity(agent: &str) -> Result<Identity, CommandError> {
     Identity::new(agent, system::random()?).map_err(CommandError::usage)
 }
 
-/// The folder to copy in, if one is wanted. One that holds the operator's credentials is refused, whatever `--yes`
-/// says.
+/// The workspace to copy in with `--cwd`. A folder that holds the operator's credentials is refused, even
+/// with `--yes`.
 pub(super) fn workspace(options: &BottleOptions) -> Result<Option<PathBuf>, CommandError> {
     if !options.cwd {
         return Ok(None);
@@ -65,7 +65,7 @@ pub(super) fn workspace(options: &BottleOptions) -> Result<Option<PathBuf>, Comm
     Ok(Some(folder))
 }
 
-/// Where a provider's program lies.
+/// Finds a provider's program.
 pub(super) fn find_program(
     home: &BotBottleHome,
     provider: &dyn Provider,
@@ -86,7 +86,7 @@ pub(super) enum Consent {
     Ask,
     /// Show the preflight and go on.
     Given,
-    /// Say nothing: the streams belong to the program.
+    /// Print nothing: the streams belong to the program.
     Silent,
 }
 
@@ -144,7 +144,7 @@ pub(super) fn launch(
     exit_code(&identity, &exit)
 }
 
-/// What a launch tells, for a person who is not watching the program's own output.
+/// Prints the progress of a launch.
 fn show(event: &LaunchEvent, quiet: bool, ui: &Ui) {
     match event {
         LaunchEvent::KeptWorkspace(path) => {

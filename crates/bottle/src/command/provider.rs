@@ -14,7 +14,7 @@ use crate::{
     ui::{FAINT, STRONG, Table, Ui},
 };
 
-/// Does what was asked.
+/// Runs the subcommand.
 pub(super) fn run(command: &ProviderCommand, ui: &Ui) -> Result<ExitCode, CommandError> {
     match command {
         ProviderCommand::Install(install) => self::install(install, ui),

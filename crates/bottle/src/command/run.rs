@@ -16,7 +16,7 @@ use crate::{arguments::Run, exit::CommandError, manifest_files, system, ui::Ui};
 /// Runs a program and passes on its exit code.
 pub(super) fn run(run: &Run, ui: &Ui) -> Result<ExitCode, CommandError> {
     let manifest = manifest_files::load()?;
-    // Without a bottle nothing of the manifest matters but the settings; a broken one still does.
+    // Without `--bottle` only the settings apply, but a broken manifest is still reported.
     let mut bottle = if run.bottle.bottles.is_empty() {
         Bottle::default()
     } else {

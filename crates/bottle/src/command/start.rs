@@ -77,8 +77,8 @@ pub(super) fn run(start: &Start, ui: &Ui) -> Result<ExitCode, CommandError> {
     prepare::launch(plan, secrets, &start.bottle, consent, ui)
 }
 
-/// Makes standard input empty where it is a terminal: a run without a person must not wait for what nobody types. A
-/// pipe or a file stays.
+/// Replaces a terminal on stdin by `/dev/null`, because a headless agent would wait for input that never
+/// comes. A pipe or a file stays.
 fn empty_terminal_input() -> Result<(), CommandError> {
     if io::stdin().is_terminal() {
         let unable = |error| CommandError::failed(format!("/dev/null cannot be standard input: {error}"));
@@ -104,7 +104,7 @@ fn choose_agent(start: &Start, manifest: &Manifest, ui: &Ui) -> Result<String, C
     }
 }
 
-/// The bottles of the options, else those that the agent names, else one that is asked for.
+/// The bottles from the options, else from the agent's file, else from a question.
 fn choose_bottles(
     start: &Start,
     agent: &str,
@@ -165,7 +165,7 @@ fn provider_error(error: ProviderError) -> CommandError {
     CommandError::failed(&error).hint(error.hint())
 }
 
-/// Skills are copied from the host: each has to be there.
+/// Checks that every skill exists on the host, from which it is copied.
 fn check_skills(plan: &bot_bottle_core::plan::BottlePlan) -> Result<(), CommandError> {
     let missing: Vec<String> = plan
         .copies

@@ -7,7 +7,7 @@ use bot_bottle_launch::native;
 use super::prepare;
 use crate::{arguments::Stop, exit::CommandError, ui::Ui};
 
-/// Ends a bottle and waits until nothing of it runs.
+/// Ends a bottle and waits until its processes have exited.
 pub(super) fn run(stop: &Stop, ui: &Ui) -> Result<ExitCode, CommandError> {
     native::stop(&prepare::home()?, &stop.identity)
         .map_err(|error| CommandError::failed(&error).hint(error.hint().unwrap_or_default()))?;

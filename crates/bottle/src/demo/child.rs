@@ -84,7 +84,8 @@ pub(super) fn run(
 }
 
 impl Finished {
-    /// Passes on why the bottle failed: a bottle that never ran must not look like one that blocked everything.
+    /// Passes on why the bottle failed: a bottle that never ran must not look like one that blocked
+    /// everything.
     pub(super) fn require_a_report(&self) -> Result<(), CommandError> {
         let Some(status) = self.status else {
             let limit = TIME_LIMIT.as_secs();

@@ -1,4 +1,4 @@
-//! The way to the registry.
+//! Downloads from the registry.
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
@@ -19,21 +19,21 @@ pub(crate) struct Network {
     authorities: Vec<PathBuf>,
 }
 
-/// Until there is a connection.
+/// Time limit for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Until the answer begins.
+/// Time limit until the response begins.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Between two pieces of the archive.
+/// Time limit between two reads of the archive.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Redirections that are followed. They get no token.
+/// The most redirects that are followed, without the token.
 const MAX_REDIRECTS: u32 = 5;
 
 impl Network {
-    /// As the environment says: `HTTPS_PROXY`, `NO_PROXY` and the like; `NODE_EXTRA_CA_CERTS`. (`SSL_CERT_FILE` and
-    /// `SSL_CERT_DIR` take the place of the system's authorities.)
+    /// From the environment: `HTTPS_PROXY`, `NO_PROXY` and the like, and `NODE_EXTRA_CA_CERTS`.
+    /// (`SSL_CERT_FILE` and `SSL_CERT_DIR` replace the system's authorities.)
     pub(crate) fn from_environment() -> Self {
         let authorities = std::env::var_os("NODE_EXTRA_CA_CERTS").filter(|path| !path.is_empty());
         Self {
@@ -42,7 +42,7 @@ impl Network {
         }
     }
 
-    /// A direct way, on which these authorities are trusted as well.
+    /// A direct connection that trusts these authorities too.
     #[cfg(test)]
     pub(super) fn direct(authority: PathBuf) -> Self {
         Self { proxy: None, authorities: vec![authority] }

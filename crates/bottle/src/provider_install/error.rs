@@ -12,10 +12,10 @@ use super::unpack::UnpackError;
 /// Why a program could not be installed.
 #[derive(Debug, Error)]
 pub(crate) enum InstallError {
-    /// Nothing says where the registry is.
+    /// No registry is configured.
     #[error("no npm registry is known")]
     NoRegistry,
-    /// What says where the registry is, is no URL.
+    /// The configured registry is not a URL.
     #[error("`{url}` is not the URL of a registry: {why}")]
     RegistryUrl {
         /// As written.
@@ -42,7 +42,7 @@ pub(crate) enum InstallError {
         /// The answer.
         status: u16,
     },
-    /// The archive ended before its end.
+    /// The archive is truncated.
     #[error("reading {from} broke off after {received} bytes: {source}")]
     BrokenOff {
         /// URL or file.
@@ -52,7 +52,7 @@ pub(crate) enum InstallError {
         /// The failure.
         source: io::Error,
     },
-    /// More than any program has.
+    /// The archive is larger than the limit.
     #[error("{from} has more than {limit} bytes")]
     TooLarge {
         /// URL or file.
@@ -63,7 +63,7 @@ pub(crate) enum InstallError {
     /// The pinned integrity cannot be checked.
     #[error("`{0}` is not a SHA-512 integrity")]
     Pin(String),
-    /// The archive is another one.
+    /// The archive is not the pinned one.
     #[error("{from} is not the archive that this version of bot-bottle pins: it has {found}, not {expected}")]
     Integrity {
         /// URL or file.

@@ -1,4 +1,4 @@
-//! Subresource integrity (<https://www.w3.org/TR/SRI/>), checked while the bytes pass.
+//! Subresource integrity (<https://www.w3.org/TR/SRI/>), computed while the archive is read.
 
 use std::{
     fmt,
@@ -25,7 +25,7 @@ pub(super) struct Checked<'a> {
     failed: Option<(io::ErrorKind, String)>,
 }
 
-/// Progress is reported each time that so many bytes have passed.
+/// Progress is reported after this many bytes.
 const REPORT_BYTES: u64 = 1 << 20;
 
 impl Integrity {
@@ -72,7 +72,7 @@ impl<'a> Checked<'a> {
 
 impl Read for Checked<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        // A reader that failed may say afterwards that it is at its end.
+        // After an error a reader may report the end, so keep the error.
         if let Some((kind, message)) = &self.failed {
             return Err(io::Error::new(*kind, message.clone()));
         }

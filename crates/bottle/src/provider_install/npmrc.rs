@@ -1,16 +1,18 @@
-//! The configuration of the npm client, as far as it says where packages come from.
+//! The registry settings of the npm client's configuration files.
 //!
 //! Only files of the operator and the system are read, never an `.npmrc` of the working directory: a cloned
-//! repository does not get to say where programs come from, nor who sees a login.
+//! repository must not choose where programs come from or which host receives a token.
 
-/// The settings of one file. Lines are `key=value`; `;` and `#` start comments; the last of two equal keys wins.
+/// The settings of one file. Lines are `key=value`; `;` and `#` start comments; the last of two equal keys
+/// wins.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Npmrc {
     settings: Vec<(String, String)>,
 }
 
 impl Npmrc {
-    /// Reads a file's text. `${NAME}` in a value stands for a variable, and stays as it is where that is not set.
+    /// Reads a file's text. `${NAME}` in a value stands for a variable, and stays as it is where that is not
+    /// set.
     pub(super) fn parse(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Self {
         let settings = text
             .lines()
@@ -31,7 +33,7 @@ impl Npmrc {
         found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
     }
 
-    /// The registry for a package: that of its scope before the general one.
+    /// The registry for a package: the one of its scope, else the general one.
     pub(super) fn registry(&self, package: &str) -> Option<&str> {
         let scope = package.split_once('/').map(|(scope, _)| scope).filter(|scope| scope.starts_with('@'));
         scope.and_then(|scope| self.get(&format!("{scope}:registry"))).or_else(|| self.get("registry"))

@@ -1,4 +1,4 @@
-//! Which registry packages come from: the one that the host's npm client is set up with.
+//! Finds the registry that the host's npm client is configured with.
 
 use std::{
     fmt, fs,
@@ -15,7 +15,7 @@ use super::{InstallError, npmrc::Npmrc};
 pub(crate) struct Registry {
     /// With a `/` at the end.
     pub(crate) url: String,
-    /// What the registry wants to see, if anything.
+    /// The bearer token for the registry, if there is one.
     pub(crate) token: Option<Zeroizing<String>>,
     /// Certificate authorities that it may have besides the system's, PEM.
     pub(crate) authorities: Option<PathBuf>,
@@ -32,7 +32,7 @@ impl Registry {
     /// system's `npmrc`, and what the `npm` program says.
     ///
     /// # Errors
-    /// When none of them says, or says what is no URL.
+    /// When none of them has a registry, or it is not a URL.
     pub(crate) fn find(
         option: Option<&str>,
         package: &str,
@@ -107,7 +107,7 @@ impl fmt::Debug for Registry {
     }
 }
 
-/// `None` for a file that is not there or is not one: npm would say so, and this is not npm.
+/// The text of a configuration file; `None` if it is missing or unreadable, which is npm's to report.
 fn read(path: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Option<Npmrc> {
     if fs::metadata(path).ok()?.len() > MAX_FILE_BYTES {
         return None;
@@ -115,11 +115,11 @@ fn read(path: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Option<Npmrc>
     Some(Npmrc::parse(&fs::read_to_string(path).ok()?, variable))
 }
 
-/// npm has a registry of its own where none is configured.
+/// Asks the `npm` program, which has a default registry.
 fn ask_npm(variable: &dyn Fn(&str) -> Option<String>) -> Option<String> {
     let output = Command::new("npm")
         .args(["config", "get", "registry"])
-        // The folder's own .npmrc must not have a say.
+        // Run in `/`, so that npm does not read an `.npmrc` of the working directory.
         .current_dir("/")
         .env("PATH", variable("PATH")?)
         .stdin(Stdio::null())
@@ -141,7 +141,7 @@ mod tests {
         let variable = |name: &str| {
             let found = variables.iter().find(|(variable, _)| *variable == name);
             found.map(|(_, value)| (*value).to_owned()).or_else(|| {
-                // The machine that runs the test may have a configuration of its own.
+                // The test's host may have its own npm configuration.
                 (name == "NPM_CONFIG_GLOBALCONFIG").then(|| none.clone())
             })
         };

@@ -17,7 +17,7 @@ pub(crate) enum UnpackError {
     /// It cannot be read.
     #[error("it is damaged: {0}")]
     Read(io::Error),
-    /// A name that leads elsewhere: absolute, with `..`, or empty.
+    /// A path that is absolute, empty or has `..`.
     #[error("the name `{0}` in it is not a plain relative path")]
     Name(String),
     /// A link, a device or the like. Packages of the registry have files and folders only.
@@ -50,8 +50,8 @@ const MAX_BYTES: u64 = 4 << 30;
 
 const BUFFER_BYTES: usize = 128 << 10;
 
-/// Unpacks into an empty folder that nobody else writes to. As no link is ever made there, a path of plain
-/// names cannot lead out of it.
+/// Unpacks into an empty folder that no other process writes to. Links are refused, so a path of plain names
+/// cannot lead out of the folder.
 pub(super) fn unpack(compressed: &mut dyn Read, folder: &Path) -> Result<(), UnpackError> {
     let mut archive = Archive::new(GzDecoder::new(compressed));
     let mut bytes = 0;
@@ -76,7 +76,7 @@ pub(super) fn unpack(compressed: &mut dyn Read, folder: &Path) -> Result<(), Unp
                 if let Some(parent) = path.parent() {
                     create_folder(parent)?;
                 }
-                // Of the mode, only whether it is a program: no set-user-ID, nothing for others to write.
+                // Keep only the executable bit of the mode: no set-user-ID, no write permission for others.
                 let executable = entry.header().mode().is_ok_and(|mode| mode & 0o111 != 0);
                 write_file(&path, &name, if executable { 0o755 } else { 0o644 }, &mut entry)?;
             }

@@ -1,4 +1,4 @@
-//! Questions on the terminal, whatever stdin and stdout are.
+//! Questions on the controlling terminal, even if stdin and stdout are redirected.
 
 use std::{
     fs::{File, OpenOptions},
@@ -116,7 +116,7 @@ impl<'a> EchoOff<'a> {
 
 impl Drop for EchoOff<'_> {
     fn drop(&mut self) {
-        // Nothing can be done about a terminal that is gone.
+        // Ignored: the terminal may be gone.
         let _ = tcsetattr(self.terminal, OptionalActions::Flush, &self.before);
     }
 }

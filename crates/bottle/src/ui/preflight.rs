@@ -1,4 +1,4 @@
-//! What a start is about to do, compactly.
+//! The preflight: the plan on a few lines, shown before a start.
 
 use bot_bottle_core::{
     bottle::EnvEntry,

@@ -10,7 +10,7 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// Adds a row. What its cells hold may come from strangers.
+    /// Adds a row. The text of a cell is made printable.
     pub(crate) fn row<const COLUMNS: usize>(&mut self, cells: [(String, Style); COLUMNS]) {
         self.rows.push(cells.map(|(text, style)| (printable(&text), style)).into());
     }

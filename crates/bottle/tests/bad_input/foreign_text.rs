@@ -1,5 +1,5 @@
-//! Text of strangers never reaches the operator's terminal as it is, wherever it is told: errors, progress, lists,
-//! the preflight.
+//! Untrusted text never reaches the operator's terminal unescaped: in errors, progress, lists and the
+//! preflight.
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
@@ -69,8 +69,8 @@ fn what_the_operator_is_told_to_type_is_printable() -> Result<()> {
     Ok(())
 }
 
-/// A file of the workspace that cannot be read is named while the bottle is made, and a program that is not there
-/// once it is.
+/// A file of the workspace that cannot be read is named while the bottle is made, and a program that is not
+/// there once it is.
 #[test]
 fn names_in_a_workspace_are_printable() -> Result<()> {
     if !require("userns", has_user_namespaces()) {

@@ -1,4 +1,4 @@
-//! A run without a person waits for nobody.
+//! A headless run never waits for input from the terminal.
 
 use std::{
     fs,

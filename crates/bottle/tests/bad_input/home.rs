@@ -23,10 +23,10 @@ impl Home {
     pub(crate) fn new() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
-        // A checkout in root's home cannot be reached by others.
+        // Other users cannot reach a checkout in root's home.
         let program = folder.path().join("program");
-        // By a process of its own: one that another test starts would hold on to a file that is written here, and
-        // such a file cannot be executed.
+        // Copy in another process: a child that another test forks meanwhile would inherit the writable
+        // descriptor, and executing the copy would fail with ETXTBSY.
         let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_bot-bottle")).arg(&program).status()?;
         ensure!(copied.success(), "the program could not be copied");
         let home = Self { folder, program };
@@ -63,8 +63,8 @@ impl Home {
         command
     }
 
-    /// In a user namespace where `.bot-bottle` is a file system in memory, mounted with these options. `before`
-    /// is done on it first.
+    /// In a user namespace where `.bot-bottle` is a file system in memory, mounted with these options.
+    /// `before` is done on it first.
     pub(crate) fn on_a_disk(
         &self,
         options: &str,
@@ -88,8 +88,8 @@ impl Home {
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
-    /// `cleanup`, until nothing is left. A process that was just being started holds the run's lock for the moment
-    /// that it takes to end, and its run is no leftover as long.
+    /// `cleanup`, until nothing is left. A process that was just being started holds the run's lock for the
+    /// moment that it takes to end, and its run is no leftover as long.
     pub(crate) fn clean_up(&self) -> Result<()> {
         for _ in 0..500 {
             let cleanup = self.command(&["cleanup", "--yes"]).output()?;
@@ -122,7 +122,7 @@ impl Home {
         Ok(())
     }
 
-    /// Gives the home away, and has the command run as its new owner, where the tests run as root.
+    /// If the tests run as root, gives the home to an ordinary user and runs the command as that user.
     pub(crate) fn as_ordinary_user(&self, command: &mut Command) -> Result<()> {
         if rustix::process::geteuid().is_root() {
             let owner = format!("{ORDINARY_USER}:{ORDINARY_USER}");

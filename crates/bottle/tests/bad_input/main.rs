@@ -1,5 +1,5 @@
-//! What a person gets wrong, or a host does: each is one clear error that says what to do, with the right exit
-//! code, and leaves nothing behind.
+//! Mistakes of operators and faults of hosts: each gives one error with advice and its exit code, and leaves
+//! nothing behind.
 
 use std::{
     fs,

@@ -1,4 +1,5 @@
-//! A home of an operator, a fake upstream, and a bottle that is looked at from all sides while an agent works in it.
+//! An operator's home, a fake upstream, and a search for credentials everywhere while an agent works in a
+//! bottle.
 
 use std::{
     fs,
@@ -23,14 +24,14 @@ pub(crate) struct Fixture {
     variables: Vec<(String, String)>,
 }
 
-/// What is left when the agent has ended.
+/// The results after the agent has ended.
 pub(crate) struct Finished {
     pub(crate) upstream: FakeUpstream,
     /// What `start` printed, on both streams.
     pub(crate) output: String,
 }
 
-/// What the agent is asked to run: it leaves a file, and then waits to be looked at.
+/// The command that the agent is asked to run: it creates a file and then waits, so that the test can search.
 const WORK: &str = "echo by the agent > made.txt; touch ready; \
                     for i in $(seq 3000); do test -e release && break; sleep 0.1; done; cat made.txt";
 
@@ -38,7 +39,8 @@ const WORK: &str = "echo by the agent > made.txt; touch ready; \
 const PATIENCE: Duration = Duration::from_secs(300);
 
 impl Fixture {
-    /// Prepares the home of an operator with this frontmatter for their bottle; `None`, aloud, where the test cannot run.
+    /// Prepares an operator's home with this frontmatter in the bottle's file; `None`, with a message, where
+    /// the test cannot run.
     pub(crate) fn new(agent: &'static str, frontmatter: &str, upstream: FakeUpstream) -> Option<Self> {
         if !require(agent, find_agent(agent).is_some()) || !require("userns", has_user_namespaces()) {
             return None;
@@ -102,8 +104,8 @@ impl Fixture {
             let code = launcher.wait();
             panic!("the agent did not begin ({code:?}):\n{}\n{}", reader.finish(), self.describe());
         };
-        // The operator may well have the credential in the environment of the shell that the launcher is started
-        // from; what the launcher starts must not.
+        // The operator may well have the credential in the environment of the shell that the launcher is
+        // started from; what the launcher starts must not.
         let mut found = search_processes(&[std::process::id(), launcher.id()], needles);
         found.extend(self.search_from_inside(&identity, needles));
         let memory = search_memory(launcher.id(), needles);
@@ -128,7 +130,8 @@ impl Fixture {
         Finished { upstream: self.upstream, output }
     }
 
-    /// The name of the run, once the agent's command has begun; `None` if the launcher ended before, or never will.
+    /// The name of the run, once the agent's command has begun; `None` if the launcher ended before, or never
+    /// will.
     fn wait_until_it_works(&self, launcher: &mut Child) -> Option<String> {
         let deadline = Instant::now() + PATIENCE;
         while launcher.try_wait().expect("a child of ours").is_none() && Instant::now() < deadline {
@@ -142,8 +145,8 @@ impl Fixture {
         None
     }
 
-    /// Everything in the bottle that is not the host's own, brought out and searched here: the pattern itself must
-    /// not go in.
+    /// Everything in the bottle that is not the host's own, brought out and searched here: the pattern itself
+    /// must not go in.
     fn search_from_inside(&self, identity: &str, needles: &[Needle]) -> Vec<Finding> {
         let mut found = Vec::new();
         for (what, script) in [
@@ -209,7 +212,7 @@ impl Fixture {
         self.folder.path().join("project")
     }
 
-    /// What happened, for whoever has to find out why a test failed. Not the headers.
+    /// The recorded requests, without headers, for the message of a failed test.
     fn describe(&self) -> String {
         let seen: Vec<String> = self
             .upstream
@@ -222,7 +225,7 @@ impl Fixture {
     }
 }
 
-/// Reads both streams of a child, so that it never waits for somebody to.
+/// Reads both streams of a child, so that it never blocks on a full pipe.
 struct Reader(Vec<thread::JoinHandle<String>>);
 
 impl Reader {
@@ -262,7 +265,7 @@ fn read(path: &Path) -> Option<String> {
     fs::read_to_string(path).ok()
 }
 
-/// One agent at a time: the memory of all that runs in a bottle is searched, which takes a processor for seconds.
+/// Lets one agent run at a time, because searching the memory of its processes keeps a core busy for seconds.
 pub(crate) fn turn() -> std::sync::MutexGuard<'static, ()> {
     static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
     TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)

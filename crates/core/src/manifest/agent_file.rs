@@ -10,7 +10,7 @@ use super::{
     yaml::Node,
 };
 
-/// What an agent file says.
+/// The content of an agent file.
 #[derive(Debug)]
 pub(super) struct AgentFile {
     pub(super) agent: Agent,

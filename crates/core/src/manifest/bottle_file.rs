@@ -17,7 +17,7 @@ use super::{
     yaml::{Kind, Node},
 };
 
-/// What a bottle file says, apart from what its parents say.
+/// The content of a bottle file, without its parents.
 #[derive(Debug, Default)]
 pub(super) struct BottleFile {
     pub(super) extends: Vec<(String, At)>,
@@ -155,7 +155,8 @@ fn read_settings(reader: &mut Reader, table: &Table<'_>) -> serde_json::Map<Stri
     entries.iter().map(|entry| (entry.key.text.clone(), json(&entry.value))).collect()
 }
 
-/// A value as JSON. What is not exactly how JSON would write a number stays a text: `1.10` is a version.
+/// A value as JSON. A scalar becomes a number only if JSON would print that number the same: `1.10` is a
+/// version.
 fn json(node: &Node) -> serde_json::Value {
     match &node.kind {
         Kind::Reported => serde_json::Value::Null,

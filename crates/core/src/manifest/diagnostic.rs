@@ -1,4 +1,4 @@
-//! What is wrong with a file, as data, and how it reads on a terminal.
+//! Diagnostics: the problems of a file as data, and their text for the terminal.
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
@@ -6,56 +6,56 @@ use serde::Serialize;
 
 use super::source::{SourceText, Span, shown_path};
 
-/// How many problems of one file are told; what comes after them is counted.
+/// The most problems of one file that are reported in full; the others are counted.
 pub const MAX_PROBLEMS: usize = 100;
 
-/// Everything wrong with what was asked for, each with its place.
+/// Every problem of the files that a query needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[serde(transparent)]
 pub struct ManifestError {
-    /// At least one, in the order of the files that are involved and of the places in them.
+    /// At least one, in the order of the files and of the positions in them.
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// One thing that is wrong.
+/// One problem.
 ///
-/// All texts are safe to print: control characters that a file contains are replaced, and what could be a
-/// secret in the wrong place is left out.
+/// All texts are safe to print: control characters of a file are replaced, and a value that could be a pasted
+/// secret is left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
     /// The file; `None` where no file is at fault, such as for an agent that does not exist.
     pub file: Option<PathBuf>,
     /// Where in the file; `None` where it is the file as a whole.
     pub position: Option<Position>,
-    /// What is wrong.
+    /// The problem.
     pub message: String,
     /// What to write instead.
     pub hint: Option<String>,
-    /// The keys or values that are accepted there; empty where that says nothing.
+    /// The keys or values that are accepted there; empty if any are.
     pub accepted: Vec<String>,
-    /// Other places that have to do with it.
+    /// Other positions that belong to the problem.
     pub related: Vec<Related>,
 }
 
-/// A place in a file, with the line to show it in.
+/// A position in a file, with its line for display.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Position {
     /// From 1.
     pub line: usize,
     /// From 1, in characters.
     pub column: usize,
-    /// The line, or the part of a long line around the place.
+    /// The line, or the part of a long line around the position.
     pub source_line: String,
-    /// How many characters of [`Self::source_line`] come before what is underlined.
+    /// The number of characters of [`Self::source_line`] before the underline.
     pub indent: usize,
-    /// How many characters are underlined; at least one.
+    /// The length of the underline in characters; at least one.
     pub length: usize,
 }
 
-/// Another place that has to do with a problem.
+/// Another position that belongs to a problem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Related {
-    /// What is there.
+    /// How it belongs to the problem.
     pub message: String,
     /// The file.
     pub file: PathBuf,
@@ -72,12 +72,12 @@ pub(super) struct Problem {
     message: String,
     hint: Option<String>,
     accepted: Vec<String>,
-    /// In this file where no other is named.
+    /// `None`: in the same file.
     related: Vec<(Option<Arc<SourceText>>, Span, String)>,
     concealed: bool,
 }
 
-/// A place that outlives the reading of its file.
+/// A span with its file, kept for problems that show only when several files are merged.
 #[derive(Debug, Clone)]
 pub(super) struct At {
     pub(super) source: Arc<SourceText>,
@@ -123,8 +123,8 @@ impl Problem {
         self
     }
 
-    /// Hides the offending text from every message about the file: it may be a secret that was pasted where
-    /// the name of a variable belongs.
+    /// Hides the offending text from every message about the file: it may be a secret, pasted instead of the
+    /// name of a variable.
     pub(super) fn concealed(mut self) -> Self {
         self.concealed = true;
         self

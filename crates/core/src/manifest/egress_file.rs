@@ -41,7 +41,7 @@ const KEYS: Keys = Keys {
 
 const ROUTE_KEYS: Keys = Keys {
     accepted: &["host", "ports", "auth", "matches", "pipelock", "dlp", "git", "tls"],
-    // Not accepted at all, but refused with messages of its own; see `refuse_role`.
+    // Refused with specific messages; see `refuse_role`.
     also: &["role"],
     retired: &[(
         "path_allowlist",
@@ -166,7 +166,8 @@ fn refuse_role(reader: &mut Reader, table: &Table<'_>) {
     reader.report(Problem::at(entry.key.span, message).hint(hint));
 }
 
-/// A splice tunnel is not looked into: what would need that cannot be enforced, and must not look as if it were.
+/// Refuses the keys that need to inspect requests: a spliced tunnel stays encrypted, so they could not be
+/// enforced.
 fn refuse_with_splice(reader: &mut Reader, table: &Table<'_>) {
     for key in ["auth", "matches", "dlp", "git", "pipelock"] {
         if let Some(entry) = table.entry(key) {

@@ -1,4 +1,4 @@
-//! From names of bottles to the one bottle that they make.
+//! Folds the named bottles and their parents into one bottle.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use super::{
     source::quoted,
 };
 
-/// A bottle that somebody asks for.
+/// A bottle named by an agent or an option.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted<'m> {
     pub(super) name: &'m str,
@@ -19,7 +19,7 @@ pub(super) struct Wanted<'m> {
     pub(super) at: Option<&'m At>,
 }
 
-/// A fold over bottles and their parents, in which each bottle is met once.
+/// The state of one fold over bottles and their parents, which visits each bottle once.
 struct Fold<'m> {
     manifest: &'m Manifest,
     merged: Layer,
@@ -27,7 +27,7 @@ struct Fold<'m> {
     diagnostics: Vec<Diagnostic>,
 }
 
-/// A bottle on the way from a wanted one to the parent that is looked at.
+/// A bottle on the path from a wanted bottle to the current parent.
 struct FoldStep<'m> {
     name: &'m str,
     parents: std::slice::Iter<'m, (String, At)>,
@@ -45,7 +45,7 @@ pub(super) fn names_once(wanted: &[Wanted<'_>]) -> Vec<String> {
 }
 
 impl Manifest {
-    /// Merges the bottles and their parents, each once, and tells everything that is wrong with any of them.
+    /// Merges the bottles and their parents, each once, and collects the problems of all of them.
     pub(super) fn fold(&self, wanted: &[Wanted<'_>]) -> (Bottle, Vec<Diagnostic>) {
         let mut fold =
             Fold { manifest: self, merged: Layer::default(), done: BTreeSet::new(), diagnostics: Vec::new() };
@@ -59,7 +59,8 @@ impl Manifest {
 }
 
 impl<'m> Fold<'m> {
-    /// Merges a bottle after its parents. Not recursive: a chain may be as long as there are files.
+    /// Merges a bottle after its parents. The path is a list, not recursion, because a chain may be as long
+    /// as there are files.
     fn add(&mut self, wanted: Wanted<'_>) {
         let mut path: Vec<FoldStep<'m>> = Vec::new();
         let mut on_path: BTreeMap<&'m str, usize> = BTreeMap::new();

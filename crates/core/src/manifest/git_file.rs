@@ -94,10 +94,10 @@ pub(super) fn read_user(reader: &mut Reader, node: Option<&Node>) -> UserLayer {
     }
 }
 
-/// A part of an author's identity; `None` for an empty one, which does not win over anything.
+/// A field of the author's identity; `None` if it is empty, so that it overrides nothing.
 fn identity_text(reader: &mut Reader, node: &Node, key: &str) -> Option<Option<String>> {
     let text = reader.text(node, key)?.trim();
-    // git strips these from identities without a word; a name that is not the one shown would be a surprise.
+    // Git strips these from identities silently, so the commit would show another name than the preflight.
     if text.chars().any(|c| c.is_control() || c == '<' || c == '>') {
         reader.report(
             Problem::at(node.span, format!("`{key}` contains a character that git does not keep"))
@@ -167,7 +167,8 @@ fn branches(reader: &mut Reader, node: &Node, key: &str) -> Option<Vec<String>> 
     let items = reader.list(node, key)?;
     let globs = items.iter().map(|item| {
         reader.parsed(item, key, |text| {
-            // What git-check-ref-format(1) never allows in a branch can match none.
+            // A glob with characters that no branch may contain (git-check-ref-format(1)) would match
+            // nothing.
             if text.contains([' ', '~', '^', ':', '\\']) || text.contains("..") || text.starts_with("refs/") {
                 let hint = "write names or patterns of branches, such as `main` or `agent/*`";
                 return Err((format!("{} matches no branch", quoted(text)), Some(hint.to_owned())));
@@ -181,7 +182,7 @@ fn branches(reader: &mut Reader, node: &Node, key: &str) -> Option<Vec<String>> 
 
 fn read_key(reader: &mut Reader, node: &Node) -> Option<GitKey> {
     let any = Keys { accepted: &["provider", "path", "token_ref"], ..FORGE_KEYS };
-    // The provider decides which keys there are, so it is looked up before unknown keys are told.
+    // The accepted keys depend on `provider`, so read it before checking the keys.
     let problems = reader.problems.len();
     let table = reader.table(node, "`key`", &any)?;
     reader.problems.truncate(problems);
@@ -220,7 +221,7 @@ fn url(reader: &mut Reader, node: &Node, key: &str) -> Option<String> {
     match check_url(text) {
         Ok(()) => Some(text.to_owned()),
         Err((message, hint)) => {
-            // `https://user:token@host/` is how a token gets here.
+            // `https://user:token@host/` would put a token into the manifest.
             let mut problem = Problem::at(node.span, format!("`{key}`: {message}")).hint(hint);
             if text.contains("://") && text.contains('@') && !text.starts_with("ssh://") {
                 problem = problem.concealed();
@@ -231,7 +232,7 @@ fn url(reader: &mut Reader, node: &Node, key: &str) -> Option<String> {
     }
 }
 
-/// What is wrong with an address, and what to write instead.
+/// The problem of an address, and what to write instead.
 fn check_url(text: &str) -> Result<(), (String, String)> {
     const EXAMPLE: &str = "write `ssh://git@host/path.git` or `https://host/path.git`";
     let wrong = |message: &str| (message.to_owned(), EXAMPLE.to_owned());

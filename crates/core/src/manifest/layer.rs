@@ -1,4 +1,4 @@
-//! What one bottle file says, and how several become one bottle.
+//! Layers: the content of one bottle file, and the merge of several into one bottle.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -18,7 +18,7 @@ use super::{
     reader::Given,
 };
 
-/// What one bottle file says. What it does not say stays open, so that layers can be laid on each other.
+/// The content of one bottle file. Absent keys stay absent, so that layers can be merged in order.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Layer {
     pub(super) backend: Given<BackendName>,
@@ -75,7 +75,7 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    /// Adds a route, or replaces the one of the same host where it stands.
+    /// Adds a route, or replaces the route of the same host in place.
     pub(super) fn put(&mut self, route: Route) {
         match self.by_host.get(&route.host) {
             Some(&index) => self.routes[index] = route,
@@ -88,7 +88,7 @@ impl Routes {
 }
 
 impl Layer {
-    /// Lays `over` on top: what it says wins.
+    /// Merges with `over`, whose values win.
     pub(super) fn overlaid(mut self, over: Self) -> Self {
         self.env.extend(over.env);
         for (name, remote) in over.remotes {
@@ -123,7 +123,7 @@ impl Layer {
         }
     }
 
-    /// What only shows once everything is merged: contradictions, and fields that are still missing.
+    /// Problems that show only in the merged result: contradictions and missing fields.
     pub(super) fn contradictions(&self) -> Vec<Diagnostic> {
         let mut found = Vec::new();
         let provider = &self.provider;

@@ -4,7 +4,7 @@ use crate::secret::SecretRef;
 
 use super::{diagnostic::Problem, reader::Reader, yaml::Node};
 
-/// How well-known tokens begin that would pass for the name of a variable.
+/// Prefixes of well-known tokens that are also valid names of variables.
 const TOKEN_PREFIXES: [&str; 8] = ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "npm_", "hf_"];
 
 /// The shortest such token.
@@ -22,7 +22,8 @@ pub(super) fn is_token(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-/// The name of a variable of the host that holds a secret. A secret that was pasted there is not shown.
+/// The name of a host variable that holds a secret. If the value looks like the secret itself, messages
+/// conceal it.
 pub(super) fn secret_ref(reader: &mut Reader, node: &Node, key: &str) -> Option<SecretRef> {
     let text = reader.text(node, key)?;
     let is_secret =

@@ -2,8 +2,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
-/// Where a path that the operator wrote leads: `~` is `home`, and a relative one starts at the folder of `file`.
-/// Nothing is looked up on disk; `..` stays, since it may lead through a symbolic link.
+/// Makes a path of the operator absolute: `~` is `home`, a relative path starts at the folder of `file`. `..`
+/// is kept, because it may follow a symbolic link and the file system is not read.
 #[must_use]
 pub fn resolve_path(written: &str, file: &Path, home: &Path) -> PathBuf {
     let path = match written.strip_prefix('~') {

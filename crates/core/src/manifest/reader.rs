@@ -1,4 +1,4 @@
-//! Small typed readers over the tree, which note what is wrong and go on.
+//! Small typed readers over the tree. Each reports a problem and goes on, so that one run shows all of them.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -11,7 +11,7 @@ use super::{
     yaml::{Entry, Kind, Node, Scalar},
 };
 
-/// Reads one file; what is wrong with it collects here.
+/// Reads one file and collects its problems.
 #[derive(Debug)]
 pub(super) struct Reader {
     pub(super) source: Arc<SourceText>,
@@ -21,11 +21,11 @@ pub(super) struct Reader {
 /// The keys of a mapping.
 #[derive(Debug)]
 pub(super) struct Keys {
-    /// As told in messages.
+    /// Listed in messages.
     pub(super) accepted: &'static [&'static str],
     /// Accepted as well, but not advertised.
     pub(super) also: &'static [&'static str],
-    /// Keys that are refused with a message of their own: key, what is wrong, what to write instead.
+    /// Keys that are refused with their own message: key, problem, what to write instead.
     pub(super) retired: &'static [(&'static str, &'static str, &'static str)],
 }
 
@@ -36,15 +36,15 @@ pub(super) struct Table<'n> {
     pub(super) span: Span,
 }
 
-/// What a file says about one thing. The later of two files that say something wins.
+/// The value of one key of one file. When layers merge, the last one that is not absent wins.
 #[derive(Debug, Clone, Default)]
 pub(super) enum Given<T> {
-    /// Nothing.
+    /// The key is not in the file.
     #[default]
     Absent,
-    /// Something that was reported as wrong.
+    /// The key has an invalid value, which has been reported.
     Unusable,
-    /// This, there.
+    /// The value and its position.
     Present(T, At),
 }
 
@@ -128,7 +128,7 @@ impl Reader {
         Some(Table { entries, span: node.span })
     }
 
-    /// A mapping with certain keys, where nothing at all means an empty one.
+    /// A mapping with certain keys; `None` if it is absent or null, without a problem.
     pub(super) fn optional_table<'n>(
         &mut self,
         node: Option<&'n Node>,
@@ -138,7 +138,7 @@ impl Reader {
         node.filter(|node| !node.is_null()).and_then(|node| self.table(node, what, keys))
     }
 
-    /// A key that has two names, of which one may be used.
+    /// The value of a key with two names. Using both is a problem.
     pub(super) fn either<'n>(&mut self, table: &Table<'n>, name: &str, other: &str) -> Option<&'n Node> {
         match (table.entry(name), table.entry(other)) {
             (Some(first), Some(second)) => {
@@ -182,7 +182,7 @@ impl Reader {
         }
     }
 
-    /// A list that says something.
+    /// A list with at least one item.
     pub(super) fn non_empty_list<'n>(&mut self, node: &'n Node, key: &str, all: &str) -> Option<&'n [Node]> {
         let items = self.list(node, key)?;
         if items.is_empty() {
@@ -217,7 +217,7 @@ impl Reader {
         }
     }
 
-    /// A text, exactly as written. NUL cannot be handed to any program and is refused.
+    /// A text, exactly as written. NUL is refused, because no argument or variable can hold it.
     pub(super) fn text<'n>(&mut self, node: &'n Node, key: &str) -> Option<&'n str> {
         let text = self.scalar(node, key)?.text.as_str();
         if text.contains('\0') {
@@ -243,7 +243,7 @@ impl Reader {
         Some(text)
     }
 
-    /// Whatever `parse` makes of a text on one line.
+    /// A text on one line, converted by `parse`.
     pub(super) fn parsed<T>(
         &mut self,
         node: &Node,
@@ -325,7 +325,7 @@ impl Reader {
         Some(resolve_path(text, &self.source.path, &self.source.home))
     }
 
-    /// Reads `key` of a table, if it is there.
+    /// Reads an optional key of a table.
     pub(super) fn optional<T>(
         &mut self,
         table: &Table<'_>,
@@ -343,7 +343,7 @@ impl Reader {
 }
 
 pub(super) fn did_you_mean(written: &str, candidates: &[&str]) -> Option<String> {
-    // Any digit is close to any other; nobody means one by another.
+    // Skip one-character words: every digit is at distance one from every other.
     let words = candidates.iter().copied().filter(|word| word.len() > 1);
     closest(&short(written), words).map(|meant| format!("did you mean `{meant}`?"))
 }

@@ -1,4 +1,4 @@
-//! The text of a file, places in it, and its frontmatter.
+//! The text of a file, positions in it, and its frontmatter.
 
 use std::{
     path::{Path, PathBuf},
@@ -25,7 +25,7 @@ pub(super) struct SourceText {
     /// The operator's home, for paths in the file that begin with `~`.
     pub(super) home: PathBuf,
     pub(super) text: String,
-    /// The text as messages may show it, where that is not the same; as long as the text.
+    /// The text with concealed spans replaced, of the same length; unset if nothing is concealed.
     pub(super) shown: OnceLock<String>,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Split<'t> {
 }
 
 impl SourceText {
-    /// Hides what could be secrets from every message about the file.
+    /// Hides these spans, which may be secrets, from every message about the file.
     pub(super) fn conceal(&self, spans: &[Span]) {
         if spans.is_empty() {
             return;
@@ -58,7 +58,7 @@ impl SourceText {
                 shown.replace_range(start..end, &"*".repeat(end - start));
             }
         }
-        // Set once, after the file was read and before the first message is made.
+        // Called once, after the file is read and before the first message is rendered.
         let _ = self.shown.set(shown);
     }
 
@@ -91,7 +91,7 @@ impl SourceText {
     }
 }
 
-/// Separates the frontmatter, which stands between two lines that are `---`, from the body.
+/// Separates the frontmatter, which is enclosed by two `---` lines, from the body.
 pub(super) fn split(text: &str) -> Result<Split<'_>, Problem> {
     let is_fence = |line: &str| line.trim_end() == "---";
     let bom = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
@@ -113,7 +113,7 @@ pub(super) fn split(text: &str) -> Result<Split<'_>, Problem> {
         .hint("write a line `---` after the last key"))
 }
 
-/// What a file says, in backquotes, short and without control characters.
+/// A text of a file in backquotes, shortened and without control characters.
 pub(super) fn quoted(text: &str) -> String {
     let mut shown: String = text.chars().take(MAX_QUOTED).map(printable).collect();
     if text.chars().nth(MAX_QUOTED).is_some() {
@@ -127,7 +127,7 @@ pub(super) fn shown_path(path: &Path) -> String {
     path.to_string_lossy().chars().map(printable).collect()
 }
 
-/// One character for one, so that what is marked below a line stays below it.
+/// Replaces one character by one, so that the underline stays aligned.
 pub(super) fn printable(character: char) -> char {
     match character {
         '\t' => ' ',

@@ -1,7 +1,8 @@
-//! YAML as a tree that keeps every scalar as it was written, and where.
+//! YAML as a tree that keeps every scalar as written, with its position.
 //!
-//! The serde way would resolve types before we know what is expected (`1.10` becomes a number, a key that
-//! fails hides those after it). So the parser's events become a plain tree, and small typed readers walk it.
+//! Deserialising with serde would resolve types before the expected type is known (`1.10` becomes a number)
+//! and stop at the first problem. So the parser's events become a plain tree, and small typed readers walk
+//! it.
 
 use std::collections::{BTreeMap, btree_map};
 
@@ -18,7 +19,7 @@ pub const MAX_DEPTH: usize = 32;
 /// The most values, keys and collections in one file.
 pub const MAX_NODES: usize = 20_000;
 
-/// A value and its place.
+/// A value and its position.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) span: Span,
@@ -30,7 +31,7 @@ pub(super) enum Kind {
     Scalar(Scalar),
     Sequence(Vec<Node>),
     Mapping(Vec<Entry>),
-    /// Something that was already reported.
+    /// An invalid node, which has been reported.
     Reported,
 }
 
@@ -54,7 +55,7 @@ pub(super) struct Key {
     pub(super) span: Span,
 }
 
-/// The tree, as far as there is one, and what is wrong with the YAML itself.
+/// The tree, and the problems of the YAML itself.
 #[derive(Debug)]
 pub(super) struct Document {
     /// `None`: the text is not YAML, and `problems` says why. An empty document is an empty mapping.
@@ -63,7 +64,7 @@ pub(super) struct Document {
 }
 
 impl Scalar {
-    /// Whether nothing was written at all (`key:`).
+    /// Whether the value is missing (`key:`).
     pub(super) fn is_missing(&self) -> bool {
         self.plain && self.text.is_empty()
     }
@@ -117,13 +118,13 @@ struct Builder {
     documents: usize,
 }
 
-/// A collection whose end has not come yet.
+/// A collection that is still open.
 enum Open {
     Sequence { start: usize, items: Vec<Node> },
     Mapping { start: usize, entries: Vec<Entry>, seen: BTreeMap<String, Span>, key: Option<Pending> },
 }
 
-/// A key that waits for its value.
+/// A key whose value comes next.
 enum Pending {
     Usable(Key),
     /// Reported already; its value is dropped.
@@ -151,7 +152,7 @@ impl Builder {
             Event::Scalar(text, style, _, tag) => {
                 self.refuse_tag(span, tag.as_deref());
                 let plain = style == ScalarStyle::Plain;
-                // The parser's text for nothing at all is `~`.
+                // The parser reports a missing value as `~`.
                 let text = if plain && span.start >= span.end { String::new() } else { text.into_owned() };
                 let scalar = Scalar { text, plain };
                 self.place(Node { span, kind: Kind::Scalar(scalar) })?;
@@ -199,7 +200,7 @@ impl Builder {
         }
     }
 
-    /// Puts a finished value where it belongs.
+    /// Appends a finished value to the open collection.
     fn place(&mut self, node: Node) -> Result<(), Problem> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
@@ -215,7 +216,7 @@ impl Builder {
                 Some(Pending::Usable(name)) => {
                     let mut value = node;
                     if matches!(&value.kind, Kind::Scalar(scalar) if scalar.is_missing()) {
-                        // There is nothing to point at but the key.
+                        // A missing value has no span, so point at the key.
                         value.span = name.span;
                     }
                     entries.push(Entry { key: name, value });
@@ -259,7 +260,8 @@ fn syntax_problem(error: &ScanError, text: &str, offset: usize) -> Problem {
     let marker = error.marker();
     let by_characters = || text.char_indices().nth(marker.index()).map_or(text.len(), |(at, _)| at);
     let at = marker.byte_offset().unwrap_or_else(by_characters).min(text.len());
-    // At the end of the text there is no line to show: the last one that says something is where it broke off.
+    // At the end of the text there is no line to show, so point at the last character that is not white
+    // space.
     let at = if text[..at].len() == text.trim_end().len()
         || text.get(at..).is_some_and(|rest| rest.trim().is_empty())
     {

@@ -1,4 +1,4 @@
-//! From a bottle and a provider to a plan.
+//! Builds a plan from a bottle and a provider.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +22,7 @@ use super::{
     unenforced, variables,
 };
 
-/// What a plan is made of, apart from who runs.
+/// The input of a plan besides bottle and provider.
 #[derive(Debug, Clone, Copy)]
 pub struct PlanInput<'a> {
     /// Name of the run.
@@ -33,15 +33,15 @@ pub struct PlanInput<'a> {
     pub settings: &'a Settings,
     /// The operator's folder to copy in.
     pub workspace: Option<&'a PathBuf>,
-    /// Places inside the bottle.
+    /// Paths inside the bottle.
     pub guest: &'a GuestPaths,
-    /// The operator's home, where the skills lie.
+    /// The operator's home, which has the skills.
     pub host_home: &'a Path,
     /// The operator's `TERM`, if the program runs on their terminal.
     pub terminal: Option<&'a str>,
 }
 
-/// Why there is no plan.
+/// Why a plan could not be built.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PlanError {
     /// The bottle uses what this version or backend cannot enforce.
@@ -50,7 +50,7 @@ pub enum PlanError {
     /// The provider cannot serve the bottle.
     #[error(transparent)]
     Provider(#[from] ProviderError),
-    /// A route for a host whose answers would be real credentials.
+    /// A route for a host that issues credentials.
     #[error("egress.routes[{route}]: {host} hands out credentials and is never routable")]
     ForbiddenHost {
         /// As written in the manifest.
@@ -76,16 +76,16 @@ pub enum PlanError {
         /// The variable of the host.
         variable: String,
     },
-    /// A name of a variable that no program could read.
+    /// An invalid name of a variable.
     #[error("env: `{0}` is not the name of a variable")]
     VariableName(String),
-    /// A value that no environment can hold.
+    /// A value with a NUL byte.
     #[error("env.{0}: the value has a NUL byte")]
     VariableValue(String),
-    /// A variable is to be asked for, and there is nobody to ask.
+    /// A variable is asked for on the terminal, but the run has none.
     #[error("env.{0}: the value is asked for on the terminal, and this run has none")]
     PromptWithoutTerminal(String),
-    /// The author identity cannot be written down.
+    /// The git identity is invalid.
     #[error(transparent)]
     GitConfig(#[from] GitConfigError),
 }
@@ -122,7 +122,7 @@ impl PlanError {
     }
 }
 
-/// The plan for an agent, from its effective bottle and what its provider brings.
+/// The plan for an agent, from its effective bottle and its provider's provision.
 ///
 /// # Errors
 /// See [`PlanError`].

@@ -1,8 +1,8 @@
 //! The variables and files that make every common tool use the gateway and trust its CA.
 //!
-//! No one variable does: which tool obeys which was measured, and the tables are in `docs/providers.md`.
-//! The system's own bundle is replaced as well (it is [`GuestPaths::ca_bundle`]), for programs that lose
-//! their environment.
+//! No single variable works for all tools; which tool honours which was measured, see `docs/providers.md`.
+//! The system's own bundle is replaced too ([`GuestPaths::ca_bundle`]), for programs that run with a cleared
+//! environment.
 
 use std::{collections::BTreeMap, net::SocketAddr, path::Path};
 
@@ -10,12 +10,11 @@ use crate::provider::{GuestFile, GuestPaths};
 
 use super::PROXY_ADDRESS;
 
-/// Destinations that are inside the bottle. The names that the gateway serves itself are not among them: they
-/// are reached through the proxy like every other name.
+/// Destinations inside the bottle. Names that the gateway serves itself are not in the list, because they are
+/// reached through the proxy.
 const NO_PROXY: &str = "localhost,127.0.0.1,::1";
 
-/// What a Java key store is opened with. Not a secret: it protects nothing but the file's integrity, and this
-/// is the password that every Java ships with.
+/// The password of the Java key store: Java's public default. It protects only the file's integrity.
 const JAVA_TRUST_STORE_PASSWORD: &str = "changeit";
 
 /// Variables for the proxy. Both cases, because curl, wget and git obey only the lower one for `http://`, and

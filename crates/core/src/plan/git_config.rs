@@ -6,13 +6,13 @@ use thiserror::Error;
 
 use crate::{bottle::GitUser, provider::GuestFile};
 
-/// Why an author identity cannot be written down.
+/// Why a git identity is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum GitConfigError {
-    /// It would end the line, or the file, and what follows would be read as another setting.
+    /// A line break could add another setting to the file.
     #[error("git.user.{0}: the value has a control character")]
     ControlCharacter(&'static str),
-    /// Git drops these from identities without a word.
+    /// Git silently drops these characters from identities.
     #[error("git.user.{0}: the value has a `<` or a `>`")]
     AngleBracket(&'static str),
 }
@@ -28,7 +28,7 @@ impl GitConfigError {
     }
 }
 
-/// `~/.gitconfig`, unless there is nothing to say in it.
+/// `~/.gitconfig`, or `None` without an identity.
 pub(super) fn file(home: &Path, user: &GitUser) -> Result<Option<GuestFile>, GitConfigError> {
     let mut content = String::from("[user]\n");
     let fields = [("name", &user.name), ("email", &user.email)];
@@ -39,8 +39,8 @@ pub(super) fn file(home: &Path, user: &GitUser) -> Result<Option<GuestFile>, Git
     Ok(said.then(|| GuestFile { path: home.join(".gitconfig"), content, mode: 0o644 }))
 }
 
-/// The value as it stands between double quotes (git-config(1), "Syntax"): only these two are escaped, and no
-/// line may end inside.
+/// Escapes a value for double quotes (git-config(1), "Syntax"): only backslash and quote are escaped, and a
+/// line break is not allowed.
 fn escaped(field: &'static str, value: &str) -> Result<String, GitConfigError> {
     if value.chars().any(char::is_control) {
         return Err(GitConfigError::ControlCharacter(field));

@@ -1,4 +1,4 @@
-//! The agent's whole environment, from everything that has a say in it.
+//! The agent's environment, merged from its sources.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,15 +10,15 @@ use crate::{
 
 use super::{AGENT_PROGRAM_FOLDER, PlanError, PlanInput, trust_environment};
 
-/// The terminal where the operator's is not known: what practically every emulator understands.
+/// `TERM` where the operator's is unknown; practically every emulator supports it.
 const DEFAULT_TERMINAL: &str = "xterm-256color";
 
 /// The user inside the bottle.
 const USER: &str = "agent";
 
-/// Base, trust, provider, and the bottle's `env:` last. The bottle's may replace what is a preference (`PATH`,
-/// `LANG`, a provider's switch); what the boundary works by it may not, and saying so beats a bottle in which
-/// nothing is reachable.
+/// Merges base, trust, provider and, last, the bottle's `env:`. The bottle may replace preferences (`PATH`,
+/// `LANG`, a provider's switch). Replacing a variable that the gateway depends on is an error, because
+/// nothing would be reachable.
 pub(super) fn merge(
     input: &PlanInput<'_>,
     bottle: &Bottle,
@@ -60,7 +60,7 @@ fn check(
     let reserved = |why: &str, hint: &str| {
         Err(PlanError::ReservedVariable { name: name.to_owned(), why: why.to_owned(), hint: hint.to_owned() })
     };
-    // Some programs read the other case as well: `No_Proxy` is nobody's, `HTTPS_PROXY` and `https_proxy` are.
+    // Compare without case: programs read both `HTTPS_PROXY` and `https_proxy`.
     if trust.keys().any(|reserved| reserved.eq_ignore_ascii_case(name)) {
         return reserved(
             "programs find the gateway and its CA by this variable",
@@ -92,7 +92,7 @@ fn base(guest: &GuestPaths, terminal: Option<&str>) -> BTreeMap<String, String> 
         ("HOME", home.as_ref()),
         ("USER", USER),
         ("LOGNAME", USER),
-        // Agents run commands in it, and some accept bash or zsh alone.
+        // Agents run commands with `$SHELL`, and some accept only bash or zsh.
         ("SHELL", "/bin/bash"),
         ("PATH", &path),
         ("LANG", "C.UTF-8"),

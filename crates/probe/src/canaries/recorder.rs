@@ -54,7 +54,8 @@ fn record_datagrams(records: &Arc<Records>, place: &str, mark: &str, socket: tok
     tokio::spawn(async move {
         let mut datagram = [0; MAX_LEAK_BYTES];
         loop {
-            // An error reports that an earlier reply was undeliverable (ICMP, udp(7)); the socket itself goes on.
+            // An error reports that an earlier reply was undeliverable (ICMP, udp(7)); the socket itself goes
+            // on.
             if let Ok((count, from)) = socket.recv_from(&mut datagram).await {
                 records.leaked(place.as_str(), &datagram[..count]);
                 let _ = socket.send_to(mark.as_bytes(), from).await;

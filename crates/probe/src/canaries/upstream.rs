@@ -70,7 +70,8 @@ async fn detect_tls(shared: Arc<Shared>, role: Role, stream: TcpStream) {
             let accept = TlsAcceptor::from(Arc::clone(&shared.tls)).accept(stream);
             match tokio::time::timeout(HANDSHAKE_TIMEOUT, accept).await {
                 Ok(Ok(tls)) => serve(shared, role, true, TokioIo::new(tls)).await,
-                // At an allowed host the gateway itself may break off; nothing may connect to an unlisted one.
+                // At an allowed host the gateway itself may break off; nothing may connect to an unlisted
+                // one.
                 Ok(Err(_)) | Err(_) if role != Role::Unlisted => {}
                 Ok(Err(_)) | Err(_) => {
                     shared.records.leaked("an unlisted host", b"a TLS handshake that broke off")
@@ -144,8 +145,8 @@ async fn answer(
     }
 }
 
-/// The method and path after every override header and parameter that some server honours: a gateway that ignores
-/// them must still not let the request through.
+/// The method and path after every override header and parameter that some server honours: a gateway that
+/// ignores them must still not let the request through.
 fn overridden(request: &Request<Incoming>) -> (String, String) {
     let named = |names: &[&str]| names.iter().find_map(|name| request.headers().get(*name)?.to_str().ok());
     let in_query = request.uri().query().and_then(|query| query.strip_prefix("_method="));

@@ -51,8 +51,8 @@ pub fn trusting_bundle(path: &Path) -> Result<Arc<ClientConfig>, TrustError> {
     ))
 }
 
-/// A client configuration that accepts every certificate. An attempt that failed because of the gateway's certificate
-/// would prove nothing about the gateway.
+/// A client configuration that accepts every certificate. An attempt that failed because of the gateway's
+/// certificate would prove nothing about the gateway.
 #[must_use]
 pub fn trusting_anything() -> Arc<ClientConfig> {
     static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();

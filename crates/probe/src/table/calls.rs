@@ -1,5 +1,5 @@
-//! System calls that have no safe wrapper, made with integers and null pointers only. Permission is checked before
-//! arguments, so EPERM means refused and EINVAL or EFAULT means that the call would have been allowed.
+//! System calls that have no safe wrapper, made with integers and null pointers only. Permission is checked
+//! before arguments, so EPERM means refused and EINVAL or EFAULT means that the call would have been allowed.
 
 use bot_bottle_launch::attempt_syscall;
 use libc::c_long;
@@ -200,7 +200,8 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         what: "reboots, sets the clock, swaps, accounts: what concerns the whole machine",
         source: "https://man7.org/linux/man-pages/man7/capabilities.7.html",
         run: |_| {
-            // Each lacks its magic numbers, file or time, so the kernel rejects the arguments after the permission check.
+            // Each lacks its magic numbers, file or time, so the kernel rejects the arguments after the
+            // permission check.
             Observation::all(
                 [libc::SYS_reboot, libc::SYS_clock_settime, libc::SYS_swapon, libc::SYS_swapoff]
                     .map(|number| call(number, [0; 6])),

@@ -146,7 +146,8 @@ fn configured(context: &Context) -> Observation {
     }
 }
 
-/// Judges a DNS reply. The bottle's own resolver may refuse, or answer with an address that leads to the gateway.
+/// Judges a DNS reply. The bottle's own resolver may refuse, or answer with an address that leads to the
+/// gateway.
 fn judge_message(answer: &[u8]) -> Observation {
     let Some(header) = answer.first_chunk::<12>() else {
         return Observation::refused("an answer that is no DNS message");

@@ -1,5 +1,5 @@
-//! System calls that only the seccomp filter blocks, because neither a capability nor a namespace does, and forbidden
-//! requests and options of calls that are otherwise allowed.
+//! System calls that only the seccomp filter blocks, because neither a capability nor a namespace does, and
+//! forbidden requests and options of calls that are otherwise allowed.
 
 use bot_bottle_launch::attempt_syscall;
 use libc::{c_int, c_long};
@@ -172,8 +172,8 @@ fn permitted(number: c_long, arguments: [usize; 6]) -> Observation {
     errno::by_permission(attempt_syscall(number, arguments), "the call was allowed")
 }
 
-/// Judges a call with an argument that the kernel would reject first, such as a missing descriptor or a null pointer.
-/// Any other error comes from the filter.
+/// Judges a call with an argument that the kernel would reject first, such as a missing descriptor or a null
+/// pointer. Any other error comes from the filter.
 fn answered_before(kernel: c_int, number: c_long, arguments: [usize; 6]) -> Observation {
     match attempt_syscall(number, arguments) {
         Ok(_) => Observation::reached("the call was allowed"),

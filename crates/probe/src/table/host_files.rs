@@ -94,8 +94,8 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     },
 ];
 
-/// Tries three changes without lasting effect: setting the same mode, the access time, an attribute that is removed
-/// again.
+/// Tries three changes without lasting effect: setting the same mode, the access time, an attribute that is
+/// removed again.
 fn change(path: &Path) -> Observation {
     let mode = fs::metadata(path).and_then(|metadata| {
         fs::set_permissions(path, Permissions::from_mode(metadata.permissions().mode() & 0o7777))

@@ -260,8 +260,8 @@ fn signal_first(signal: Signal) -> Observation {
         Err(error) => Observation::refused(errno::name(&error.into())),
         Ok(()) => match fs::read_to_string("/proc/1/stat") {
             Ok(stat) if stat.contains(") T ") => Observation::reached("pid 1 is stopped"),
-            // `/proc/1` may be hidden. Had process 1 ended, this process would have too; had it stopped, the bottle
-            // would never end and the run would time out outside.
+            // `/proc/1` may be hidden. Had process 1 ended, this process would have too; had it stopped, the
+            // bottle would never end and the run would time out outside.
             Ok(_) | Err(_) => Observation::refused("the kernel drops it"),
         },
     }
@@ -292,8 +292,9 @@ fn own_namespaces(context: &Context) -> Observation {
     }))
 }
 
-/// Searches other processes for the launcher and the gateway, which have the path of the operator's bot-bottle folder in
-/// their command line or environment. Inside the bottle only processes that run this script have it.
+/// Searches other processes for the launcher and the gateway, which have the path of the operator's
+/// bot-bottle folder in their command line or environment. Inside the bottle only processes that run this
+/// script have it.
 fn other_processes(context: &Context) -> Observation {
     let Ok(entries) = fs::read_dir("/proc") else {
         return Observation::inconclusive("/proc cannot be read");

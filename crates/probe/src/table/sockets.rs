@@ -143,7 +143,8 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "makes netlink sockets other than for routes: netfilter, xfrm, audit, generic, kobject, connector",
         source: "https://nvd.nist.gov/vuln/detail/CVE-2024-1086",
-        // NETFILTER 12, XFRM 6, AUDIT 9, GENERIC 16, KOBJECT_UEVENT 15, CONNECTOR 11, SOCK_DIAG 4, CRYPTO 21, RDMA 20
+        // NETFILTER 12, XFRM 6, AUDIT 9, GENERIC 16, KOBJECT_UEVENT 15, CONNECTOR 11, SOCK_DIAG 4, CRYPTO 21,
+        // RDMA 20
         run: |_| {
             Observation::all(
                 [12, 6, 9, 16, 15, 11, 4, 21, 20].map(|protocol| socket(libc::AF_NETLINK, RAW, protocol)),

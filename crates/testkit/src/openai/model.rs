@@ -1,4 +1,4 @@
-//! What the model behind the Responses API does.
+//! The model behind the Responses API.
 
 use serde_json::{Value, json};
 
@@ -7,20 +7,20 @@ use crate::{
     script::{GREETING, command_in, final_text, pieces, text_of},
 };
 
-/// How long the agent waits for a command before it tells the model that it still runs, in milliseconds. The model then
-/// has it wait again, so that a command may take as long as it needs.
+/// How long the agent waits for a command before it tells the model that it still runs, in milliseconds. The
+/// model then has it wait again, so that a command may take as long as it needs.
 const YIELD_MS: u32 = 2_000;
 
-/// What codex 0.169 says of a script that still runs, before the number by which it can be waited for.
+/// The text of codex 0.169 before the number of a script that still runs.
 const STILL_RUNS: &str = "Script running with cell ID ";
 
-/// What is remembered between the requests of one conversation: those in a WebSocket send what is new, only.
+/// The state of one conversation, because requests in a WebSocket send only the new items.
 #[derive(Default)]
 pub(super) struct Conversation {
     tools: Vec<String>,
 }
 
-/// What the model does next.
+/// The model's next step.
 pub(super) enum Turn {
     /// Nothing yet: the request only makes the service ready.
     Warm,

@@ -1,4 +1,4 @@
-//! Bodies: what arrived, as text again, and what is sent, as it is asked for.
+//! Bodies: decoding received ones and producing sent ones.
 
 use std::{io::Read, time::Duration};
 
@@ -27,7 +27,7 @@ impl std::fmt::Display for BrokenOff {
 
 impl std::error::Error for BrokenOff {}
 
-/// How many parts wait to be sent before the one that makes them waits.
+/// The capacity of the channel between the producer of a body and the connection.
 const PARTS_IN_FLIGHT: usize = 4;
 
 const FILLER: &[u8; 16 << 10] = &[b'x'; 16 << 10];
@@ -46,7 +46,7 @@ pub(super) async fn read(mut incoming: Incoming) -> Result<(Bytes, u64), hyper::
     Ok((kept.freeze(), length))
 }
 
-/// Undoes `Content-Encoding`; what cannot be undone stays as it is, so that a test sees it.
+/// Undoes `Content-Encoding`; a body that cannot be decoded stays as it is, so that a test sees it.
 pub(super) fn decode(body: Bytes, headers: &HeaderMap) -> Bytes {
     let encoding = headers.get("content-encoding").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let mut decoded = Vec::new();

@@ -24,7 +24,7 @@ use super::{
 /// The first byte of a TLS connection: a handshake record (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// What the connection itself says about each of its requests.
+/// The facts of the connection that each request is recorded with.
 #[derive(Clone)]
 struct Connection {
     encrypted: bool,
@@ -43,7 +43,7 @@ pub(super) async fn accept(listener: TcpListener, tls: Arc<ServerConfig>, shared
 async fn connection(stream: TcpStream, acceptor: TlsAcceptor, shared: Arc<Shared>) {
     let _ = stream.set_nodelay(true);
     let mut first = [0];
-    // Whatever goes wrong with a connection is the client's to notice.
+    // Ignored: the client sees errors of the connection.
     match stream.peek(&mut first).await {
         Ok(1) if first[0] == TLS_HANDSHAKE => {
             if let Ok(stream) = acceptor.accept(stream).await {

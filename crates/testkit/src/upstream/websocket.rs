@@ -13,7 +13,7 @@ use tokio_tungstenite::{
 
 use super::{Answer, AnswerBody, SeenMessage, SeenRequest, Shared};
 
-/// What happens in one WebSocket.
+/// Handles the messages of one WebSocket.
 pub trait WebSocketSession: Send {
     /// The messages that answer this one.
     fn message(&mut self, text: &str) -> Vec<String>;
@@ -37,7 +37,7 @@ impl Messages {
     }
 }
 
-/// The answer that opens a WebSocket, or a refusal of what is none.
+/// The response that opens a WebSocket, or a refusal if the request is not a handshake.
 pub(super) fn accepted(request: &SeenRequest) -> Answer {
     match request.headers.get("sec-websocket-key") {
         Some(key) => Answer {
@@ -52,7 +52,7 @@ pub(super) fn accepted(request: &SeenRequest) -> Answer {
     }
 }
 
-/// Serves a WebSocket to its end; the client notices whatever goes wrong.
+/// Serves a WebSocket to its end; the client sees errors.
 pub(super) async fn run(upgrade: OnUpgrade, mut session: Box<dyn WebSocketSession>, messages: Messages) {
     let Ok(upgraded) = upgrade.await else { return };
     let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
