@@ -50,10 +50,9 @@ const ATTEMPTS: [&str; 16] = [
 /// Shows a bottle at work. Succeeds only if every ordinary step worked and every way out was refused.
 pub(crate) fn run(ui: &Ui) -> Result<ExitCode, CommandError> {
     let name = letters(system::random::<5>()?);
-    let fixture = folder::create(&system::bot_bottle_home()?, &name).map_err(CommandError::failed)?;
-    let canaries = Canaries::start(fixture.unix_socket(), &[])
-        .map_err(|error| CommandError::failed(format!("the demo cannot be set up: {error}")))?;
-    fixture.write(&canaries).map_err(CommandError::failed)?;
+    let fixture = folder::create(&system::bot_bottle_home()?, &name).map_err(CommandError::from_error)?;
+    let canaries = Canaries::start(fixture.unix_socket(), &[]).map_err(CommandError::from_error)?;
+    fixture.write(&canaries).map_err(CommandError::from_error)?;
 
     let script = Script {
         context: canaries.context(context_input(&fixture)?),
@@ -77,11 +76,14 @@ pub(crate) fn run(ui: &Ui) -> Result<ExitCode, CommandError> {
 /// Runs the scripted agent; this is the part inside the bottle.
 pub(crate) fn run_agent(script: &str) -> Result<ExitCode, CommandError> {
     let mut output = std::io::stdout().lock();
-    run_script(script, &mut output).map_err(|error| match error {
-        ScriptError::Unreadable(_) | ScriptError::UnknownAttempt(_) => CommandError::usage(error),
-        ScriptError::Output(_) => CommandError::failed(error),
+    run_script(script, &mut output).map_err(|error| {
+        let failure = match error {
+            ScriptError::Unreadable(_) | ScriptError::UnknownAttempt(_) => Failure::Usage,
+            ScriptError::Output(_) => Failure::Failed,
+        };
+        CommandError::from_error(error).with_failure(failure)
     })?;
-    output.flush().map_err(|error| CommandError::failed(ScriptError::Output(error)))?;
+    output.flush().map_err(|error| CommandError::from_error(ScriptError::Output(error)))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -11,7 +11,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bot_bottle_core::provider::Package;
+use bot_bottle_core::{
+    error::{IoContext, IoError},
+    provider::Package,
+};
 use bot_bottle_launch::host::programs::{MANIFEST_FILE, ProgramManifest};
 
 mod download;
@@ -105,7 +108,7 @@ pub(crate) fn install(
         return Ok(installed(true));
     }
 
-    fs::create_dir_all(&versions).map_err(|source| InstallError::file(&versions, source))?;
+    fs::create_dir_all(&versions).io_context(|| format!("making {}", versions.display()))?;
     let _lock = lock(&versions)?;
     remove_partial(&versions)?;
     let archive = open(order)?;
@@ -135,20 +138,22 @@ fn manifest_of(package: &Package) -> ProgramManifest {
 /// Locks the provider's folder: two installations at once would unpack into the same place.
 fn lock(versions: &Path) -> Result<File, InstallError> {
     let path = versions.join(".lock");
-    let file = File::create(&path).map_err(|source| InstallError::file(&path, source))?;
+    let file = File::create(&path).io_context(|| format!("making {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(InstallError::Busy { folder: versions.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(InstallError::file(&path, source)),
+        Err(TryLockError::Error(error)) => {
+            Err(IoError::new(format!("locking {}", path.display()), error).into())
+        }
     }
 }
 
 /// Removes the partial folders of killed installations. The lock is held, so no installation is running.
 fn remove_partial(versions: &Path) -> Result<(), InstallError> {
-    let entries = fs::read_dir(versions).map_err(|source| InstallError::file(versions, source))?;
+    let entries = fs::read_dir(versions).io_context(|| format!("reading {}", versions.display()))?;
     for entry in entries.flatten() {
         if entry.file_name().to_string_lossy().ends_with(PARTIAL_SUFFIX) {
-            fs::remove_dir_all(entry.path()).map_err(|source| InstallError::file(&entry.path(), source))?;
+            fs::remove_dir_all(entry.path()).io_context(|| format!("removing {}", entry.path().display()))?;
         }
     }
     Ok(())
@@ -158,9 +163,8 @@ fn open(order: &Order<'_>) -> Result<Opened, InstallError> {
     match &order.source {
         Source::Registry(registry, network) => download::open(registry, network, order.package),
         Source::Archive(path) => {
-            let failed = |source| InstallError::file(path, source);
-            let file = File::open(path).map_err(failed)?;
-            let total = Some(file.metadata().map_err(failed)?.len());
+            let file = File::open(path).io_context(|| format!("opening {}", path.display()))?;
+            let total = Some(file.metadata().io_context(|| format!("reading {}", path.display()))?.len());
             Ok(Opened { reader: Box::new(file), total, name: path.display().to_string() })
         }
     }
@@ -176,8 +180,8 @@ fn fill(
     let mut report = |received| progress(Progress { received, total });
     let mut checked = Checked::new(reader, MAX_ARCHIVE_BYTES, &mut report);
     let unpacked = unpack::unpack(&mut checked, folder);
-    if let Err(UnpackError::Write { path, source }) = unpacked {
-        return Err(InstallError::file(&path, source));
+    if let Err(UnpackError::Write(error)) = unpacked {
+        return Err(error.into());
     }
     // Hash the rest of the archive even if unpacking failed: if it is not the pinned archive, that is the
     // cause to report.
@@ -211,9 +215,11 @@ fn write_manifest(folder: &Path, package: &Package) -> Result<(), InstallError> 
         });
     }
     let path = folder.join(MANIFEST_FILE);
-    let failed = |source| InstallError::file(&path, source);
-    let text = serde_json::to_string_pretty(&manifest_of(package)).map_err(|error| failed(error.into()))?;
-    fs::write(&path, text + "\n").map_err(failed)
+    serde_json::to_string_pretty(&manifest_of(package))
+        .map_err(io::Error::from)
+        .and_then(|text| fs::write(&path, text + "\n"))
+        .io_context(|| format!("writing {}", path.display()))?;
+    Ok(())
 }
 
 /// A temporary folder that is removed on drop unless it was renamed to its final name.
@@ -223,18 +229,20 @@ struct Partial {
 
 impl Partial {
     fn create(folder: PathBuf) -> Result<Self, InstallError> {
-        fs::create_dir(&folder).map_err(|source| InstallError::file(&folder, source))?;
+        fs::create_dir(&folder).io_context(|| format!("making {}", folder.display()))?;
         Ok(Self { folder })
     }
 
     fn become_folder(self, folder: &Path) -> Result<(), InstallError> {
-        let failed = |source| InstallError::file(folder, source);
         // The target exists if another version of the archive was unpacked or files are missing.
         match fs::remove_dir_all(folder) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(failed(source)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(IoError::new(format!("removing {}", folder.display()), error).into());
+            }
             _ => {}
         }
-        fs::rename(&self.folder, folder).map_err(failed)
+        fs::rename(&self.folder, folder).io_context(|| format!("renaming to {}", folder.display()))?;
+        Ok(())
     }
 }
 

@@ -44,7 +44,7 @@ pub(crate) fn from_environment(
     }
     let list = missing.join(", ");
     Err(CommandError::failed(format!("the credential in {list} is not set in the environment"))
-        .hint(format!("export {list} before starting, or remove the route's `auth`").replace('`', "")))
+        .with_hint(format!("export {list} before starting, or remove the route's `auth`").replace('`', "")))
 }
 
 /// Refuses a value that is not one word of a header line (line breaks, quotes, blanks, a scheme): copied with
@@ -64,7 +64,7 @@ fn check(reference: &SecretRef, value: &str) -> Result<(), CommandError> {
         _ => return Ok(()),
     };
     Err(CommandError::failed(format!("the credential in `{reference}` holds {problem}"))
-        .hint(format!("export {reference} with the value alone, as its provider gave it")))
+        .with_hint(format!("export {reference} with the value alone, as its provider gave it")))
 }
 
 /// The part of the agent's environment that is known without asking: literals, and `${VAR}` from the host.
@@ -77,7 +77,7 @@ pub(crate) fn from_host(plan: &BottlePlan) -> Result<BTreeMap<String, String>, C
                 CommandError::failed(format!(
                     "`env.{name}` is copied from ${variable}, which is not set in the environment"
                 ))
-                .hint(format!("export {variable} before starting, or change `env.{name}` in the bottle"))
+                .with_hint(format!("export {variable} before starting, or change `env.{name}` in the bottle"))
             })?,
             EnvEntry::Prompt(_) => continue,
         };

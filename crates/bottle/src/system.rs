@@ -6,6 +6,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use bot_bottle_core::error::{IoContext, IoError};
+
 use crate::exit::{CommandError, Failure};
 
 /// Seconds since 1970, UTC.
@@ -19,15 +21,20 @@ pub(crate) fn random<const LENGTH: usize>() -> Result<[u8; LENGTH], CommandError
     let mut filled = 0;
     while filled < LENGTH {
         filled += rustix::rand::getrandom(&mut bytes[filled..], rustix::rand::GetRandomFlags::empty())
-            .map_err(|error| CommandError::new(Failure::Internal, format!("no random numbers: {error}")))?;
+            .io_context(|| "no random numbers")
+            .map_err(internal)?;
     }
     Ok(bytes)
+}
+
+fn internal(error: IoError) -> CommandError {
+    CommandError::from_error(error).with_failure(Failure::Internal)
 }
 
 /// The operator's home.
 pub(crate) fn home() -> Result<PathBuf, CommandError> {
     std::env::home_dir().filter(|home| home.is_absolute()).ok_or_else(|| {
-        CommandError::failed("the home directory is unknown").hint("set HOME to an absolute path")
+        CommandError::failed("the home directory is unknown").with_hint("set HOME to an absolute path")
     })
 }
 
@@ -39,17 +46,16 @@ pub(crate) fn bot_bottle_home() -> Result<PathBuf, CommandError> {
             "BOT_BOTTLE_HOME is `{}`, which is not an absolute path",
             moved.display()
         ))
-        .hint("write it from the root on: /home/you/.bot-bottle")),
+        .with_hint("write it from the root on: /home/you/.bot-bottle")),
         None => Ok(home()?.join(".bot-bottle")),
     }
 }
 
 /// The working directory.
 pub(crate) fn working_directory() -> Result<PathBuf, CommandError> {
-    std::env::current_dir().map_err(|error| {
-        CommandError::failed(format!("the current directory cannot be read: {error}"))
-            .hint("change to one that exists")
-    })
+    std::env::current_dir()
+        .io_context(|| "the current directory cannot be read")
+        .map_err(|error| CommandError::from_error(error).with_hint("change to one that exists"))
 }
 
 /// A variable of the environment, if it is set and is text.
@@ -59,9 +65,7 @@ pub(crate) fn variable(name: &str) -> Option<String> {
 
 /// This program's own file, which is also the gateway and the init process of a bottle.
 pub(crate) fn own_binary() -> Result<PathBuf, CommandError> {
-    std::env::current_exe().map_err(|error| {
-        CommandError::new(Failure::Internal, format!("this program's own file cannot be found: {error}"))
-    })
+    std::env::current_exe().io_context(|| "this program's own file cannot be found").map_err(internal)
 }
 
 /// The host's `PATH`.

@@ -13,7 +13,10 @@ use std::{
 
 use anstream::{eprint, eprintln, println};
 use anstyle::{AnsiColor, Style};
-use bot_bottle_core::printable::{printable, printable_but_colours, printable_lines};
+use bot_bottle_core::{
+    error::{Hint, causes},
+    printable::{printable, printable_but_colours, printable_lines},
+};
 use serde::Serialize;
 
 use crate::exit::{CommandError, Failure};
@@ -118,8 +121,11 @@ impl Ui {
                     lines.for_each(|line| eprintln!("       {line}"));
                 }
             }
-            if let Some(hint) = &error.hint {
-                self.hint(hint);
+            for cause in causes(error) {
+                eprintln!("       caused by: {}", printable(&cause));
+            }
+            if let Some(hint) = error.hint() {
+                self.hint(&hint);
             }
         }
         error.failure.into()

@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::error::Hint;
+
 /// `<agent>-<5 base36>`, such as `reviewer-k3x9a`. Its state lies in `~/.bot-bottle/state/<identity>/`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -17,6 +19,8 @@ pub struct IdentityError(String);
 
 const SUFFIX_LENGTH: usize = 5;
 const BASE36: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+
+impl Hint for IdentityError {}
 
 impl Identity {
     /// Names a run after its agent and five random bytes that the caller drew.

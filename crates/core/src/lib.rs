@@ -7,6 +7,7 @@
 
 pub mod bottle;
 pub mod decision;
+pub mod error;
 pub mod gateway_config;
 pub mod host;
 pub mod identity;

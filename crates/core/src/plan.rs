@@ -20,7 +20,7 @@ mod git_config;
 mod unenforced;
 mod variables;
 
-pub use build::{PlanError, PlanInput, plan_agent, plan_command};
+pub use build::{PlanError, PlanInput, plan_agent, plan_program};
 pub use environment::{trust_environment, trust_files};
 pub use git_config::GitConfigError;
 pub use unenforced::{Unenforced, unenforced};
@@ -115,4 +115,41 @@ pub struct HostCopy {
     pub source: PathBuf,
     /// In the bottle, absolute.
     pub target: PathBuf,
+}
+
+impl BottlePlan {
+    /// The plan of an empty bottle that runs this program: no environment, no files, no routes, no limits.
+    #[must_use]
+    pub fn for_program(identity: Identity, backend: BackendName, program: Program) -> Self {
+        Self {
+            identity,
+            backend,
+            bottle_names: Vec::new(),
+            provider: None,
+            program,
+            guest: GuestPaths::default(),
+            env: BTreeMap::new(),
+            hidden_env_names: Vec::new(),
+            files: Vec::new(),
+            system_files: Vec::new(),
+            directories: Vec::new(),
+            copies: Vec::new(),
+            workspace: None,
+            skills: Vec::new(),
+            git_user: GitUser::default(),
+            policy: Policy::default(),
+            upstream: UpstreamConfig::default(),
+            secrets: Vec::new(),
+            limits: Limits::default(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+impl Program {
+    /// A program of the bottle's file system with its arguments.
+    #[must_use]
+    pub fn of_bottle(command: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self { command: command.into_iter().map(Into::into).collect(), source: ProgramSource::Bottle }
+    }
 }

@@ -1,6 +1,7 @@
 //! The gateway as a process: started by a launcher, or alone.
 
 use std::{
+    borrow::Cow,
     fs::{File, OpenOptions},
     io::{self, Read, Write},
     net::SocketAddr,
@@ -10,7 +11,10 @@ use std::{
     thread,
 };
 
-use bot_bottle_core::gateway_config::{GatewayConfig, GatewayReady, GatewayStart};
+use bot_bottle_core::{
+    error::Hint,
+    gateway_config::{GatewayConfig, GatewayReady, GatewayStart},
+};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use thiserror::Error;
 use tokio::{net::TcpListener, runtime::Runtime};
@@ -78,27 +82,24 @@ pub enum ServeError {
 /// More worker threads would idle: one thread serves tens of thousands of requests per second.
 const MAX_WORKER_THREADS: usize = 4;
 
-impl ServeError {
-    /// What to do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::NoListener => {
-                Some("name an address under `listen` in the configuration, such as 127.0.0.1:8080")
-            }
+impl Hint for ServeError {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        let hint = match self {
+            Self::NoListener => "name an address under `listen` in the configuration, such as 127.0.0.1:8080",
             Self::Listen { .. } => {
-                Some("another program may use that address: choose another, or port 0 for a free one")
+                "another program may use that address: choose another, or port 0 for a free one"
             }
             Self::Gateway(GatewayError::SecretMissing { .. }) => {
-                Some("set the variable of that name in the environment, or remove `auth` from the route")
+                "set the variable of that name in the environment, or remove `auth` from the route"
             }
             Self::Gateway(GatewayError::SecretUnusable(_)) => {
-                Some("give the token alone, on one line and without quotes around it")
+                "give the token alone, on one line and without quotes around it"
             }
-            Self::Gateway(GatewayError::SpliceUnsupported(_)) => Some("remove `tls: splice` from the route"),
-            Self::Gateway(GatewayError::ExtraCa(_)) => Some("see `egress.extra_ca` in settings.yml"),
-            _ => None,
-        }
+            Self::Gateway(GatewayError::SpliceUnsupported(_)) => "remove `tls: splice` from the route",
+            Self::Gateway(GatewayError::ExtraCa(_)) => "see `egress.extra_ca` in settings.yml",
+            _ => return None,
+        };
+        Some(hint.into())
     }
 }
 

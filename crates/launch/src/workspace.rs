@@ -2,10 +2,12 @@
 //! and sends it to its model, so a home or a folder of keys must not get there by mistake.
 
 use std::{
+    borrow::Cow,
     fs,
     path::{Path, PathBuf},
 };
 
+use bot_bottle_core::error::Hint;
 use thiserror::Error;
 
 /// Files and folders below a home in which programs keep credentials, with the program and where it says so.
@@ -78,11 +80,9 @@ pub enum WorkspaceError {
     },
 }
 
-impl WorkspaceError {
-    /// What to do.
-    #[must_use]
-    pub fn hint(&self) -> &'static str {
-        "change to the folder of one project, and start there"
+impl Hint for WorkspaceError {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        Some("change to the folder of one project, and start there".into())
     }
 }
 

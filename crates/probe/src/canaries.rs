@@ -4,13 +4,13 @@
 
 use std::{
     collections::BTreeMap,
-    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
 };
 
+use bot_bottle_core::error::{Hint, IoContext, IoError};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::sync::oneshot;
@@ -42,6 +42,8 @@ pub const MAX_RECORDS: usize = 10_000;
 /// How much of one leak is kept, in bytes.
 pub const MAX_LEAK_BYTES: usize = 4096;
 
+const STARTING: &str = "starting the embedded hosts";
+
 /// The prefix of the credential. Like the prefix that vendors give their keys it is not secret, and the
 /// bottle is told it so that it can search for the credential without holding it.
 const CREDENTIAL_PREFIX: &str = "demo_";
@@ -49,27 +51,18 @@ const CREDENTIAL_PREFIX: &str = "demo_";
 /// Why the canaries could not be started.
 #[derive(Debug, Error)]
 pub enum CanaryError {
-    /// The kernel gave no random bytes for the credential and the names.
-    #[error("no random numbers: {0}")]
-    Random(rustix::io::Errno),
     /// A certificate could not be made.
     #[error("no certificate for the embedded hosts: {0}")]
     Certificate(#[from] rcgen::Error),
     /// TLS could not be set up.
     #[error("no TLS for the embedded hosts: {0}")]
     Tls(#[from] rustls::Error),
-    /// Something could not be listened on.
-    #[error("cannot listen on {place}: {source}")]
-    Listen {
-        /// Address or path.
-        place: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// A thread or its runtime could not be started.
-    #[error("the embedded hosts cannot be started: {0}")]
-    Start(io::Error),
+    /// A socket, a thread or the runtime could not be created.
+    #[error(transparent)]
+    Io(#[from] IoError),
 }
+
+impl Hint for CanaryError {}
 
 /// Something that reached a canary and should not have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -183,14 +176,15 @@ impl Canaries {
         }
         let addresses = services
             .iter()
-            .map(|(tcp, _)| tcp.local_addr().map_err(CanaryError::Start))
-            .collect::<Result<Vec<_>, _>>()?;
+            .map(|(tcp, _)| tcp.local_addr())
+            .collect::<Result<Vec<_>, _>>()
+            .io_context(|| "reading the address of a socket")?;
         let unix = listen_unix(&unix_socket)?;
         let abstract_listener = listen_abstract(&abstract_socket)?;
 
         let records = Arc::new(Records::default());
         let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CanaryError::Start)?;
+            tokio::runtime::Builder::new_current_thread().enable_all().build().io_context(|| STARTING)?;
         let (end, ended) = oneshot::channel();
         let facts = Facts {
             mark: mark.clone(),
@@ -222,7 +216,7 @@ impl Canaries {
                     }
                 });
             })
-            .map_err(CanaryError::Start)?;
+            .io_context(|| STARTING)?;
         Ok(Self {
             facts,
             credential,
@@ -368,7 +362,7 @@ fn random_letters<const LENGTH: usize>() -> Result<String, CanaryError> {
     // Requests of at most 256 bytes are never cut short (getrandom(2)).
     const { assert!(LENGTH <= 256) };
     rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .map_err(CanaryError::Random)?;
+        .io_context(|| "no random numbers")?;
     Ok(bytes.map(|byte| char::from(ALPHABET[usize::from(byte) % ALPHABET.len()])).iter().collect())
 }
 

@@ -1,11 +1,11 @@
 //! The operator's files for one run: a home with a secret, a bottle, settings, a workspace.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
-use thiserror::Error;
+use bot_bottle_core::error::{IoContext, IoError};
 
 use crate::{
     benign_work::TASK_FILE,
@@ -24,30 +24,19 @@ pub struct OperatorFixture {
     folder: PathBuf,
 }
 
-/// Why the files could not be written.
-#[derive(Debug, Error)]
-#[error("{} cannot be written: {source}", path.display())]
-pub struct FixtureError {
-    /// Which.
-    pub path: PathBuf,
-    /// Why.
-    #[source]
-    pub source: io::Error,
-}
-
 impl OperatorFixture {
     /// Makes the folders.
     ///
     /// # Errors
     /// When one cannot be made.
-    pub fn create(folder: PathBuf) -> Result<Self, FixtureError> {
+    pub fn create(folder: PathBuf) -> Result<Self, IoError> {
         let fixture = Self { folder };
         for folder in [
             fixture.operator_home().join(".ssh"),
             fixture.bot_bottle_home().join("bottles"),
             fixture.workspace(),
         ] {
-            at(&folder, fs::create_dir_all(&folder))?;
+            fs::create_dir_all(&folder).io_context(|| format!("{} cannot be made", folder.display()))?;
         }
         Ok(fixture)
     }
@@ -56,7 +45,7 @@ impl OperatorFixture {
     ///
     /// # Errors
     /// When a file cannot be written.
-    pub fn write(&self, canaries: &Canaries) -> Result<(), FixtureError> {
+    pub fn write(&self, canaries: &Canaries) -> Result<(), IoError> {
         let authority = self.folder.join("embedded-ca.pem");
         let bottle = format!(
             "---\n\
@@ -98,7 +87,7 @@ impl OperatorFixture {
             ),
         ];
         for (path, text) in files {
-            at(&path, fs::write(&path, text))?;
+            fs::write(&path, text).io_context(|| format!("{} cannot be written", path.display()))?;
         }
         Ok(())
     }
@@ -145,8 +134,4 @@ impl Drop for OperatorFixture {
         // Best effort: the parent folder belongs to the caller, who removes it.
         let _ = fs::remove_dir_all(&self.folder);
     }
-}
-
-fn at<T>(path: &Path, result: io::Result<T>) -> Result<T, FixtureError> {
-    result.map_err(|source| FixtureError { path: path.to_owned(), source })
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use bot_bottle_core::error::Hint;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -32,6 +33,8 @@ pub enum ScriptError {
     #[error("the results cannot be written: {0}")]
     Output(#[from] std::io::Error),
 }
+
+impl Hint for ScriptError {}
 
 /// Runs a script inside a bottle and writes one JSON object per line: each [`Line`] as soon as it is known.
 ///

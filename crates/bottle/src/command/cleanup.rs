@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use bot_bottle_core::error::IoContext;
 use bot_bottle_launch::cleanup::{self, Leftover};
 
 use super::prepare;
@@ -10,9 +11,7 @@ use crate::{arguments::Cleanup, exit::CommandError, ui::Ui};
 /// Shows the remains, asks once, and removes them.
 pub(super) fn run(options: &Cleanup, ui: &Ui) -> Result<ExitCode, CommandError> {
     let home = prepare::home()?;
-    let plan = cleanup::plan(&home).map_err(|error| {
-        CommandError::failed(format!("{} cannot be read: {error}", home.state().display()))
-    })?;
+    let plan = cleanup::plan(&home).io_context(|| format!("{} cannot be read", home.state().display()))?;
     let (removable, kept): (Vec<Leftover>, Vec<Leftover>) =
         plan.into_iter().partition(Leftover::is_removable);
     for leftover in &kept {
@@ -39,9 +38,9 @@ pub(super) fn run(options: &Cleanup, ui: &Ui) -> Result<ExitCode, CommandError> 
             return Err(CommandError::failed("nothing was removed"));
         }
     }
-    cleanup::apply(&home, &removable).map_err(|error| {
-        CommandError::failed(format!("not everything could be removed: {error}"))
-            .hint("run `bot-bottle cleanup` again, as the user that owns what is left")
+    cleanup::apply(&home, &removable).io_context(|| "not everything could be removed").map_err(|error| {
+        CommandError::from_error(error)
+            .with_hint("run `bot-bottle cleanup` again, as the user that owns what is left")
     })?;
     ui.result(&folders, |_| format!("removed:\n{lines}"));
     Ok(exit_code(&kept))

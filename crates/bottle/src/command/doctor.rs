@@ -1,8 +1,8 @@
 //! `doctor`: checks the host's prerequisites and shows how to fix what is missing.
 
-use std::process::ExitCode;
+use std::{borrow::Cow, process::ExitCode};
 
-use bot_bottle_core::provider;
+use bot_bottle_core::{error::Hint, provider};
 use bot_bottle_launch::host::prerequisites;
 use serde::Serialize;
 
@@ -73,7 +73,7 @@ pub(super) fn run(ui: &Ui) -> Result<ExitCode, CommandError> {
                 name: format!("{} program", provider.name()),
                 state: State::Missing,
                 found: error.to_string(),
-                hint: Some(error.hint()),
+                hint: error.hint().map(Cow::into_owned),
             },
         });
         let login = system::home()?.join(provider.credential_file());

@@ -12,6 +12,6 @@ pub(super) fn run(exec: &Exec, _ui: &Ui) -> Result<ExitCode, CommandError> {
     let request =
         ExecRequest { command: exec.command.clone(), environment: BTreeMap::new(), working_directory: None };
     let exit = native::exec(&prepare::home()?, &exec.identity, &request, prepare::terminal())
-        .map_err(|error| CommandError::failed(&error).hint(error.hint().unwrap_or_default()))?;
+        .map_err(CommandError::from_error)?;
     prepare::exit_code(&exec.identity, &exit)
 }

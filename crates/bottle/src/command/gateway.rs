@@ -6,7 +6,6 @@ use bot_bottle_core::{
     gateway_config::{GatewayConfig, GatewayStart},
     secret::SecretRef,
 };
-use bot_bottle_gateway::ServeError;
 use zeroize::Zeroizing;
 
 use crate::{arguments::Gateway, exit::CommandError, secret_values, system, ui::Ui};
@@ -17,10 +16,10 @@ const MAX_SECRETS_BYTES: u64 = 1 << 20;
 /// Serves until a signal or the end of the launcher.
 pub(super) fn run(gateway: &Gateway, ui: &Ui) -> Result<ExitCode, CommandError> {
     system::start_logging();
-    let config = bot_bottle_gateway::read_config(&gateway.config).map_err(failure)?;
+    let config = bot_bottle_gateway::read_config(&gateway.config).map_err(CommandError::from_error)?;
     if let Some(descriptor) = gateway.control_fd {
         let control = UnixStream::from(system::inherited_descriptor(descriptor)?);
-        bot_bottle_gateway::serve_controlled(&config, control).map_err(failure)?;
+        bot_bottle_gateway::serve_controlled(&config, control).map_err(CommandError::from_error)?;
         return Ok(ExitCode::SUCCESS);
     }
     let secrets = secrets(gateway, &config)?;
@@ -29,13 +28,8 @@ pub(super) fn run(gateway: &Gateway, ui: &Ui) -> Result<ExitCode, CommandError> 
         ui.done(&format!("the gateway `{}` listens on {}", config.name, addresses.join(", ")));
         ui.progress(&format!("its CA has the SHA-256 fingerprint {}", ready.ca_fingerprint));
     })
-    .map_err(failure)?;
+    .map_err(CommandError::from_error)?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn failure(error: ServeError) -> CommandError {
-    let hint = error.hint().unwrap_or_default();
-    CommandError::failed(error).hint(hint)
 }
 
 /// From the descriptor, or from the environment by the names that the routes use.

@@ -8,7 +8,10 @@ use std::{
     process::ExitCode,
 };
 
-use bot_bottle_core::provider::{self, Provider, TokenLogin};
+use bot_bottle_core::{
+    error::IoContext,
+    provider::{self, Provider, TokenLogin},
+};
 use serde::Serialize;
 
 use super::prepare;
@@ -37,7 +40,7 @@ pub(super) fn run(init: &Init, ui: &Ui) -> Result<ExitCode, CommandError> {
         Some(name) => vec![provider::by_name(name).ok_or_else(|| {
             let known: Vec<&str> = provider::all().iter().map(|provider| provider.name()).collect();
             CommandError::usage(format!("`{name}` is not a provider"))
-                .hint(format!("use one of: {}", known.join(", ")))
+                .with_hint(format!("use one of: {}", known.join(", ")))
         })?],
         None => {
             let found: Vec<_> =
@@ -65,12 +68,10 @@ pub(super) fn run(init: &Init, ui: &Ui) -> Result<ExitCode, CommandError> {
         && let Some((there, _)) = files.iter().find(|(path, _)| path.symlink_metadata().is_ok())
     {
         return Err(CommandError::failed(format!("{} is already there", there.display()))
-            .hint("pass `--force` to write over it"));
+            .with_hint("pass `--force` to write over it"));
     }
     for (path, text) in &files {
-        write(path, text).map_err(|error| {
-            CommandError::failed(format!("{} cannot be written: {error}", path.display()))
-        })?;
+        write(path, text).io_context(|| format!("{} cannot be written", path.display()))?;
     }
     let written = Written { files: files.into_iter().map(|(path, _)| path).collect(), next };
     ui.result(&written, |written| {

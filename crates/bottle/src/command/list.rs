@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anstyle::Style;
+use bot_bottle_core::error::IoContext;
 use bot_bottle_launch::state;
 
 use super::prepare;
@@ -50,9 +51,8 @@ fn agents(ui: &Ui) -> Result<ExitCode, CommandError> {
 
 fn active(ui: &Ui) -> Result<ExitCode, CommandError> {
     let home = prepare::home()?;
-    let bottles = state::list_active(&home).map_err(|error| {
-        CommandError::failed(format!("{} cannot be read: {error}", home.state().display()))
-    })?;
+    let bottles =
+        state::list_active(&home).io_context(|| format!("{} cannot be read", home.state().display()))?;
     ui.result(&bottles, |bottles| {
         if bottles.is_empty() {
             return "no bottle is running".to_owned();

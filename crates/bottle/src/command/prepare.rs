@@ -6,7 +6,7 @@ use bot_bottle_core::{
     bottle::{BackendName, Bottle, Settings},
     identity::Identity,
     manifest::Manifest,
-    plan::{BottlePlan, PlanError, ProgramSource},
+    plan::{BottlePlan, ProgramSource},
     provider::{self, Provider, ProvisionedSecret},
 };
 use bot_bottle_launch::{
@@ -40,17 +40,18 @@ pub(super) fn backend(
     match chosen {
         BackendName::Native if cfg!(target_os = "linux") => Ok(chosen),
         BackendName::Native => Err(CommandError::new(Failure::Backend, "the native backend needs Linux")
-            .hint("run bot-bottle on a Linux host")),
+            .with_hint("run bot-bottle on a Linux host")),
         BackendName::Docker | BackendName::Smolmachines | BackendName::Kubernetes => {
             Err(CommandError::new(Failure::Backend, format!("the {chosen} backend is not in this version"))
-                .hint("use the native backend: `--backend native`"))
+                .with_hint("use the native backend: `--backend native`"))
         }
     }
 }
 
 /// A fresh name for a run.
 pub(super) fn identity(agent: &str) -> Result<Identity, CommandError> {
-    Identity::new(agent, system::random()?).map_err(CommandError::usage)
+    Identity::new(agent, system::random()?)
+        .map_err(|error| CommandError::from_error(error).with_failure(Failure::Usage))
 }
 
 /// The workspace to copy in with `--cwd`. A folder that holds the operator's credentials is refused, even
@@ -61,7 +62,7 @@ pub(super) fn workspace(options: &BottleOptions) -> Result<Option<PathBuf>, Comm
     }
     let folder = system::working_directory()?;
     bot_bottle_launch::workspace::check(&folder, &system::home()?, &system::bot_bottle_home()?)
-        .map_err(|error| CommandError::failed(&error).hint(error.hint()))?;
+        .map_err(CommandError::from_error)?;
     Ok(Some(folder))
 }
 
@@ -100,17 +101,17 @@ pub(super) fn launch(
 ) -> Result<ExitCode, CommandError> {
     let limits = native::enforceable(&plan.limits).map_err(|impossible| {
         CommandError::failed(impossible.join("\n"))
-            .hint("change or remove the limit in the bottle's `limits`")
+            .with_hint("change or remove the limit in the bottle's `limits`")
     })?;
     if options.dry_run {
-        ui.result(&plan, |plan| crate::ui::preflight(plan, &limits, &[]));
+        ui.result(&plan, |plan| crate::ui::preflight(plan, &limits));
         return Ok(ExitCode::SUCCESS);
     }
     // What is wrong with a credential is said before the question, not after the answer.
     let secrets = secret_values::for_gateway(&plan, provisioned)?;
     let from_host = secret_values::from_host(&plan)?;
     if consent != Consent::Silent {
-        ui.preflight(&plan, &limits, &[]);
+        ui.preflight(&plan, &limits);
     }
     if consent == Consent::Ask && !ui.confirm("Start?")? {
         return Err(CommandError::failed("not started"));
@@ -123,7 +124,7 @@ pub(super) fn launch(
             let companions = companions.map_or(&[][..], |provider| provider.companions());
             let wanted = Wanted { name, version: None, companions };
             let found = programs::find(&home()?, wanted, &system::search_path());
-            Some(found.map_err(|error| CommandError::failed(&error).hint(error.hint()))?)
+            Some(found.map_err(CommandError::from_error)?)
         }
         ProgramSource::Bottle | ProgramSource::OwnBinary => None,
     };
@@ -139,8 +140,7 @@ pub(super) fn launch(
         fault: options.fault.as_deref().map(fault).transpose()?,
     };
     let quiet = consent == Consent::Silent;
-    let exit = native::launch(request, &mut |event| show(&event, quiet, ui))
-        .map_err(|error| launch_error(&error))?;
+    let exit = native::launch(request, &mut |event| show(&event, quiet, ui)).map_err(launch_error)?;
     exit_code(&identity, &exit)
 }
 
@@ -180,35 +180,29 @@ pub(super) fn exit_code(identity: &Identity, exit: &AgentExit) -> Result<ExitCod
     match &exit.ended_by {
         None | Some(EndedBy::Stop | EndedBy::Signal(_)) => Ok(ExitCode::from(exit.code())),
         Some(EndedBy::Limit(limit)) => Err(CommandError::failed(format!("{identity} was ended: {limit}"))
-            .hint("raise the limit in the bottle's `limits`")),
+            .with_hint("raise the limit in the bottle's `limits`")),
         Some(EndedBy::GatewayEnded(log)) => Err(CommandError::failed(format!(
             "{identity} was ended: its gateway ended, so it had no way out left: {log}"
         ))
-        .hint("start it again")),
+        .with_hint("start it again")),
         Some(EndedBy::SandboxEnded) => Err(CommandError::failed(format!(
             "{identity} was ended: its first process was killed, and everything in it ends with that"
         ))
-        .hint("if the host was out of memory, give the bottle less: `limits.memory`")),
+        .with_hint("if the host was out of memory, give the bottle less: `limits.memory`")),
     }
 }
 
 /// A launch's error, with the exit code that its kind has.
-fn launch_error(error: &native::LaunchError) -> CommandError {
+fn launch_error(error: native::LaunchError) -> CommandError {
     let failure = if error.is_unavailable() { Failure::Backend } else { Failure::Failed };
-    CommandError::new(failure, error).hint(error.hint().unwrap_or_default())
-}
-
-/// A plan's error, with every piece of advice that it has.
-pub(super) fn plan_error(error: PlanError) -> CommandError {
-    let hint = error.hints().join("\n");
-    CommandError::failed(error).hint(hint)
+    CommandError::from_error(error).with_failure(failure)
 }
 
 /// `before:STEP` or `after:STEP`, for the tests of crash safety; with `fail-` in front for those of errors.
 fn fault(written: &str) -> Result<FaultPoint, CommandError> {
     let invalid = || {
         let steps: Vec<String> = Step::ALL.iter().map(|step| step.name().replace(' ', "-")).collect();
-        CommandError::usage(format!("`{written}` is not a point of a launch")).hint(format!(
+        CommandError::usage(format!("`{written}` is not a point of a launch")).with_hint(format!(
             "write before:STEP, after:STEP, fail-before:STEP or fail-after:STEP with one of: {}",
             steps.join(", ")
         ))

@@ -62,20 +62,16 @@ fn install(install: &ProviderInstall, ui: &Ui) -> Result<ExitCode, CommandError>
     let provider = provider::by_name(&install.provider).ok_or_else(|| {
         let known: Vec<&str> = provider::all().iter().map(|provider| provider.name()).collect();
         CommandError::usage(format!("`{}` is not a provider", install.provider))
-            .hint(format!("use one of: {}", known.join(", ")))
+            .with_hint(format!("use one of: {}", known.join(", ")))
     })?;
     let package = provider.package(std::env::consts::ARCH).ok_or_else(|| {
         CommandError::failed(format!("there is no package of {} for this processor", provider.name()))
     })?;
-    let failed = |error: provider_install::InstallError| {
-        let hint = error.hint();
-        CommandError::failed(error).hint(hint)
-    };
     let source = match &install.archive {
         Some(archive) => Source::Archive(archive.clone()),
         None => Source::Registry(
             Registry::find(install.registry.as_deref(), package.name, &system::home()?, &system::variable)
-                .map_err(failed)?,
+                .map_err(CommandError::from_error)?,
             Network::from_environment(),
         ),
     };
@@ -86,7 +82,7 @@ fn install(install: &ProviderInstall, ui: &Ui) -> Result<ExitCode, CommandError>
         ui.progress_line(&format!("{} MiB{total}", progress.received >> 20));
     });
     ui.end_progress_line();
-    let installed = installed.map_err(failed)?;
+    let installed = installed.map_err(CommandError::from_error)?;
     ui.result(&serde_json::json!({"executable": installed.executable, "already": installed.already}), |_| {
         let state = if installed.already { "was already installed" } else { "is installed" };
         format!("{} {} {state}: {}", provider.name(), package.version, installed.executable.display())

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use bot_bottle_core::{
     bottle::{Bottle, EnvEntry},
-    plan::{PlanInput, ProgramSource, plan_command},
+    plan::{PlanInput, Program, ProgramSource, plan_program},
     provider::GuestPaths,
 };
 
@@ -42,11 +42,10 @@ pub(super) fn run(run: &Run, ui: &Ui) -> Result<ExitCode, CommandError> {
         host_home: &host_home,
         terminal: terminal.as_deref(),
     };
-    let mut plan =
-        plan_command(&input, &bottle, &run.bottle.bottles, &run.command).map_err(prepare::plan_error)?;
-    if run.own_binary {
-        plan.program.source = ProgramSource::OwnBinary;
-    }
+    let source = if run.own_binary { ProgramSource::OwnBinary } else { ProgramSource::Bottle };
+    let program = Program { command: run.command.clone(), source };
+    let plan =
+        plan_program(&input, &bottle, &run.bottle.bottles, program).map_err(CommandError::from_error)?;
     prepare::launch(plan, Vec::new(), &run.bottle, Consent::Silent, ui)
 }
 

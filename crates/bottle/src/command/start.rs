@@ -8,9 +8,10 @@ use std::{
 
 use bot_bottle_core::{
     bottle::EffectiveBottle,
+    error::{IoContext, IoError},
     manifest::Manifest,
     plan::{PlanInput, plan_agent},
-    provider::{self, GuestPaths, HostCredentials, Provider, ProviderError, ProvisionInput, RunMode},
+    provider::{self, GuestPaths, HostCredentials, Provider, ProvisionInput, RunMode},
 };
 use bot_bottle_launch::request::Terminal;
 use zeroize::Zeroizing;
@@ -53,7 +54,7 @@ pub(super) fn run(start: &Start, ui: &Ui) -> Result<ExitCode, CommandError> {
             now: system::now(),
             extra_arguments: &start.arguments,
         })
-        .map_err(provider_error)?;
+        .map_err(CommandError::from_error)?;
     drop(credentials);
     let secrets = std::mem::take(&mut provision.secrets);
 
@@ -70,7 +71,7 @@ pub(super) fn run(start: &Start, ui: &Ui) -> Result<ExitCode, CommandError> {
         host_home: &host_home,
         terminal: terminal.as_deref(),
     };
-    let plan = plan_agent(&input, &effective, &provision, &mode).map_err(prepare::plan_error)?;
+    let plan = plan_agent(&input, &effective, &provision, &mode).map_err(CommandError::from_error)?;
     check_skills(&plan)?;
 
     let consent = if start.yes || start.headless { Consent::Given } else { Consent::Ask };
@@ -81,9 +82,8 @@ pub(super) fn run(start: &Start, ui: &Ui) -> Result<ExitCode, CommandError> {
 /// comes. A pipe or a file stays.
 fn empty_terminal_input() -> Result<(), CommandError> {
     if io::stdin().is_terminal() {
-        let unable = |error| CommandError::failed(format!("/dev/null cannot be standard input: {error}"));
-        let empty = fs::File::open("/dev/null").map_err(unable)?;
-        rustix::stdio::dup2_stdin(&empty).map_err(|error| unable(error.into()))?;
+        let empty = fs::File::open("/dev/null").io_context(|| "opening /dev/null as standard input")?;
+        rustix::stdio::dup2_stdin(&empty).io_context(|| "using /dev/null as standard input")?;
     }
     Ok(())
 }
@@ -95,11 +95,9 @@ fn choose_agent(start: &Start, manifest: &Manifest, ui: &Ui) -> Result<String, C
     let names: Vec<String> = manifest.agents().iter().map(|agent| agent.name.clone()).collect();
     match names.as_slice() {
         [] => Err(CommandError::new(Failure::Manifest, "there is no agent")
-            .hint("`bot-bottle init` writes a first bottle and agent")),
-        [_, ..] if start.headless || start.yes => {
-            Err(CommandError::usage("which agent is not said")
-                .hint(format!("name one of: {}", names.join(", "))))
-        }
+            .with_hint("`bot-bottle init` writes a first bottle and agent")),
+        [_, ..] if start.headless || start.yes => Err(CommandError::usage("which agent is not said")
+            .with_hint(format!("name one of: {}", names.join(", ")))),
         [_, ..] => ui.choose("Which agent?", &names),
     }
 }
@@ -123,11 +121,11 @@ fn choose_bottles(
     let names: Vec<String> = manifest.bottles().iter().map(|bottle| bottle.name.clone()).collect();
     if names.is_empty() {
         return Err(CommandError::new(Failure::Manifest, "there is no bottle")
-            .hint("`bot-bottle init` writes a first bottle and agent"));
+            .with_hint("`bot-bottle init` writes a first bottle and agent"));
     }
     if start.headless || start.yes {
         return Err(CommandError::usage(format!("the agent `{agent}` names no bottle"))
-            .hint(format!("pass `--bottle` with one of: {}", names.join(", "))));
+            .with_hint(format!("pass `--bottle` with one of: {}", names.join(", "))));
     }
     Ok(vec![ui.choose(&format!("The agent `{agent}` names no bottle. Which one?"), &names)?])
 }
@@ -137,7 +135,7 @@ fn provider_of(effective: &EffectiveBottle) -> Result<&'static dyn Provider, Com
     provider::by_name(name).ok_or_else(|| {
         let known: Vec<&str> = provider::all().iter().map(|provider| provider.name()).collect();
         CommandError::failed(format!("`agent_provider.template: {name}` cannot be started by this version"))
-            .hint(format!("use one of: {}", known.join(", ")))
+            .with_hint(format!("use one of: {}", known.join(", ")))
     })
 }
 
@@ -153,16 +151,12 @@ fn host_credentials(
     match fs::read_to_string(&path) {
         Ok(text) => Ok(HostCredentials::Found(Zeroizing::new(text))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(HostCredentials::Missing),
-        Err(error) => Err(CommandError::failed(format!(
-            "the host's login of `{}` cannot be read: {}: {error}",
-            provider.name(),
-            path.display()
-        ))),
+        Err(error) => Err(IoError::new(
+            format!("the host's login of `{}` cannot be read: {}", provider.name(), path.display()),
+            error,
+        )
+        .into()),
     }
-}
-
-fn provider_error(error: ProviderError) -> CommandError {
-    CommandError::failed(&error).hint(error.hint())
 }
 
 /// Checks that every skill exists on the host, from which it is copied.
@@ -180,5 +174,5 @@ fn check_skills(plan: &bot_bottle_core::plan::BottlePlan) -> Result<(), CommandE
         Failure::Manifest,
         format!("the agent's skills are not there: {}", missing.join(", ")),
     )
-    .hint("make the folder, or take the skill out of the agent's `skills`"))
+    .with_hint("make the folder, or take the skill out of the agent's `skills`"))
 }

@@ -9,8 +9,7 @@ use crate::{arguments::Stop, exit::CommandError, ui::Ui};
 
 /// Ends a bottle and waits until its processes have exited.
 pub(super) fn run(stop: &Stop, ui: &Ui) -> Result<ExitCode, CommandError> {
-    native::stop(&prepare::home()?, &stop.identity)
-        .map_err(|error| CommandError::failed(&error).hint(error.hint().unwrap_or_default()))?;
+    native::stop(&prepare::home()?, &stop.identity).map_err(CommandError::from_error)?;
     ui.done(&format!("{} is stopped", stop.identity));
     Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bot_bottle_core::error::{IoContext, IoError};
 use bot_bottle_probe::{
     Line,
     operator_fixture::{BOTTLE, OperatorFixture, TOKEN_REFERENCE},
@@ -53,7 +54,7 @@ pub(super) fn run(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| CommandError::failed(format!("this program cannot start itself again: {error}")))?;
+        .io_context(|| "this program cannot start itself again")?;
     let (sender, lines) = mpsc::channel();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let messages = thread::spawn(move || read_all(stderr));
@@ -112,13 +113,20 @@ impl Finished {
             let last = self.messages.trim().lines().last().unwrap_or("it said nothing").to_owned();
             (format!("the demo's bottle failed ({status}): {last}"), None)
         });
-        Err(CommandError::new(failure, message).hint(hint.unwrap_or_default()))
+        let error = CommandError::new(failure, message);
+        Err(match hint {
+            Some(hint) => error.with_hint(hint),
+            None => error,
+        })
     }
 }
 
 fn wait(child: &mut Child, deadline: Instant) -> Result<Option<ExitStatus>, CommandError> {
     const STEP: Duration = Duration::from_millis(5);
-    let lost = |error| CommandError::new(Failure::Internal, format!("the demo's bottle was lost: {error}"));
+    let lost = |error| {
+        CommandError::from_error(IoError::new("the demo's bottle was lost", error))
+            .with_failure(Failure::Internal)
+    };
     loop {
         if let Some(status) = child.try_wait().map_err(lost)? {
             return Ok(Some(status));

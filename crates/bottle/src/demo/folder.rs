@@ -2,20 +2,20 @@
 
 use std::{fs, path::Path};
 
-use bot_bottle_probe::operator_fixture::{FixtureError, OperatorFixture};
+use bot_bottle_core::error::{IoContext, IoError};
+use bot_bottle_probe::operator_fixture::OperatorFixture;
 
 /// The prefix of the folder's name.
 const PREFIX: &str = "demo-";
 
 /// Creates the folder with the demo's pid in it, and removes the folders of demos that were killed.
-pub(super) fn create(bot_bottle_home: &Path, name: &str) -> Result<OperatorFixture, FixtureError> {
+pub(super) fn create(bot_bottle_home: &Path, name: &str) -> Result<OperatorFixture, IoError> {
     remove_left_behind(bot_bottle_home);
     let fixture = OperatorFixture::create(bot_bottle_home.join(format!("{PREFIX}{name}")))?;
     let path = fixture.folder().join("pid");
-    match fs::write(&path, std::process::id().to_string()) {
-        Ok(()) => Ok(fixture),
-        Err(source) => Err(FixtureError { path, source }),
-    }
+    fs::write(&path, std::process::id().to_string())
+        .io_context(|| format!("{} cannot be written", path.display()))?;
+    Ok(fixture)
 }
 
 fn remove_left_behind(bot_bottle_home: &Path) {

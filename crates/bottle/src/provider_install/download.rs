@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
-use bot_bottle_core::provider::Package;
+use bot_bottle_core::{error::IoContext, provider::Package};
 use ureq::{
     Agent, Proxy,
     tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem},
@@ -93,7 +93,7 @@ fn roots(registry: &Registry, network: &Network) -> Result<Vec<Certificate<'stat
     let mut roots: Vec<Certificate<'static>> =
         native.certs.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect();
     for path in network.authorities.iter().chain(&registry.authorities) {
-        let pem = fs::read(path).map_err(|source| InstallError::file(path, source))?;
+        let pem = fs::read(path).io_context(|| format!("reading {}", path.display()))?;
         roots.extend(parse_pem(&pem).filter_map(|item| match item {
             Ok(PemItem::Certificate(certificate)) => Some(certificate),
             _ => None,

@@ -1,10 +1,8 @@
 //! Why a program could not be installed.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::{borrow::Cow, io, path::PathBuf};
 
+use bot_bottle_core::error::{Hint, IoError};
 use thiserror::Error;
 
 use super::unpack::UnpackError;
@@ -95,35 +93,14 @@ pub(crate) enum InstallError {
         /// The provider's folder.
         folder: PathBuf,
     },
-    /// The disk is full, or the quota used up.
-    #[error("there is no space left for {}", .path.display())]
-    NoSpace {
-        /// What was being written.
-        path: PathBuf,
-    },
     /// A file or folder of the host.
-    #[error("{}: {source}", .path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// The failure.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] IoError),
 }
 
-impl InstallError {
-    pub(super) fn file(path: &Path, source: io::Error) -> Self {
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Self::NoSpace { path: path.to_owned() }
-            }
-            _ => Self::File { path: path.to_owned(), source },
-        }
-    }
-
-    /// What to do.
-    pub(crate) fn hint(&self) -> &'static str {
-        match self {
+impl Hint for InstallError {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        let hint = match self {
             Self::NoRegistry => {
                 "give it with `--registry URL`, set NPM_CONFIG_REGISTRY or write `registry=URL` into ~/.npmrc; \
                  or download the package elsewhere and give it with `--archive FILE`"
@@ -148,13 +125,14 @@ impl InstallError {
                 "nothing was installed; download it again, from another registry if this goes on"
             }
             Self::Busy { .. } => "wait until it has finished",
-            Self::NoSpace { .. } => {
+            Self::File(error) if error.is_out_of_space() => {
                 "free some space (a program takes up to half a gigabyte), or move the folder with BOT_BOTTLE_HOME"
             }
-            Self::File { .. } => "check that the path exists and may be written",
+            Self::File(_) => "check that the path exists and may be written",
             Self::TooLarge { .. } | Self::Pin(_) | Self::Archive { .. } | Self::NoProgram { .. } => {
                 "this is a fault of bot-bottle or of the package; please report it"
             }
-        }
+        };
+        Some(hint.into())
     }
 }

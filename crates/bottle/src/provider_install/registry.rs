@@ -132,6 +132,8 @@ fn ask_npm(variable: &dyn Fn(&str) -> Option<String>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use bot_bottle_core::error::Hint;
+
     use super::*;
 
     fn find(option: Option<&str>, variables: &[(&str, &str)], npmrc: &str) -> Result<Registry, InstallError> {
@@ -166,7 +168,7 @@ mod tests {
     fn no_word_is_an_error_that_says_how_to_give_one() {
         let error = find(None, &[], "").expect_err("none");
         assert!(matches!(error, InstallError::NoRegistry), "{error}");
-        assert!(error.hint().contains("--registry URL"));
+        assert!(error.hint().is_some_and(|hint| hint.contains("--registry URL")));
     }
 
     #[test]

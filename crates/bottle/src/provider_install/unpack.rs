@@ -7,6 +7,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use bot_bottle_core::error::{IoContext, IoError};
 use flate2::read::GzDecoder;
 use tar::{Archive, EntryType};
 use thiserror::Error;
@@ -33,13 +34,8 @@ pub(crate) enum UnpackError {
     #[error("unpacked, it has more than {MAX_BYTES} bytes")]
     TooLarge,
     /// A file cannot be written.
-    #[error("{}: {source}", .path.display())]
-    Write {
-        /// Which.
-        path: PathBuf,
-        /// The failure.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Write(#[from] IoError),
 }
 
 /// The most entries that are unpacked. The largest known package has 45.
@@ -101,13 +97,14 @@ fn plain_name(written: &[u8]) -> Result<PathBuf, UnpackError> {
 }
 
 fn create_folder(path: &Path) -> Result<(), UnpackError> {
-    fs::create_dir_all(path).map_err(|source| UnpackError::Write { path: path.to_owned(), source })
+    fs::create_dir_all(path).io_context(|| format!("making {}", path.display()))?;
+    Ok(())
 }
 
 fn write_file(path: &Path, name: &Path, mode: u32, content: &mut impl Read) -> Result<(), UnpackError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::AlreadyExists => UnpackError::Twice(name.to_owned()),
-        _ => UnpackError::Write { path: path.to_owned(), source },
+        _ => IoError::new(format!("writing {}", path.display()), source).into(),
     };
     let mut file: File =
         OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(failed)?;

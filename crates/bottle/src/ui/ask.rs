@@ -5,7 +5,10 @@ use std::{
     io::{BufRead, BufReader, IsTerminal, Write},
 };
 
-use bot_bottle_core::printable::{printable, printable_lines};
+use bot_bottle_core::{
+    error::{IoContext, IoError},
+    printable::{printable, printable_lines},
+};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::{Ui, WARNING};
@@ -15,7 +18,7 @@ impl Ui {
     /// Asks yes or no; anything but yes is no.
     pub(crate) fn confirm(&self, question: &str) -> Result<bool, CommandError> {
         let mut terminal = open_terminal("to ask whether to go on")
-            .map_err(|error| error.hint("pass `--yes` to go on without being asked"))?;
+            .map_err(|error| error.with_hint("pass `--yes` to go on without being asked"))?;
         ask(&mut terminal, &format!("{} [y/N] ", printable_lines(question)))?;
         let answer = read_line(&terminal)?;
         Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
@@ -24,7 +27,7 @@ impl Ui {
     /// Asks to choose one of several by number or name.
     pub(crate) fn choose(&self, question: &str, choices: &[String]) -> Result<String, CommandError> {
         let mut terminal = open_terminal("to ask which one")
-            .map_err(|error| error.hint(format!("name one of: {}", choices.join(", "))))?;
+            .map_err(|error| error.with_hint(format!("name one of: {}", choices.join(", "))))?;
         for (number, choice) in choices.iter().enumerate() {
             ask(&mut terminal, &format!("  {}  {}\n", number + 1, printable(choice)))?;
         }
@@ -47,7 +50,9 @@ impl Ui {
     /// Asks for a secret, which is not shown.
     pub(crate) fn ask_secret(&self, what: &str, text: &str) -> Result<String, CommandError> {
         let mut terminal = open_terminal(&format!("to ask for `{what}`")).map_err(|error| {
-            error.hint("start on a terminal, or take the value from a variable of the environment: `${NAME}`")
+            error.with_hint(
+                "start on a terminal, or take the value from a variable of the environment: `${NAME}`",
+            )
         })?;
         ask(
             &mut terminal,
@@ -83,16 +88,13 @@ fn ask(terminal: &mut File, text: &str) -> Result<(), CommandError> {
     } else {
         write!(terminal, "{text}")
     };
-    written
-        .and_then(|()| terminal.flush())
-        .map_err(|error| CommandError::failed(format!("the terminal cannot be written: {error}")))
+    written.and_then(|()| terminal.flush()).io_context(|| "the terminal cannot be written")?;
+    Ok(())
 }
 
 fn read_line(terminal: &File) -> Result<String, CommandError> {
     let mut line = String::new();
-    BufReader::new(terminal)
-        .read_line(&mut line)
-        .map_err(|error| CommandError::failed(format!("the terminal cannot be read: {error}")))?;
+    BufReader::new(terminal).read_line(&mut line).io_context(|| "the terminal cannot be read")?;
     Ok(line)
 }
 
@@ -104,8 +106,7 @@ struct EchoOff<'a> {
 
 impl<'a> EchoOff<'a> {
     fn on(terminal: &'a File) -> Result<Self, CommandError> {
-        let fail =
-            |error| CommandError::failed(format!("the terminal's echo cannot be switched off: {error}"));
+        let fail = |error| IoError::new("the terminal's echo cannot be switched off", error);
         let before = tcgetattr(terminal).map_err(fail)?;
         let mut silent = before.clone();
         silent.local_modes.remove(LocalModes::ECHO);

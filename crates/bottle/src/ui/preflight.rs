@@ -10,8 +10,8 @@ use super::{FAINT, STRONG, Table, Ui, WARNING};
 
 impl Ui {
     /// Shows the plan on stderr: who runs, in what, and what it may do.
-    pub(crate) fn preflight(&self, plan: &BottlePlan, limits: &[String], missing: &[String]) {
-        eprint_text(&render(plan, limits, missing));
+    pub(crate) fn preflight(&self, plan: &BottlePlan, limits: &[String]) {
+        eprint_text(&render(plan, limits));
     }
 }
 
@@ -20,8 +20,8 @@ fn eprint_text(text: &str) {
     anstream::eprint!("{text}");
 }
 
-/// The preflight as text. `limits` says how each limit is enforced, `missing` what the host could not give.
-pub(crate) fn render(plan: &BottlePlan, limits: &[String], missing: &[String]) -> String {
+/// The preflight as text. `limits` says how each limit is enforced.
+pub(crate) fn render(plan: &BottlePlan, limits: &[String]) -> String {
     let mut sections: Vec<(&str, Vec<String>)> = Vec::new();
     let agent = match &plan.provider {
         Some(provider) => format!("{} ({provider})", plan.identity.agent()),
@@ -50,14 +50,13 @@ pub(crate) fn render(plan: &BottlePlan, limits: &[String], missing: &[String]) -
     }
     sections.push(("egress", routes));
     sections.push(("limits", limits.to_vec()));
-    sections.push(("not here", missing.to_vec()));
     sections.push(("note", plan.notes.clone()));
 
     let mut table = Table::default();
     for (label, values) in sections {
         for (row, value) in values.into_iter().enumerate() {
             let label = if row == 0 { label } else { "" };
-            let style = if matches!(label, "not here" | "note") { WARNING } else { anstyle::Style::new() };
+            let style = if label == "note" { WARNING } else { anstyle::Style::new() };
             table.row([(label.to_owned(), if label == "agent" { STRONG } else { FAINT }), (value, style)]);
         }
     }

@@ -1,6 +1,7 @@
 //! Builds a plan from a bottle and a provider.
 
 use std::{
+    borrow::Cow,
     collections::BTreeSet,
     path::{Path, PathBuf},
 };
@@ -9,6 +10,7 @@ use thiserror::Error;
 
 use crate::{
     bottle::{BackendName, Bottle, EffectiveBottle, EnvEntry, ProviderSettings, Settings},
+    error::Hint,
     gateway_config::UpstreamConfig,
     host::HostPattern,
     identity::Identity,
@@ -90,35 +92,32 @@ pub enum PlanError {
     GitConfig(#[from] GitConfigError),
 }
 
-impl PlanError {
-    /// What to do about it, one piece of advice for each thing that is wrong.
-    #[must_use]
-    pub fn hints(&self) -> Vec<String> {
-        match self {
-            Self::Unenforced(found) => found.iter().map(|one| format!("{}: {}", one.key, one.hint)).collect(),
-            Self::Provider(error) => vec![error.hint().to_owned()],
-            Self::ForbiddenHost { .. } => vec![
-                "remove the route; log in on the host, never in a bottle, whose login is a placeholder"
-                    .to_owned(),
-            ],
-            Self::ReservedVariable { hint, .. } => vec![hint.clone()],
-            Self::CredentialInEnvironment { name, .. } => vec![format!(
+impl Hint for PlanError {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        Some(match self {
+            Self::Unenforced(found) => {
+                let hints: Vec<_> = found.iter().map(|one| format!("{}: {}", one.key, one.hint)).collect();
+                hints.join("\n").into()
+            }
+            Self::Provider(error) => return error.hint(),
+            Self::GitConfig(error) => return error.hint(),
+            Self::ForbiddenHost { .. } => {
+                "remove the route; log in on the host, never in a bottle, whose login is a placeholder".into()
+            }
+            Self::ReservedVariable { hint, .. } => hint.into(),
+            Self::CredentialInEnvironment { name, .. } => format!(
                 "remove `{name}` from env; the gateway adds the credential to every request that the route allows"
-            )],
+            )
+            .into(),
             Self::VariableName(_) => {
-                vec![
-                    "use letters, digits and `_`, and no digit at the start (POSIX.1-2017 section 8.1)"
-                        .to_owned(),
-                ]
+                "use letters, digits and `_`, and no digit at the start (POSIX.1-2017 section 8.1)".into()
             }
-            Self::VariableValue(_) => vec!["remove the NUL byte".to_owned()],
+            Self::VariableValue(_) => "remove the NUL byte".into(),
             Self::PromptWithoutTerminal(name) => {
-                vec![format!(
-                    "write `{name}: ${{VARIABLE}}` to copy it from the host, or run without --headless"
-                )]
+                format!("write `{name}: ${{VARIABLE}}` to copy it from the host, or run without --headless")
+                    .into()
             }
-            Self::GitConfig(error) => vec![error.hint().to_owned()],
-        }
+        })
     }
 }
 
@@ -132,7 +131,11 @@ pub fn plan_agent(
     provision: &AgentProvisionPlan,
     mode: &RunMode,
 ) -> Result<BottlePlan, PlanError> {
-    let mut plan = plan_any(input, &bottle.bottle, &bottle.bottle_names, Some(provision))?;
+    let program = Program {
+        source: ProgramSource::AgentProgram(provision.command.first().cloned().unwrap_or_default()),
+        command: provision.command.clone(),
+    };
+    let mut plan = build(input, &bottle.bottle, &bottle.bottle_names, Some(provision), program)?;
     match mode {
         RunMode::Interactive => {}
         RunMode::Headless { .. } => {
@@ -142,10 +145,6 @@ pub fn plan_agent(
             }
         }
     }
-    plan.program = Program {
-        source: ProgramSource::AgentProgram(provision.command.first().cloned().unwrap_or_default()),
-        command: provision.command.clone(),
-    };
     plan.skills.clone_from(&bottle.agent.skills);
     plan.copies = bottle
         .agent
@@ -159,33 +158,33 @@ pub fn plan_agent(
     Ok(plan)
 }
 
-/// The plan for a bare command in a bottle, without a provider.
+/// The plan for a program in a bottle, without a provider.
 ///
 /// # Errors
 /// See [`PlanError`].
-pub fn plan_command(
+pub fn plan_program(
     input: &PlanInput<'_>,
     bottle: &Bottle,
     bottle_names: &[String],
-    command: &[String],
+    program: Program,
 ) -> Result<BottlePlan, PlanError> {
     let without_provider = Bottle { provider: ProviderSettings::default(), ..bottle.clone() };
-    let mut plan = plan_any(input, &without_provider, bottle_names, None)?;
+    let mut plan = build(input, &without_provider, bottle_names, None, program)?;
     if bottle.provider != ProviderSettings::default() {
         plan.notes.push(
             "agent_provider has no part in this run: no provider's route or credential is there".to_owned(),
         );
     }
-    plan.program = Program { source: ProgramSource::Bottle, command: command.to_vec() };
     Ok(plan)
 }
 
-/// Everything but the program, which the caller fills in.
-fn plan_any(
+/// The plan, still without the skills of an agent.
+fn build(
     input: &PlanInput<'_>,
     bottle: &Bottle,
     bottle_names: &[String],
     provision: Option<&AgentProvisionPlan>,
+    program: Program,
 ) -> Result<BottlePlan, PlanError> {
     let unenforced = unenforced(bottle, input.settings, input.backend);
     if !unenforced.is_empty() {
@@ -214,20 +213,15 @@ fn plan_any(
             .to_owned(),
     );
     Ok(BottlePlan {
-        identity: input.identity.clone(),
-        backend: input.backend,
         bottle_names: bottle_names.to_vec(),
         provider: provision.map(|provision| provision.provider.clone()),
-        program: Program { source: ProgramSource::Bottle, command: Vec::new() },
         guest: input.guest.clone(),
         env,
         hidden_env_names,
         files,
         system_files: trust_files(input.guest),
         directories: provision.map(|provision| provision.directories.clone()).unwrap_or_default(),
-        copies: Vec::new(),
         workspace: input.workspace.cloned(),
-        skills: Vec::new(),
         git_user: bottle.git.user.clone(),
         policy,
         upstream: UpstreamConfig {
@@ -237,6 +231,7 @@ fn plan_any(
         secrets: secrets.into_iter().collect(),
         limits: bottle.limits.clone(),
         notes,
+        ..BottlePlan::for_program(input.identity.clone(), input.backend, program)
     })
 }
 

@@ -1,10 +1,10 @@
 //! The author identity as a file that git reads.
 
-use std::path::Path;
+use std::{borrow::Cow, path::Path};
 
 use thiserror::Error;
 
-use crate::{bottle::GitUser, provider::GuestFile};
+use crate::{bottle::GitUser, error::Hint, provider::GuestFile};
 
 /// Why a git identity is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -17,14 +17,13 @@ pub enum GitConfigError {
     AngleBracket(&'static str),
 }
 
-impl GitConfigError {
-    /// What to do.
-    #[must_use]
-    pub fn hint(&self) -> &'static str {
-        match self {
+impl Hint for GitConfigError {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        let hint = match self {
             Self::ControlCharacter(_) => "write the value on one line",
             Self::AngleBracket(_) => "write name and email apart, each without brackets",
-        }
+        };
+        Some(hint.into())
     }
 }
 

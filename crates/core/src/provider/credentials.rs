@@ -1,11 +1,11 @@
 //! The host's own login, and what can be wrong with it.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::secret::SecretRef;
+use crate::{error::Hint, secret::SecretRef};
 
 /// What was found where the host's own login should be. The one type of this crate that holds secrets; it is
 /// dropped, and its memory overwritten, before anything is launched.
@@ -99,12 +99,10 @@ pub enum CredentialError {
     },
 }
 
-impl ProviderError {
-    /// What to do about it.
-    #[must_use]
-    pub fn hint(&self) -> &str {
+impl Hint for ProviderError {
+    fn hint(&self) -> Option<Cow<'_, str>> {
         match self {
-            Self::Setting { hint, .. } | Self::Credentials { hint, .. } => hint,
+            Self::Setting { hint, .. } | Self::Credentials { hint, .. } => Some(hint.into()),
         }
     }
 }

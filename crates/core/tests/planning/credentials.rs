@@ -1,6 +1,9 @@
 //! The host's own login, good and bad.
 
-use bot_bottle_core::provider::{CredentialError, HostCredentials, ProviderError};
+use bot_bottle_core::{
+    error::Hint,
+    provider::{CredentialError, HostCredentials, ProviderError},
+};
 use serde_json::{Value, json};
 
 use crate::fixture::{NOW, Provision, claude_login, codex_claims, codex_login, codex_token, found};
@@ -42,7 +45,7 @@ fn four_kinds_of_useless_login_are_four_errors_that_say_what_to_do() {
     ] {
         let provision = Provision { credentials, ..Provision::forwarding(provider, "") };
         let error = provision.run().expect_err("the login is useless");
-        messages.push_str(&format!("{error}\n  hint: {}\n", error.hint()));
+        messages.push_str(&format!("{error}\n  hint: {}\n", error.hint().unwrap_or_default()));
     }
     insta::assert_snapshot!(messages);
 }

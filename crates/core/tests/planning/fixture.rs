@@ -9,7 +9,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bot_bottle_core::{
     bottle::{Agent, BackendName, Bottle, EffectiveBottle, Settings},
     identity::Identity,
-    plan::{BottlePlan, PlanError, PlanInput, plan_agent, plan_command},
+    plan::{BottlePlan, PlanError, PlanInput, Program, plan_agent, plan_program},
     policy::{ContentRules, Route, RouteAuth, RouteOwner, RouteTls},
     provider::{
         AgentProvisionPlan, GuestPaths, HostCredentials, ProviderError, ProvisionInput, RunMode, by_name,
@@ -120,7 +120,7 @@ pub(crate) fn plan_bare(bottle: &Bottle) -> Result<BottlePlan, PlanError> {
 
 pub(crate) fn plan_with(bottle: &Bottle, settings: &Settings) -> Result<BottlePlan, PlanError> {
     with_input(settings, |input| {
-        plan_command(input, bottle, &["dev".to_owned()], &["make".to_owned(), "test".to_owned()])
+        plan_program(input, bottle, &["dev".to_owned()], Program::of_bottle(["make", "test"]))
     })
 }
 

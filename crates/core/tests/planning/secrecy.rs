@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use bot_bottle_core::error::Hint;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -121,7 +122,7 @@ proptest! {
         for login in [login.to_string(), text.clone(), broken] {
             for provider in ["codex", "claude"] {
                 if let Err(error) = Provision::forwarding(provider, &login).run() {
-                    let said = format!("{error} {error:?} {}", error.hint());
+                    let said = format!("{error} {error:?} {}", error.hint().unwrap_or_default());
                     for window in text.as_bytes().windows(WINDOW) {
                         prop_assert!(!said.contains(std::str::from_utf8(window).expect("ASCII")), "{said}");
                     }

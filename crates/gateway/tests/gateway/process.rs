@@ -10,6 +10,7 @@ use std::{
 };
 
 use bot_bottle_core::{
+    error::Hint,
     gateway_config::{GatewayReady, GatewayStart, ListenerKind},
     secret::SecretRef,
 };

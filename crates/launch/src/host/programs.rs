@@ -1,12 +1,14 @@
 //! Agent programs: where `provider install` puts them, and where else they may lie.
 
 use std::{
+    borrow::Cow,
     ffi::OsStr,
     fs::{self, File},
     io::Read,
     path::{Path, PathBuf},
 };
 
+use bot_bottle_core::error::Hint;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -95,15 +97,13 @@ pub enum ProgramError {
     },
 }
 
-impl ProgramError {
-    /// What to do.
-    #[must_use]
-    pub fn hint(&self) -> String {
+impl Hint for ProgramError {
+    fn hint(&self) -> Option<Cow<'_, str>> {
         let (Self::NotFound(name)
         | Self::NotElf { name, .. }
         | Self::Incomplete { name, .. }
         | Self::Damaged { name, .. }) = self;
-        format!("run `bot-bottle provider install {name}`")
+        Some(format!("run `bot-bottle provider install {name}`").into())
     }
 }
 
@@ -222,7 +222,7 @@ mod tests {
         let wanted = Wanted { companions: &["agent-host"], ..wanted(None) };
         let error = find(&home, wanted, path.as_os_str()).expect_err("alone");
         assert!(error.to_string().ends_with("it needs `agent-host` beside it"), "{error}");
-        assert_eq!(error.hint(), "run `bot-bottle provider install agent`");
+        assert_eq!(error.hint().as_deref(), Some("run `bot-bottle provider install agent`"));
         write(&path.join("agent-host"), b"\x7fELF and more");
         let found = find(&home, wanted, path.as_os_str()).expect("whole");
         assert_eq!(found.companions, [fs::canonicalize(path.join("agent-host")).expect("it is there")]);
@@ -235,7 +235,7 @@ mod tests {
         let path = folder.path().join("bin");
         let missing = find(&home, wanted(None), path.as_os_str()).expect_err("nothing there");
         assert_eq!(missing.to_string(), "the agent program `agent` is not installed");
-        assert_eq!(missing.hint(), "run `bot-bottle provider install agent`");
+        assert_eq!(missing.hint().as_deref(), Some("run `bot-bottle provider install agent`"));
 
         write(&path.join("agent"), b"#!/bin/sh\n");
         let script = find(&home, wanted(None), path.as_os_str()).expect_err("a script");

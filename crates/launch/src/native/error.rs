@@ -1,8 +1,8 @@
 //! Why a bottle does not start, or a command in it.
 
-use std::{io, path::PathBuf};
+use std::{borrow::Cow, io, path::PathBuf};
 
-use bot_bottle_core::identity::Identity;
+use bot_bottle_core::{error::Hint, identity::Identity};
 use thiserror::Error;
 
 use crate::{files::copy::CopyError, host::prerequisites::Prerequisite};
@@ -75,22 +75,20 @@ pub enum LaunchError {
     },
 }
 
-impl LaunchError {
-    /// What to do, where something can be said.
-    #[must_use]
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Missing(missing) => Some(missing.remedy.clone()),
-            Self::Limits(_) => Some("remove the limit, or use a backend that has it".to_owned()),
-            Self::Occupied(_) => Some("run `bot-bottle cleanup`, or choose another identity".to_owned()),
-            Self::NoProgram(name) => Some(format!("run `bot-bottle provider install {name}`")),
+impl Hint for LaunchError {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        Some(match self {
+            Self::Missing(missing) => (&missing.remedy).into(),
+            Self::Limits(_) => "remove the limit, or use a backend that has it".into(),
+            Self::Occupied(_) => "run `bot-bottle cleanup`, or choose another identity".into(),
+            Self::NoProgram(name) => format!("run `bot-bottle provider install {name}`").into(),
             Self::Copy { source: CopyError::TooLarge(_), .. } => {
-                Some("raise `limits.disk`, or start in a smaller folder".to_owned())
+                "raise `limits.disk`, or start in a smaller folder".into()
             }
             Self::System { source, .. } | Self::Sandbox { source, .. }
                 if source.kind() == io::ErrorKind::StorageFull =>
             {
-                Some("make room on the disk; `bot-bottle cleanup` removes what ended runs left".to_owned())
+                "make room on the disk; `bot-bottle cleanup` removes what ended runs left".into()
             }
             Self::System { source, .. }
                 if matches!(
@@ -100,29 +98,31 @@ impl LaunchError {
                         | io::ErrorKind::NotADirectory
                 ) =>
             {
-                Some("set BOT_BOTTLE_HOME to a folder that you may write to".to_owned())
+                "set BOT_BOTTLE_HOME to a folder that you may write to".into()
             }
             Self::Copy { source: CopyError::Io { source, .. }, .. }
                 if source.kind() == io::ErrorKind::PermissionDenied =>
             {
-                Some("make it readable for you, or start in another folder".to_owned())
+                "make it readable for you, or start in another folder".into()
             }
             Self::Copy { source: CopyError::Io { source, .. }, .. }
                 if source.kind() == io::ErrorKind::StorageFull =>
             {
-                Some("make room on the disk; `bot-bottle cleanup` removes what ended runs left".to_owned())
+                "make room on the disk; `bot-bottle cleanup` removes what ended runs left".into()
             }
             Self::Copy { source: CopyError::TooDeep(_) | CopyError::TooMany, .. } => {
-                Some("start in a smaller folder".to_owned())
+                "start in a smaller folder".into()
             }
             Self::NotStarted { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                Some("the bottle has the host's /usr and /opt; is the program installed there?".to_owned())
+                "the bottle has the host's /usr and /opt; is the program installed there?".into()
             }
-            Self::Sandbox { .. } => Some("`bot-bottle doctor` says what this host lacks".to_owned()),
-            _ => None,
-        }
+            Self::Sandbox { .. } => "`bot-bottle doctor` says what this host lacks".into(),
+            _ => return None,
+        })
     }
+}
 
+impl LaunchError {
     /// Whether the host, and not the request, is the reason.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
@@ -170,12 +170,10 @@ pub enum ExecError {
     Terminal(io::Error),
 }
 
-impl ExecError {
-    /// What to do, where something can be said.
-    #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
+impl Hint for ExecError {
+    fn hint(&self) -> Option<Cow<'_, str>> {
         match self {
-            Self::NotRunning(_) => Some("`bot-bottle list active` shows those that are"),
+            Self::NotRunning(_) => Some("`bot-bottle list active` shows those that are".into()),
             Self::NotStarted { .. } | Self::Launcher { .. } | Self::Terminal(_) => None,
         }
     }

@@ -1,7 +1,6 @@
 //! A bottle for a test.
 
 use std::{
-    collections::BTreeMap,
     env, fs,
     os::unix::{
         fs::{PermissionsExt, chown},
@@ -16,12 +15,9 @@ use std::{
 
 use anyhow::Context;
 use bot_bottle_core::{
-    bottle::{BackendName, GitUser},
-    gateway_config::{GatewayStart, UpstreamConfig},
-    limits::Limits,
-    plan::{BottlePlan, Program, ProgramSource},
-    policy::Policy,
-    provider::GuestPaths,
+    bottle::BackendName,
+    gateway_config::GatewayStart,
+    plan::{BottlePlan, Program},
 };
 use bot_bottle_launch::request::{FaultKind, FaultMoment, Step, Terminal};
 use libtest_mimic::{Failed, Trial};
@@ -110,31 +106,11 @@ impl Fixture {
     pub(crate) fn new(user: User, command: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         fs::create_dir(folder.path().join("home")).expect("a folder");
-        let plan = BottlePlan {
-            identity: "test-aaaaa".parse().expect("an identity"),
-            backend: BackendName::Native,
-            bottle_names: Vec::new(),
-            provider: None,
-            program: Program {
-                command: command.iter().map(ToString::to_string).collect(),
-                source: ProgramSource::Bottle,
-            },
-            guest: GuestPaths::default(),
-            env: BTreeMap::new(),
-            hidden_env_names: Vec::new(),
-            files: Vec::new(),
-            system_files: Vec::new(),
-            directories: Vec::new(),
-            copies: Vec::new(),
-            workspace: None,
-            skills: Vec::new(),
-            git_user: GitUser::default(),
-            policy: Policy::default(),
-            upstream: UpstreamConfig::default(),
-            secrets: Vec::new(),
-            limits: Limits::default(),
-            notes: Vec::new(),
-        };
+        let plan = BottlePlan::for_program(
+            "test-aaaaa".parse().expect("an identity"),
+            BackendName::Native,
+            Program::of_bottle(command.iter().copied()),
+        );
         let order = Order {
             plan,
             environment: [("PATH", "/usr/bin:/bin:/usr/sbin:/sbin"), ("LANG", "C.UTF-8")]

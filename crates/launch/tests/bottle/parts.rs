@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
 };
 
-use bot_bottle_core::{gateway_config::GatewayStart, identity::Identity, plan::BottlePlan};
+use bot_bottle_core::{error::Hint, gateway_config::GatewayStart, identity::Identity, plan::BottlePlan};
 use bot_bottle_launch::{
     cleanup,
     home::BotBottleHome,

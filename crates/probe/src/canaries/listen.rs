@@ -10,28 +10,24 @@ use std::{
     path::Path,
 };
 
-use super::CanaryError;
+use bot_bottle_core::error::{IoContext, IoError};
 
 /// How often a port is drawn until one is free for both TCP and UDP.
 const PORT_ATTEMPTS: usize = 32;
 
-pub(super) fn port(listener: &TcpListener) -> Result<u16, CanaryError> {
-    listener.local_addr().map(|address| address.port()).map_err(CanaryError::Start)
+pub(super) fn port(listener: &TcpListener) -> Result<u16, IoError> {
+    listener.local_addr().map(|address| address.port()).io_context(|| "reading the address of a socket")
 }
 
-fn listening<T>(place: impl std::fmt::Display, result: io::Result<T>) -> Result<T, CanaryError> {
-    result.map_err(|source| CanaryError::Listen { place: place.to_string(), source })
-}
-
-pub(super) fn listen_tcp(address: SocketAddr) -> Result<TcpListener, CanaryError> {
+pub(super) fn listen_tcp(address: SocketAddr) -> Result<TcpListener, IoError> {
     let listener = TcpListener::bind(address).and_then(|listener| {
         listener.set_nonblocking(true)?;
         Ok(listener)
     });
-    listening(address, listener)
+    listener.io_context(|| format!("listening on {address}"))
 }
 
-pub(super) fn listen_both(address: IpAddr) -> Result<(TcpListener, UdpSocket), CanaryError> {
+pub(super) fn listen_both(address: IpAddr) -> Result<(TcpListener, UdpSocket), IoError> {
     let mut last = None;
     for _ in 0..PORT_ATTEMPTS {
         let tcp = listen_tcp(SocketAddr::new(address, 0))?;
@@ -44,22 +40,25 @@ pub(super) fn listen_both(address: IpAddr) -> Result<(TcpListener, UdpSocket), C
             Err(error) => last = Some(error),
         }
     }
-    listening(address, Err(last.unwrap_or_else(|| io::ErrorKind::AddrInUse.into())))
+    Err(IoError::new(
+        format!("listening on {address}"),
+        last.unwrap_or_else(|| io::ErrorKind::AddrInUse.into()),
+    ))
 }
 
-pub(super) fn listen_unix(path: &Path) -> Result<UnixListener, CanaryError> {
+pub(super) fn listen_unix(path: &Path) -> Result<UnixListener, IoError> {
     let listener = UnixListener::bind(path).and_then(|listener| {
         listener.set_nonblocking(true)?;
         Ok(listener)
     });
-    listening(path.display(), listener)
+    listener.io_context(|| format!("listening on {}", path.display()))
 }
 
-pub(super) fn listen_abstract(name: &str) -> Result<UnixListener, CanaryError> {
+pub(super) fn listen_abstract(name: &str) -> Result<UnixListener, IoError> {
     let listener = UnixAddress::from_abstract_name(name).and_then(|address| {
         let listener = UnixListener::bind_addr(&address)?;
         listener.set_nonblocking(true)?;
         Ok(listener)
     });
-    listening(format!("the abstract socket {name}"), listener)
+    listener.io_context(|| format!("listening on the abstract socket {name}"))
 }
