@@ -10,12 +10,14 @@ use crate::{
     secret::SecretRef,
 };
 
+mod body;
 mod git;
 mod matching;
 mod method;
 mod overrides;
 mod path;
 
+pub use body::{BodyCheck, refusal_of_large_file_batch};
 use git::GitService;
 pub use matching::{HeaderMatch, PathMatch, RequestMatch, TextMatch, TextMatchError};
 pub use method::same_field;

@@ -28,6 +28,9 @@ pub struct Receipt<'a> {
     /// What was decided.
     #[serde(flatten)]
     pub decision: Decision,
+    /// Credentials that the agent sent itself and that were removed, by the names of their fields.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub stripped: &'a [String],
     /// Status of the refusal, where one was sent. An allowed request has none: its line is written before anything of
     /// it goes on, so that no end of the gateway can lose it.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -19,6 +19,7 @@ use tokio::{
 
 use crate::{
     limits::{ACCEPT_BACKOFF, ANSWER_TTL_SECONDS, DNS_IDLE_TIMEOUT, MAX_QUERY_BYTES},
+    receipts::Details,
     state::State,
 };
 
@@ -158,5 +159,5 @@ fn decide(state: &State, written: &str, kind: RecordType) -> Answer {
 fn record(state: &State, name: &str, kind: &str, decision: &Decision) -> bool {
     let host = name.strip_suffix('.').unwrap_or(name);
     let summary = RequestSummary { method: METHOD, host, port: DNS_PORT, path: kind };
-    state.receipts.record(summary, decision, None, None).is_ok()
+    state.receipts.record(summary, decision, Details::default()).is_ok()
 }

@@ -6,14 +6,15 @@
 //! 2. `normalise` finds the one destination that all parts of the request agree on.
 //! 3. `hop_by_hop` and `strip` remove the fields for one hop and the agent's own credentials, so that
 //! 4. `decide` asks the policy about exactly what will be sent.
-//! 5. `record` writes the decision down. Nothing leaves for a request that has no receipt: no name is resolved and
+//! 5. `scan` looks at content that the decision depends on, before the first byte leaves and as the rest passes.
+//! 6. `record` writes the decision down. Nothing leaves for a request that has no receipt: no name is resolved and
 //!    nothing is dialled before.
-//! 6. `hold` waits for the operator where the decision is to ask, and records the answer.
-//! 7. `inject` adds the credential after every stage that looks at the request, so that none can leak it.
-//! 8. `relay` connects, sends, and streams both ways. The receipt's entry ends when the response does.
+//! 7. `hold` waits for the operator where the decision is to ask, and records the answer.
+//! 8. `inject` adds the credential after every stage that looks at the request, so that none can leak it.
+//! 9. `relay` connects, sends, and streams both ways. The receipt's entry ends when the response does.
 
 use bot_bottle_core::{host::Host, receipt::RequestSummary};
-use http::{Method, Request, Response, Uri, request::Parts, uri};
+use http::{HeaderMap, Method, Request, Response, Uri, request::Parts, uri};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -21,6 +22,7 @@ use crate::{bounded_stream::Activity, host_port::HostPort, state::State};
 
 pub(crate) mod body;
 mod decide;
+mod facts;
 mod hold;
 mod hop_by_hop;
 mod inject;
@@ -29,6 +31,7 @@ mod read;
 mod record;
 pub(crate) mod refuse;
 mod relay;
+mod scan;
 mod strip;
 mod websocket;
 
@@ -54,6 +57,8 @@ pub(crate) struct ClientConnection {
 struct Exchange {
     parts: Parts,
     body: RequestBody,
+    /// Credentials that the agent sent itself, which do not go on.
+    stripped: HeaderMap,
     /// What the client asks the connection to become.
     upgrade: Upgrade,
     /// The client's connection, once it has become that.
@@ -84,10 +89,11 @@ async fn run(
     let mut exchange = read::read(state, request, asked.upgrade)?;
     let destination = normalise::normalise(&mut exchange.parts, client)?;
     hop_by_hop::request(&mut exchange.parts.headers, exchange.upgrade);
-    strip::credentials(&mut exchange.parts.headers);
-    let decision = decide::decide(&policy.policy, &exchange.parts, &destination)?;
+    exchange.stripped = strip::credentials(&mut exchange.parts.headers);
+    let decision = decide::decide(&policy.policy, &exchange, &destination)?;
+    scan::scan(&policy, &mut exchange, &destination, &decision).await?;
     exchange.body.forbid_trailers(policy.headers_decided_on(&decision));
-    let entry = record::begin(&state.receipts, asked.summary(), &decision)?;
+    let entry = record::begin(&state.receipts, asked.summary(), &decision, &exchange.stripped)?;
     let entry = hold::hold(state, client, asked, &mut exchange, &decision, entry).await?;
     inject::inject(&mut exchange.parts.headers, policy.credential(&decision));
     Ok(relay::relay(state, asked, exchange, &destination, entry).await)

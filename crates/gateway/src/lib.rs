@@ -1,11 +1,9 @@
 //! The only way out of a bottle.
 //!
-//! ```text
-//! listen      accept a client: proxy port, redirected connections, DNS
-//!   client    detect the protocol, terminate TLS, read HTTP/1.1 strictly or HTTP/2
-//!     exchange    the pipeline of one request: from what was asked to a receipt, a credential and a response
-//!       upstream    resolve, approve the addresses, dial, keep connections
-//! ```
+//! - `listen` accepts a client: the proxy's port, redirected connections, DNS;
+//! - `client` detects the protocol, terminates TLS, and reads HTTP/1.1 strictly or HTTP/2;
+//! - `exchange` is the pipeline of one request, from what was asked to a receipt, a credential and a response;
+//! - `upstream` resolves, approves the addresses, dials, and keeps connections.
 //!
 //! Beside them: `dns` answers the bottle's questions from the policy alone, `process` runs all of it under a launcher or
 //! alone, and `state` is the data that connections share. Modules import only modules below them, in the order of

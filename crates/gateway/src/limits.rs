@@ -3,6 +3,12 @@
 
 use std::time::Duration;
 
+/// Bytes of a body that are read before anything of the request leaves, where a decision depends on the body.
+pub const SCAN_WINDOW: usize = 64 * 1024;
+
+/// Bytes of a form's field that is looked at; a longer one cannot name a method.
+pub const MAX_FORM_FIELD: usize = 512;
+
 /// Requests that wait for the operator's answer at one time. One more is answered `429 limit_reached`.
 pub const MAX_QUESTIONS: usize = 64;
 

@@ -46,6 +46,24 @@ pub struct OpenReceiptsError {
     source: io::Error,
 }
 
+/// What a decision's line says besides.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Details<'a> {
+    /// The status of a refusal; an allowed request has none yet.
+    pub(crate) status: Option<u16>,
+    /// The number of an exchange that has a line already.
+    pub(crate) exchange: Option<u64>,
+    /// Names of the credentials that the agent sent itself.
+    pub(crate) stripped: &'a [String],
+}
+
+impl Details<'_> {
+    /// Those of a refusal that was answered with this status.
+    pub(crate) fn status(status: u16) -> Self {
+        Self { status: Some(status), ..Self::default() }
+    }
+}
+
 /// A receipt was not written, so its decision must not take effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a receipt could not be written")]
@@ -66,14 +84,12 @@ impl Receipts {
         Ok(Self { writer: Mutex::new(writer) })
     }
 
-    /// Writes down a decision and returns the number of its exchange. `status` is that of a refusal; an allowed
-    /// request has none yet. `exchange` is the number of one that has a line already.
+    /// Writes down a decision and returns the number of its exchange.
     pub(crate) fn record(
         &self,
         request: RequestSummary<'_>,
         decision: &Decision,
-        status: Option<u16>,
-        exchange: Option<u64>,
+        details: Details<'_>,
     ) -> Result<u64, ReceiptNotWritten> {
         let time = clock::rfc3339(SystemTime::now());
         let request = RequestSummary {
@@ -83,10 +99,20 @@ impl Receipts {
             ..request
         };
         let sequence = self.writer().append(|sequence| {
-            let exchange = exchange.unwrap_or(sequence);
-            Line { sequence, time, line: Receipt { exchange, request, decision: decision.clone(), status } }
+            let exchange = details.exchange.unwrap_or(sequence);
+            Line {
+                sequence,
+                time,
+                line: Receipt {
+                    exchange,
+                    request,
+                    decision: decision.clone(),
+                    stripped: details.stripped,
+                    status: details.status,
+                },
+            }
         })?;
-        Ok(exchange.unwrap_or(sequence))
+        Ok(details.exchange.unwrap_or(sequence))
     }
 
     /// Writes down how an exchange ended that was let out.
@@ -177,11 +203,14 @@ mod tests {
         let path = folder.path().join("receipts.jsonl");
         for _ in 0..2 {
             let receipts = Receipts::open(&path).expect("opened");
-            receipts.record(REQUEST, &refusal(), Some(403), None).expect("written");
+            receipts.record(REQUEST, &refusal(), Details::status(403)).expect("written");
         }
         // A process that was killed in the middle of a line.
         OpenOptions::new().append(true).open(&path).expect("opened").write_all(b"{\"seq").expect("written");
-        Receipts::open(&path).expect("opened").record(REQUEST, &refusal(), None, None).expect("written");
+        Receipts::open(&path)
+            .expect("opened")
+            .record(REQUEST, &refusal(), Details::default())
+            .expect("written");
 
         let text = std::fs::read_to_string(&path).expect("read");
         let sequences: Vec<_> = text
@@ -197,8 +226,8 @@ mod tests {
     fn after_a_failed_write_nothing_is_recorded_any_more() {
         // Every write to it fails with "no space left on device".
         let receipts = Receipts::open(Path::new("/dev/full")).expect("opened");
-        assert_eq!(receipts.record(REQUEST, &refusal(), None, None), Err(ReceiptNotWritten));
-        assert_eq!(receipts.record(REQUEST, &refusal(), None, None), Err(ReceiptNotWritten));
+        assert_eq!(receipts.record(REQUEST, &refusal(), Details::default()), Err(ReceiptNotWritten));
+        assert_eq!(receipts.record(REQUEST, &refusal(), Details::default()), Err(ReceiptNotWritten));
         assert!(receipts.writer.lock().expect("not poisoned").failed);
     }
 

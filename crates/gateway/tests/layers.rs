@@ -26,7 +26,8 @@ const LAYERS: [&str; 15] = [
 ];
 
 /// The stages of the pipeline: none of them calls another. What they pass on lies in the other files of `exchange/`.
-const STAGES: [&str; 8] = ["read", "normalise", "strip", "decide", "hold", "record", "inject", "relay"];
+const STAGES: [&str; 9] =
+    ["read", "normalise", "strip", "decide", "scan", "hold", "record", "inject", "relay"];
 
 #[test]
 fn imports_go_downwards() {

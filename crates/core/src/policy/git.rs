@@ -122,12 +122,29 @@ fn is_in_repository(path: &[String], method: &Method) -> bool {
     })
 }
 
-/// Git LFS. Whether a batch is for up- or download is in its body, which is not looked at; but a batch alone moves
-/// nothing. Uploads are PUT where the batch's answer says, and locks are writes.
+/// Git LFS. Whether a batch is for up- or download is in its body ([`is_large_file_batch`]). Uploads are PUT where the
+/// batch's answer says, and locks are writes.
 fn large_files(method: &Method, path: &[String]) -> Option<GitService> {
     let at = path.windows(2).position(|pair| pair == ["info", "lfs"])?;
-    let is_batch = path[at + 2..].iter().map(String::as_str).eq(["objects", "batch"]) && !method.is_webdav;
+    let is_batch = path[at + 2..].iter().map(String::as_str).eq(BATCH) && !method.is_webdav;
     Some(if method.is_safe || is_batch { GitService::Fetch } else { GitService::Push })
+}
+
+/// Where a batch is sent, below `info/lfs`.
+const BATCH: [&str; 2] = ["objects", "batch"];
+
+/// Whether some server may take a request for a batch of git LFS: by its address, or by the content type that the API
+/// asks for at whatever address (`lfs.url`).
+pub(super) fn is_large_file_batch(request: &RequestFacts<'_>) -> bool {
+    let types = overrides::values_of(&["content-type"], request).join(",").to_ascii_lowercase();
+    let mut targets = overrides::targets(request);
+    targets.push(format!("{}?{}", request.path, request.query.unwrap_or_default()));
+    let mut readings = targets.iter().flat_map(|target| overrides::decodings(target));
+    let is_named = types.contains("vnd.git-lfs")
+        || readings.any(|target| {
+            words(&target).windows(4).any(|four| four[..2] == ["info", "lfs"] && four[2..] == BATCH)
+        });
+    is_named && !Method::of(request).is_safe
 }
 
 /// The words of a text, in lower case: runs of what names in git's protocol are made of.

@@ -1,9 +1,10 @@
-//! Bodies as they pass: never held whole, never decoded.
+//! Bodies as they pass: never decoded, and held no longer than a stage needs to look at their beginning.
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
@@ -12,20 +13,51 @@ use std::{
 use bot_bottle_core::decision::{DecidedBy, Reason};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use thiserror::Error;
 
 use super::{record::Entry, strip};
 use crate::upstream;
 
+/// Looks at a body as it passes.
+pub(super) trait Inspect: Send {
+    /// The next bytes. After an error none of them goes on, nor anything behind them.
+    fn data(&mut self, bytes: &[u8]) -> Result<(), Reason>;
+
+    /// The body has ended.
+    fn end(&mut self) -> Result<(), Reason>;
+}
+
 /// The body of a request on its way to an upstream, as the client sends it but for trailers that would act as headers.
-#[derive(Debug)]
 pub(super) struct RequestBody {
     incoming: Incoming,
+    /// Frames that were read, and inspected, before anything of the request has left.
+    window: VecDeque<Frame<Bytes>>,
+    inspector: Option<Box<dyn Inspect>>,
+    finding: Finding,
     /// Bytes that have passed.
     sent: Arc<AtomicU64>,
     /// Names of headers that the request was decided on: no trailer may have them.
     decided_on: Vec<String>,
 }
+
+/// What an inspector found in a body that was on its way already.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Finding(Arc<OnceLock<Reason>>);
+
+impl Finding {
+    pub(super) fn reason(&self) -> Option<Reason> {
+        self.0.get().copied()
+    }
+}
+
+/// A body that may not go on. The upstream sees it break off, and so no whole request.
+#[derive(Debug, Error)]
+#[error("the body was refused: {0}")]
+struct BodyRefused(Reason);
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of a response on its way to a client.
 #[derive(Debug)]
@@ -38,7 +70,73 @@ pub(crate) enum ResponseBody {
 
 impl RequestBody {
     pub(super) fn of(incoming: Incoming) -> Self {
-        Self { incoming, sent: Arc::default(), decided_on: Vec::new() }
+        Self {
+            incoming,
+            window: VecDeque::new(),
+            inspector: None,
+            finding: Finding::default(),
+            sent: Arc::default(),
+            decided_on: Vec::new(),
+        }
+    }
+
+    /// Has the body looked at, from its first byte.
+    pub(super) fn inspect(&mut self, inspector: Box<dyn Inspect>) {
+        self.inspector = Some(inspector);
+    }
+
+    /// What an inspector may find later.
+    pub(super) fn finding(&self) -> Finding {
+        self.finding.clone()
+    }
+
+    /// Reads until the window has so many bytes or the body has ended; whether it has.
+    ///
+    /// # Errors
+    /// What the inspector found; `None` where the client broke off.
+    pub(super) async fn fill_window(&mut self, bytes: usize) -> Result<bool, Option<Reason>> {
+        let mut length = 0;
+        while length < bytes && !self.incoming.is_end_stream() {
+            let Some(frame) = self.incoming.frame().await else { break };
+            let frame = frame.map_err(|_| None)?;
+            let data = frame.data_ref();
+            length += data.map_or(0, Bytes::len);
+            if let (Some(inspector), Some(data)) = (&mut self.inspector, data) {
+                inspector.data(data).map_err(Some)?;
+            }
+            self.window.push_back(frame);
+        }
+        let is_whole = length < bytes || self.incoming.is_end_stream();
+        if is_whole && let Some(mut inspector) = self.inspector.take() {
+            inspector.end().map_err(Some)?;
+        }
+        Ok(is_whole)
+    }
+
+    /// The bytes of the window.
+    pub(super) fn window(&self) -> Vec<u8> {
+        self.window.iter().filter_map(Frame::data_ref).flatten().copied().collect()
+    }
+
+    fn poll_incoming(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = match ready!(Pin::new(&mut self.incoming).poll_frame(context)) {
+            Some(Ok(frame)) => Some(frame),
+            Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+            None => None,
+        };
+        if let Some(inspector) = &mut self.inspector {
+            let mut inspected =
+                frame.as_ref().and_then(Frame::data_ref).map_or(Ok(()), |data| inspector.data(data));
+            if inspected.is_ok() && (frame.is_none() || self.incoming.is_end_stream()) {
+                inspected = inspector.end();
+                self.inspector = None;
+            }
+            if let Err(reason) = inspected {
+                let _ = self.finding.0.set(reason);
+                return Poll::Ready(Some(Err(BodyRefused(reason).into())));
+            }
+        }
+        Poll::Ready(frame.map(Ok))
     }
 
     pub(super) fn forbid_trailers(&mut self, decided_on: Vec<String>) {
@@ -70,13 +168,16 @@ impl ResponseBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let mut frame = ready!(Pin::new(&mut self.incoming).poll_frame(context));
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let mut frame = match self.window.pop_front() {
+            Some(frame) => Some(Ok(frame)),
+            None => ready!(self.poll_incoming(context)),
+        };
         if let Some(Ok(frame)) = &mut frame {
             if let Some(data) = frame.data_ref() {
                 self.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
@@ -89,11 +190,18 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.window.is_empty() && self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let window: u64 = self.window.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
+        let rest = self.incoming.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + window);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + window);
+        }
+        hint
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bot_bottle_core::decision::{DecidedBy, Reason};
-use http::{Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use super::{Exchange, body::RequestBody, hop_by_hop::Upgrade, refuse::Refusal};
@@ -19,5 +19,12 @@ pub(super) fn read(state: &State, request: Request<Incoming>, upgrade: Upgrade) 
         return Err(limit_reached().with_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
     }
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
-    Ok(Exchange { parts, body: RequestBody::of(body), upgrade, on_upgrade, permit: Some(permit) })
+    Ok(Exchange {
+        parts,
+        body: RequestBody::of(body),
+        stripped: HeaderMap::new(),
+        upgrade,
+        on_upgrade,
+        permit: Some(permit),
+    })
 }

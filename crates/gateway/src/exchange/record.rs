@@ -9,10 +9,10 @@ use bot_bottle_core::{
     decision::{DecidedBy, Decision, Reason},
     receipt::{Ending, Outcome, RequestSummary},
 };
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 
 use super::refuse::Refusal;
-use crate::receipts::{ReceiptNotWritten, Receipts};
+use crate::receipts::{Details, ReceiptNotWritten, Receipts};
 
 /// An exchange whose first line is written. Its last line is written when this is dropped, however that comes.
 #[derive(Debug)]
@@ -33,9 +33,12 @@ pub(super) fn begin(
     receipts: &Arc<Receipts>,
     request: RequestSummary<'_>,
     decision: &Decision,
+    stripped: &HeaderMap,
 ) -> Result<Entry, Refusal> {
+    let stripped: Vec<String> = stripped.keys().map(|name| name.as_str().to_owned()).collect();
+    let details = Details { stripped: &stripped, ..Details::default() };
     let exchange =
-        receipts.record(request, decision, None, None).map_err(|ReceiptNotWritten| Refusal::internal())?;
+        receipts.record(request, decision, details).map_err(|ReceiptNotWritten| Refusal::internal())?;
     Ok(Entry {
         receipts: Arc::clone(receipts),
         exchange,
@@ -57,7 +60,8 @@ impl Entry {
 
     /// Writes down a later decision about the same exchange. If that fails, it does not go on.
     pub(super) fn decided(&self, request: RequestSummary<'_>, decision: &Decision) -> Result<(), Refusal> {
-        let written = self.receipts.record(request, decision, None, Some(self.exchange));
+        let details = Details { exchange: Some(self.exchange), ..Details::default() };
+        let written = self.receipts.record(request, decision, details);
         written.map(drop).map_err(|ReceiptNotWritten| Refusal::internal())
     }
 

@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use super::{body::ResponseBody, hop_by_hop::Upgrade};
 use crate::{
     limits::{MAX_HOST_ECHO, MAX_METHOD_ECHO},
-    receipts::{ReceiptNotWritten, Receipts, cut},
+    receipts::{Details, ReceiptNotWritten, Receipts, cut},
 };
 
 /// A refusal on its way to the client.
@@ -90,8 +90,9 @@ pub(crate) fn refuse(
     request: RequestSummary<'_>,
     refusal: Refusal,
 ) -> Response<ResponseBody> {
-    let written =
-        receipts.record(request, &refusal.decision, Some(refusal.status.as_u16()), refusal.exchange);
+    let status = Some(refusal.status.as_u16());
+    let details = Details { status, exchange: refusal.exchange, ..Details::default() };
+    let written = receipts.record(request, &refusal.decision, details);
     let refusal = written.map_or_else(|ReceiptNotWritten| Refusal::internal(), |_| refusal);
     refusal.response(request)
 }

@@ -25,10 +25,14 @@ pub(super) async fn relay(
     destination: &Destination,
     mut entry: Entry,
 ) -> Response<ResponseBody> {
-    let Exchange { parts, mut body, upgrade, on_upgrade, permit } = exchange;
+    let Exchange { parts, mut body, upgrade, on_upgrade, permit, .. } = exchange;
     body.count_into(entry.sent());
+    let finding = body.finding();
     let request = Request::from_parts(parts, RequestBody::new(body));
-    let answered = send(state, request, destination, upgrade).await;
+    let answered = send(state, request, destination, upgrade).await.map_err(|refusal| {
+        // The upstream has seen a body that breaks off, and may have answered that.
+        finding.reason().map_or(refusal, |reason| Refusal::new(reason, DecidedBy::Policy))
+    });
     // The body may take hours: it is bounded by the connection, not by the number of requests.
     drop(permit);
     let refusal = match answered {

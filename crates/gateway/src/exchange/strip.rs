@@ -1,7 +1,7 @@
 //! Removes the credentials that the agent sends itself, and trailers that would act as headers.
 
 use bot_bottle_core::policy::{is_override, same_field};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, header};
 
 use super::hop_by_hop::{HOP_BY_HOP, drop_fields, is_one_of};
 
@@ -33,9 +33,19 @@ const NOT_IN_TRAILERS: [&str; 16] = [
 const NOT_IN_TRAILERS_FROM: [&str; 8] =
     ["content-", "if-", "accept-", "sec-", "x-forwarded-", "x-http-method-", "x-method-", "x-original-"];
 
-/// Removes the agent's own credentials from a request's headers.
-pub(super) fn credentials(headers: &mut HeaderMap) {
-    drop_fields(headers, |name| is_one_of(&CREDENTIALS, name));
+/// Takes the agent's own credentials out of a request's headers, and returns them.
+pub(super) fn credentials(headers: &mut HeaderMap) -> HeaderMap {
+    let names: Vec<HeaderName> =
+        headers.keys().filter(|name| is_one_of(&CREDENTIALS, name.as_str())).cloned().collect();
+    let mut taken = HeaderMap::new();
+    for name in names {
+        if let header::Entry::Occupied(entry) = headers.entry(&name) {
+            for value in entry.remove_entry_mult().1 {
+                taken.append(name.clone(), value);
+            }
+        }
+    }
+    taken
 }
 
 /// Removes from a request's trailers every field that a header may not be, that RFC 9110 forbids there, or whose

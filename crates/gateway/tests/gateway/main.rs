@@ -1,5 +1,6 @@
 //! The gateway against real clients and a real upstream, over loopback.
 
+mod bodies;
 mod control;
 mod destinations;
 mod endings;

@@ -41,6 +41,8 @@ pub(crate) struct Seen {
     pub(crate) version: Version,
     pub(crate) headers: HeaderMap,
     pub(crate) body_bytes: usize,
+    /// Whether the body came to its end.
+    pub(crate) is_whole: bool,
 }
 
 /// A running server. Plain HTTP is spoken too, if the first byte is not TLS.
@@ -185,10 +187,13 @@ async fn serve(state: Arc<State>, mut request: Request<Incoming>) -> Result<Resp
     let upgrade = request.headers().get(header::UPGRADE).is_some().then(|| hyper::upgrade::on(&mut request));
     let (parts, mut body) = request.into_parts();
     let mut body_bytes = 0;
-    let mut trailers = None;
+    let (mut trailers, mut is_whole) = (None, true);
     if path != "/early" {
         while let Some(frame) = body.frame().await {
-            let Ok(frame) = frame else { break };
+            let Ok(frame) = frame else {
+                is_whole = false;
+                break;
+            };
             match frame.into_data() {
                 Ok(data) => body_bytes += data.len(),
                 Err(frame) => trailers = frame.into_trailers().ok(),
@@ -200,6 +205,7 @@ async fn serve(state: Arc<State>, mut request: Request<Incoming>) -> Result<Resp
         version: parts.version,
         headers: parts.headers.clone(),
         body_bytes,
+        is_whole,
     });
     if parts.method == http::Method::HEAD {
         return Ok(Response::new(Empty::new().boxed()));
