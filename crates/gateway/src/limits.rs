@@ -1,5 +1,5 @@
-//! Every bound of the gateway, in one place. `docs/limits.md` has a row for each, and each has a test at its edge
-//! where a test can reach it.
+//! Every bound of the gateway, in one place. Each has a test at its edge where a test can reach it, and those that an
+//! operator can meet have a row in `docs/limits.md`.
 
 use std::time::Duration;
 
@@ -92,7 +92,7 @@ pub const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// not read (otherwise the kernel answers the unread bytes with a reset, which destroys it).
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many bytes are read on and dropped meanwhile.
+/// Bytes that are read and dropped while a closing connection lingers.
 pub const LINGER_BYTES: usize = 1024 * 1024;
 
 /// How long a name's resolution may take.
@@ -120,7 +120,7 @@ pub const UPSTREAM_HEADER_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// How often an HTTP/2 connection to an upstream is asked for a sign of life while requests wait on it.
 pub const UPSTREAM_PING_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long the answer may take before the connection is given up.
+/// How long an upstream may take to answer an HTTP/2 ping before its connection is given up.
 pub const UPSTREAM_PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long nothing may pass on a connection to an upstream in either direction while it is in use.

@@ -41,27 +41,126 @@ fn every_reason_is_explained() -> Result<()> {
     is_fresh("docs/egress.md", &format!("{before}{START}{table}{END}{after}"))
 }
 
+/// What an operator can reach, in words: the limit's constant, what it counts, and what happens beyond it.
+const REACHED: [(&str, &[(&str, &str, &str)]); 4] = [
+    (
+        "Requests",
+        &[
+            (
+                "MAX_CONNECTIONS",
+                "client connections of a bottle at one time, tunnels and WebSockets included",
+                "429, and closed",
+            ),
+            ("MAX_REQUESTS", "requests that wait for a response at one time", "429"),
+            ("MAX_CLIENT_STREAMS", "requests at one time on one HTTP/2 connection", "the client waits"),
+            ("MAX_HEAD_BYTES", "bytes of a request's or a response's line and headers", "431, or 502"),
+            ("MAX_HEADERS", "headers of a request or a response", "431, or 502"),
+            ("MAX_QUESTIONS", "requests that wait for your answer at one time", "429"),
+            ("ANSWER_TIMEOUT", "a request waits for your answer", "403 `not_approved`"),
+            ("SCAN_WINDOW", "bytes of a git LFS batch", "429"),
+            ("MAX_NAMES", "different names that the bottle's DNS gave an address to", "SERVFAIL"),
+            ("MAX_PATH_BYTES", "bytes of a path that a receipt keeps", "cut"),
+        ],
+    ),
+    (
+        "Time",
+        &[
+            ("SNIFF_TIMEOUT", "until a client sends something in its tunnel", "closed"),
+            ("CLIENT_HANDSHAKE_TIMEOUT", "for a client's TLS handshake", "closed"),
+            (
+                "CLIENT_HEADER_TIMEOUT",
+                "for a request's head, and between two requests on one connection",
+                "closed",
+            ),
+            ("CLIENT_IDLE_TIMEOUT", "without a byte in either direction on a client's connection", "closed"),
+            ("RESOLVE_TIMEOUT", "to resolve a name", "502"),
+            ("CONNECT_TIMEOUT", "to connect to a host, over all its addresses", "504"),
+            ("UPSTREAM_HANDSHAKE_TIMEOUT", "for TLS with a host", "504"),
+            (
+                "UPSTREAM_HEADER_TIMEOUT",
+                "until a host begins to answer; an upload may take as long as it moves",
+                "504",
+            ),
+            (
+                "UPSTREAM_IDLE_TIMEOUT",
+                "without a byte in either direction on a connection to a host",
+                "504, or broken off",
+            ),
+        ],
+    ),
+    (
+        "A bottle",
+        &[
+            (
+                "SCRATCH_BYTES",
+                "bytes of `/tmp` and of every other writable folder in memory, where no limit says less",
+                "`ENOSPC`",
+            ),
+            ("MAX_TERMINALS", "pseudo-terminals", "`ENOSPC`"),
+            ("MAX_CLIENTS", "commands that `exec` runs at one time", "refused"),
+            ("MAX_ENTRIES", "files and folders of a copied workspace", "the start is refused"),
+            ("STOP_TIMEOUT", "for `stop`", "an error; try again, or `cleanup`"),
+        ],
+    ),
+    (
+        "Files that you write",
+        &[
+            ("MAX_FILE_BYTES", "bytes of a manifest", "refused"),
+            ("MAX_NODES", "values, keys and collections of a manifest", "refused"),
+            ("MAX_PROBLEMS", "problems of one file that are shown", "the others are counted"),
+        ],
+    ),
+];
+
+const CRATES: [(&str, &str); 3] = [
+    ("The gateway", "crates/gateway/src"),
+    ("The launcher and the bottle's first process", "crates/launch/src"),
+    ("Manifests, plans and receipts", "crates/core/src"),
+];
+
 #[test]
-fn every_limit_is_listed() -> Result<()> {
-    let mut page = "# Limits\n\n\
-        Whatever a bottle can make grow has a bound. What exceeds it is refused with `limit_reached` or `timeout`, or ends\n\
-        the connection; the limits of a bottle's own manifest are in [manifest.md](manifest.md). This page is made from the\n\
-        sources, where each limit is one constant: `UPDATE_DOCS=1 cargo test -p bot-bottle-gateway --test documents`.\n"
-        .to_owned();
-    for (title, folder) in [
-        ("The gateway", "crates/gateway/src"),
-        ("The launcher and the bottle's first process", "crates/launch/src"),
-        ("Manifests, plans and receipts", "crates/core/src"),
-    ] {
-        write!(page, "\n## {title}\n\n| limit | value | of what |\n|---|---|---|\n")?;
+fn limits_that_an_operator_can_reach_are_told_in_words() -> Result<()> {
+    let mut all = Vec::new();
+    for (_, folder) in CRATES {
         for file in sources(&project().join(folder))? {
+            all.extend(limits(&fs::read_to_string(&file)?));
+        }
+    }
+    let mut page = "# Limits\n\n\
+        Whatever a bottle can make grow has a bound. These are the ones that you can meet; the limits that you set yourself\n\
+        are in [manifest.md](manifest.md). A request beyond a limit is answered with the JSON of a refusal, whose reason is\n\
+        `limit_reached` or `timeout`. Every bound with its name in the code is in [constants.md](constants.md).\n"
+        .to_owned();
+    for (title, rows) in REACHED {
+        write!(page, "\n## {title}\n\n| at most | of what | beyond it |\n|---|---|---|\n")?;
+        for (name, meaning, beyond) in rows {
+            let found: Vec<_> = all.iter().filter(|limit| limit.name == *name).collect();
+            let limit = found.first().with_context(|| format!("no constant is called {name}"))?;
+            writeln!(page, "| {} | {meaning} | {beyond} |", limit.value)?;
+        }
+    }
+    is_fresh("docs/limits.md", &page)
+}
+
+#[test]
+fn every_bound_is_listed_by_its_constant() -> Result<()> {
+    let mut page = "# Constants\n\n\
+        Every bound in the code, for developers; [limits.md](limits.md) has those that an operator can meet. This page is made\n\
+        from the sources: `UPDATE_DOCS=1 cargo test -p bot-bottle-gateway --test documents`.\n"
+        .to_owned();
+    for (title, folder) in CRATES {
+        write!(page, "\n## {title}\n\n| constant | value | module | of what |\n|---|---|---|---|\n")?;
+        let root = project().join(folder);
+        for file in sources(&root)? {
+            let module =
+                file.strip_prefix(&root)?.with_extension("").display().to_string().replace('/', "::");
             for limit in limits(&fs::read_to_string(&file)?) {
-                writeln!(page, "| `{}` | {} | {} |", limit.name, limit.value, limit.meaning)?;
+                writeln!(page, "| `{}` | {} | `{module}` | {} |", limit.name, limit.value, limit.meaning)?;
             }
         }
     }
     ensure!(page.contains("`MAX_CONNECTIONS` | 1024 |"), "{page}");
-    is_fresh("docs/limits.md", &page)
+    is_fresh("docs/constants.md", &page)
 }
 
 fn sources(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -137,5 +236,5 @@ fn readable(value: &str) -> String {
             return if count == "1024" { "1 Mi".to_owned() } else { format!("{count} {unit}") };
         }
     }
-    value.to_owned()
+    if value.starts_with("0x") { value.to_owned() } else { value.replace('_', ",") }
 }
