@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use bot_bottle_core::gateway_config::{ControlMessage, GatewayConfig, GatewayEvent, Secrets};
+use bot_bottle_core::gateway_config::{ControlMessage, GatewayConfig, GatewayEvent, ListenerKind, Secrets};
 use serde_json::{Value, json};
 
 use crate::support::launcher::{Launcher, config};
@@ -78,7 +78,7 @@ fn question(event: GatewayEvent) -> u64 {
 fn a_held_request_goes_on_when_the_operator_allows_it_and_not_before() {
     let folder = tempfile::tempdir().expect("a folder");
     let (address, connections) = upstream();
-    let mut launcher = Launcher::start(gateway(folder.path(), address, route(true)));
+    let mut launcher = Launcher::start(gateway(folder.path(), address, route(true)), ListenerKind::Proxy);
     let asked = request(launcher.address);
     let exchange = question(launcher.next_event());
     assert_eq!(connections.load(Ordering::SeqCst), 0);
@@ -105,7 +105,7 @@ fn a_held_request_goes_on_when_the_operator_allows_it_and_not_before() {
 fn a_held_request_that_the_operator_refuses_does_not_leave() {
     let folder = tempfile::tempdir().expect("a folder");
     let (address, connections) = upstream();
-    let mut launcher = Launcher::start(gateway(folder.path(), address, route(true)));
+    let mut launcher = Launcher::start(gateway(folder.path(), address, route(true)), ListenerKind::Proxy);
     let asked = request(launcher.address);
     let exchange = question(launcher.next_event());
     launcher.tell(&ControlMessage::Answer { exchange, allow: false });
@@ -127,7 +127,7 @@ fn a_held_request_that_the_operator_refuses_does_not_leave() {
 fn a_question_is_withdrawn_when_the_client_goes_away() {
     let folder = tempfile::tempdir().expect("a folder");
     let (address, connections) = upstream();
-    let mut launcher = Launcher::start(gateway(folder.path(), address, route(true)));
+    let mut launcher = Launcher::start(gateway(folder.path(), address, route(true)), ListenerKind::Proxy);
     let asked = request(launcher.address);
     let exchange = question(launcher.next_event());
     drop(asked);
@@ -143,7 +143,7 @@ fn a_question_is_withdrawn_when_the_client_goes_away() {
 fn another_policy_is_in_force_for_the_next_request() {
     let folder = tempfile::tempdir().expect("a folder");
     let (address, _) = upstream();
-    let mut launcher = Launcher::start(gateway(folder.path(), address, json!([])));
+    let mut launcher = Launcher::start(gateway(folder.path(), address, json!([])), ListenerKind::Proxy);
     let refused = answer(request(launcher.address));
     assert!(refused.starts_with("HTTP/1.1 403") && refused.contains("no_route"), "{refused}");
     launcher.tell(&ControlMessage::Reload { policy: policy(route(false)), secrets: Secrets::default() });

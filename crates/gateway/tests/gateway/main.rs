@@ -8,6 +8,7 @@ mod forwarding;
 mod limits;
 mod process;
 mod protocols;
+mod reasons;
 mod refusals;
 mod smuggling;
 mod streaming;

@@ -57,6 +57,7 @@ impl Resolve for TableResolver {
 /// What to start a gateway with.
 pub(crate) struct Setup {
     routes: Vec<Value>,
+    forbidden: Vec<String>,
     resolve: BTreeMap<HostName, FixedAddress>,
     extra_ca: Vec<PathBuf>,
     resolver: TableResolver,
@@ -68,6 +69,7 @@ impl Setup {
     pub(crate) fn new() -> Self {
         Self {
             routes: Vec::new(),
+            forbidden: Vec::new(),
             resolve: BTreeMap::new(),
             extra_ca: Vec::new(),
             resolver: TableResolver::default(),
@@ -89,6 +91,12 @@ impl Setup {
 
     pub(crate) fn route(mut self, route: Value) -> Self {
         self.routes.push(route);
+        self
+    }
+
+    /// No route opens this host.
+    pub(crate) fn forbidding(mut self, host: &str) -> Self {
+        self.forbidden.push(host.to_owned());
         self
     }
 
@@ -117,7 +125,9 @@ impl Setup {
 
     pub(crate) async fn start(self) -> TestGateway {
         let receipts = self.receipts.unwrap_or_else(|| self.folder.path().join("receipts.jsonl"));
-        let policy: Policy = serde_json::from_value(json!({"routes": self.routes})).expect("a policy");
+        let policy: Policy =
+            serde_json::from_value(json!({"routes": self.routes, "forbidden_hosts": self.forbidden}))
+                .expect("a policy");
         let config = GatewayConfig {
             name: "test-00000".into(),
             listen: Vec::new(),

@@ -77,15 +77,16 @@ pub(crate) struct Launcher {
     control: UnixStream,
     events: BufReader<UnixStream>,
     gateway: JoinHandle<Result<(), ServeError>>,
-    /// The gateway's proxy.
+    /// Where the gateway listens.
     pub(crate) address: std::net::SocketAddr,
 }
 
 impl Launcher {
-    pub(crate) fn start(config: GatewayConfig) -> Self {
+    /// Hands over one listener of this kind.
+    pub(crate) fn start(config: GatewayConfig, kind: ListenerKind) -> Self {
         let (control, gateway) = controlled(config);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-        send(&control, &message(&start(&[ListenerKind::Proxy])), &[&listener]);
+        send(&control, &message(&start(&[kind])), &[&listener]);
         let mut events = BufReader::new(control.try_clone().expect("a descriptor"));
         let mut line = String::new();
         events.read_line(&mut line).expect("a line");
