@@ -41,8 +41,11 @@ fn every_reason_is_explained() -> Result<()> {
     is_fresh("docs/egress.md", &format!("{before}{START}{table}{END}{after}"))
 }
 
-/// What an operator can reach, in words: the limit's constant, what it counts, and what happens beyond it.
-const REACHED: [(&str, &[(&str, &str, &str)]); 4] = [
+/// The constant of a limit, what it counts in words, and what happens beyond it.
+type Row = (&'static str, &'static str, &'static str);
+
+/// What an operator can reach, by heading.
+const REACHED: [(&str, &[Row]); 4] = [
     (
         "Requests",
         &[
