@@ -7,7 +7,11 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use bot_bottle_core::{host::HostName, plan::NAME_ADDRESSES};
+use bot_bottle_core::{
+    host::{HostName, HostPattern},
+    plan::NAME_ADDRESSES,
+    policy::Policy,
+};
 
 use crate::limits::MAX_NAMES;
 
@@ -23,6 +27,16 @@ struct Table {
 }
 
 impl FakeIpTable {
+    /// Gives every name of an exact route its address, so that a wildcard below which many names were asked for does not
+    /// take it.
+    pub(crate) fn reserve(&self, policy: &Policy) {
+        for route in &policy.routes {
+            if let HostPattern::Exact(name) = &route.host {
+                self.address_of(name);
+            }
+        }
+    }
+
     /// The address that stands for the name; `None` when there are too many names.
     pub(crate) fn address_of(&self, name: &HostName) -> Option<Ipv4Addr> {
         let mut table = self.table();
@@ -81,6 +95,22 @@ mod tests {
         }
     }
 
+    fn exact(host: &str) -> Policy {
+        let route = serde_json::json!({"host": host, "ports": [443], "owner": "manifest"});
+        serde_json::from_value(serde_json::json!({"routes": [route]})).expect("a policy")
+    }
+
+    #[test]
+    fn a_wildcard_cannot_take_the_address_of_an_exact_route() {
+        let names = FakeIpTable::default();
+        names.reserve(&exact("exact.test"));
+        for number in 0..=MAX_NAMES {
+            names.address_of(&name(&format!("n{number}.wild.test")));
+        }
+        assert_eq!(names.address_of(&name("another.wild.test")), None);
+        assert!(names.address_of(&name("exact.test")).is_some());
+    }
+
     #[test]
     fn there_may_be_so_many_names_and_not_one_more() {
         let names = FakeIpTable::default();
@@ -89,6 +119,8 @@ mod tests {
         }
         assert_eq!(names.address_of(&name("more.test")), None);
         assert!(names.address_of(&name("n0.test")).is_some(), "those that are known stay known");
+        names.reserve(&exact("late.test"));
+        assert_eq!(names.address_of(&name("late.test")), None);
         let (network, bits) = NAME_ADDRESSES;
         let last = names.address_of(&name(&format!("n{}.test", MAX_NAMES - 1))).expect("an address");
         assert_eq!(last.to_bits() >> (32 - bits), network.to_bits() >> (32 - bits), "{last} is in the range");

@@ -31,11 +31,20 @@ pub const MAX_CLIENT_STREAMS: u32 = 128;
 /// Streams that we open on one HTTP/2 connection to an upstream before it has said how many it allows.
 pub const INITIAL_UPSTREAM_STREAMS: usize = 100;
 
-/// Bytes of one request's or one response's head: request line and header fields together.
+/// Bytes of one request's head: request line and header fields together.
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// Header fields of one request or one response.
+/// Header fields of one request.
 pub const MAX_HEADERS: usize = 128;
+
+/// Bytes of one response's head. Sites set more than a hundred cookies at once; browsers accept 256 KiB.
+pub const MAX_RESPONSE_HEAD_BYTES: usize = 256 * 1024;
+
+/// Header fields of one response.
+pub const MAX_RESPONSE_HEADERS: usize = 1024;
+
+/// Informational responses (1xx) before one response.
+pub const MAX_INFORMATIONAL: usize = 32;
 
 /// Bytes of an HTTP/1.1 connection's read buffer, which bounds a head and what of a body is held at one time.
 pub const MAX_READ_BUFFER: usize = 128 * 1024;

@@ -96,6 +96,8 @@ impl State {
         resolver: Box<dyn Resolve>,
     ) -> Result<Arc<Self>, GatewayError> {
         let policy = ActivePolicy::new(config.policy.clone(), &start.secrets)?;
+        let fake_ips = FakeIpTable::default();
+        fake_ips.reserve(&policy.policy);
         let upstream = Upstream::new(&config.upstream, resolver)?;
         let authority = Arc::new(CertificateAuthority::mint(&config.name, SystemTime::now())?);
         Ok(Arc::new(Self {
@@ -104,7 +106,7 @@ impl State {
             server_config: server_config(Arc::clone(&authority))?,
             authority,
             upstream,
-            fake_ips: FakeIpTable::default(),
+            fake_ips,
             questions: Questions::default(),
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
@@ -120,7 +122,9 @@ impl State {
         policy: Policy,
         secrets: &BTreeMap<SecretRef, Zeroizing<String>>,
     ) -> Result<(), GatewayError> {
-        self.policy.store(Arc::new(ActivePolicy::new(policy, secrets)?));
+        let policy = ActivePolicy::new(policy, secrets)?;
+        self.fake_ips.reserve(&policy.policy);
+        self.policy.store(Arc::new(policy));
         Ok(())
     }
 

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use bot_bottle_core::{
@@ -17,7 +20,7 @@ use hyper::{
     client::conn::{TrySendError, http1, http2},
 };
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::{sync::Notify, time::timeout};
 
 mod body;
 mod dial;
@@ -33,7 +36,10 @@ pub use resolve::{Resolution, Resolve, ResolveError, SystemResolver};
 pub use trust::ExtraCaError;
 use trust::Trust;
 
-use crate::{host_port::Origin, limits::UPSTREAM_HEADER_TIMEOUT};
+use crate::{
+    host_port::Origin,
+    limits::{MAX_INFORMATIONAL, UPSTREAM_HEADER_TIMEOUT},
+};
 
 /// Everything that leads to the upstreams of one bottle.
 #[derive(Debug)]
@@ -72,6 +78,8 @@ pub(crate) enum UpstreamError {
     NoTrust,
     #[error("HTTP failed: {0}")]
     Protocol(hyper::Error),
+    #[error("more than {MAX_INFORMATIONAL} informational responses")]
+    TooManyInformational,
     #[error("too slow")]
     Timeout,
 }
@@ -102,6 +110,7 @@ impl Upstream {
         let origin = Arc::new(origin);
         let target = request.uri().clone();
         let progress = request.body().progress();
+        let informational = Informational::count(&mut request);
         let mut sender = match self.pool.take(&origin, alpn) {
             Some(sender) => sender,
             None => self.dial(&origin, alpn).await?,
@@ -109,11 +118,12 @@ impl Upstream {
         let mut attempts_left = 1;
         loop {
             set_target(&mut request, &target, &sender);
-            match send_once(&mut sender, request, &progress).await {
+            match send_once(&mut sender, request, &progress, &informational).await {
                 Ok(response) => {
                     let connection = PooledConnection::new(Arc::clone(&self.pool), origin, sender);
                     return Ok(response.map(|incoming| Body::new(incoming, connection)));
                 }
+                Err(SendError::TooManyInformational) => return Err(UpstreamError::TooManyInformational),
                 Err(SendError::Timeout) => return Err(UpstreamError::Timeout),
                 Err(SendError::Unsent(unsent)) if attempts_left > 0 => {
                     attempts_left -= 1;
@@ -141,7 +151,29 @@ impl Upstream {
 enum SendError {
     Unsent(Box<Request<RequestBody>>),
     Failed(hyper::Error),
+    TooManyInformational,
     Timeout,
+}
+
+/// Counts the informational responses (RFC 9110 section 15.2) to a request, so that an upstream cannot send them
+/// without end.
+#[derive(Debug, Clone, Default)]
+struct Informational {
+    count: Arc<AtomicUsize>,
+    too_many: Arc<Notify>,
+}
+
+impl Informational {
+    fn count<B>(request: &mut Request<B>) -> Self {
+        let informational = Self::default();
+        let counted = informational.clone();
+        hyper::ext::on_informational(request, move |_| {
+            if counted.count.fetch_add(1, Ordering::Relaxed) == MAX_INFORMATIONAL {
+                counted.too_many.notify_one();
+            }
+        });
+        informational
+    }
 }
 
 impl From<TrySendError<Request<RequestBody>>> for SendError {
@@ -157,6 +189,7 @@ async fn send_once(
     sender: &mut Sender,
     request: Request<RequestBody>,
     progress: &Progress,
+    informational: &Informational,
 ) -> Result<Response<Incoming>, SendError> {
     let response = async {
         match sender {
@@ -167,7 +200,11 @@ async fn send_once(
     let mut response = std::pin::pin!(response);
     let mut frames_seen = 0;
     loop {
-        match timeout(UPSTREAM_HEADER_TIMEOUT, &mut response).await {
+        let answered = tokio::select! {
+            answered = timeout(UPSTREAM_HEADER_TIMEOUT, &mut response) => answered,
+            () = informational.too_many.notified() => return Err(SendError::TooManyInformational),
+        };
+        match answered {
             Ok(response) => return response.map_err(SendError::from),
             Err(_) => {
                 // An upload may take as long as it moves.
@@ -216,7 +253,8 @@ impl UpstreamError {
             Self::Unreachable(_) => (Reason::UpstreamUnreachable, DecidedBy::Upstream),
             Self::Tls(_) => (Reason::UpstreamTls, DecidedBy::Upstream),
             Self::NoTrust => (Reason::Internal, DecidedBy::Upstream),
-            Self::Protocol(_) => (Reason::UpstreamProtocol, DecidedBy::Upstream),
+            Self::Protocol(error) if error.is_parse_too_large() => (Reason::LimitReached, DecidedBy::Limits),
+            Self::Protocol(_) | Self::TooManyInformational => (Reason::UpstreamProtocol, DecidedBy::Upstream),
             Self::Timeout => (Reason::Timeout, DecidedBy::Upstream),
         }
     }

@@ -40,8 +40,20 @@ pub(super) fn request(headers: &mut HeaderMap, upgrade: Upgrade) {
     }
 }
 
-/// Removes the hop-by-hop fields of a response.
+/// Removes the hop-by-hop fields of a response, and leaves one reading of where its body ends.
 pub(super) fn response(headers: &mut HeaderMap, upgrade: Upgrade) {
+    // Chunks decide where a response ends that has both (RFC 9112 section 6.3); the length would frame it anew for the
+    // client.
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    // Several equal lengths are one (RFC 9110 section 8.6); hyper refuses those that differ.
+    if let Some(length) = headers.get(header::CONTENT_LENGTH) {
+        let first = length.as_bytes().split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
+        if let Ok(length) = HeaderValue::from_bytes(first) {
+            headers.insert(header::CONTENT_LENGTH, length);
+        }
+    }
     remove(headers, upgrade);
 }
 

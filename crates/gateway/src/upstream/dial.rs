@@ -9,6 +9,7 @@ use std::{
 use bot_bottle_core::host::HostName;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustix::io::Errno;
 use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -22,7 +23,7 @@ use crate::bounded_stream::BoundedStream;
 use crate::host_port::Origin;
 use crate::limits::{
     CONNECT_ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, CONNECTION_WINDOW, INITIAL_UPSTREAM_STREAMS, MAX_ADDRESSES,
-    MAX_HEAD_BYTES, MAX_HEADERS, MAX_READ_BUFFER, MAX_STREAM_SEND_BUFFER, RESOLVE_TIMEOUT, STREAM_WINDOW,
+    MAX_RESPONSE_HEAD_BYTES, MAX_RESPONSE_HEADERS, MAX_STREAM_SEND_BUFFER, RESOLVE_TIMEOUT, STREAM_WINDOW,
     UPSTREAM_HANDSHAKE_TIMEOUT, UPSTREAM_IDLE_TIMEOUT, UPSTREAM_PING_INTERVAL, UPSTREAM_PING_TIMEOUT,
 };
 
@@ -30,6 +31,12 @@ use crate::limits::{
 pub(super) async fn dial(upstream: &Upstream, origin: &Origin, alpn: Alpn) -> Result<Sender, UpstreamError> {
     let addresses = approved_addresses(upstream, origin).await?;
     let stream = connect(&addresses).await?;
+    // What the connection really is, whatever was found out before: a byte that was sent cannot be taken back.
+    if !upstream.fixed.contains_key(&origin.host)
+        && is_to_self(&stream).map_err(UpstreamError::Unreachable)?
+    {
+        return Err(UpstreamError::NotPublic);
+    }
     stream.set_nodelay(true).map_err(UpstreamError::Unreachable)?;
     let stream = BoundedStream::of_upstream(stream, UPSTREAM_IDLE_TIMEOUT);
     let handshake = async {
@@ -60,8 +67,10 @@ async fn approved_addresses(upstream: &Upstream, origin: &Origin) -> Result<Vec<
         return Ok(vec![SocketAddr::new(fixed.address, fixed.port.unwrap_or(origin.port))]);
     }
     let addresses = lookup(upstream, &origin.host).await?;
-    if !addresses.iter().all(|address| is_public(*address) && !is_own(*address)) {
-        return Err(UpstreamError::NotPublic);
+    for &address in &addresses {
+        if !is_public(address) || is_own(address).map_err(UpstreamError::Unreachable)? {
+            return Err(UpstreamError::NotPublic);
+        }
     }
     Ok(alternating(addresses).take(MAX_ADDRESSES).map(|ip| SocketAddr::new(ip, origin.port)).collect())
 }
@@ -80,8 +89,10 @@ async fn lookup(upstream: &Upstream, host: &HostName) -> Result<Vec<IpAddr>, Ups
 
 /// Whether the address is this machine's own, public or not: its services are not the internet.
 ///
-/// Connects a UDP socket, which sends nothing; if the kernel picks the target as the source, the address is ours.
-fn is_own(address: IpAddr) -> bool {
+/// Connects a UDP socket, which sends nothing; if the kernel picks the target as the source, the address is ours. An
+/// address that cannot be reached is nobody's; where it cannot be found out for another reason, such as a lack of
+/// descriptors, that is an error.
+fn is_own(address: IpAddr) -> io::Result<bool> {
     let unspecified: IpAddr = match address {
         IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
@@ -90,7 +101,25 @@ fn is_own(address: IpAddr) -> bool {
         socket.connect((address, 9))?;
         socket.local_addr()
     });
-    source.is_ok_and(|source| source.ip() == address)
+    match source {
+        Ok(source) => Ok(source.ip() == address),
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(
+                Errno::NETUNREACH
+                | Errno::HOSTUNREACH
+                | Errno::ADDRNOTAVAIL
+                | Errno::AFNOSUPPORT
+                | Errno::INVAL
+                | Errno::ACCESS,
+            ) => Ok(false),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Whether both ends of a connection have one address.
+fn is_to_self(stream: &TcpStream) -> io::Result<bool> {
+    Ok(stream.local_addr()?.ip() == stream.peer_addr()?.ip())
 }
 
 /// IPv6 and IPv4 in turns (RFC 8305 section 4), so that one broken family costs one attempt.
@@ -131,9 +160,9 @@ where
 {
     let (sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
-        .max_headers(MAX_HEADERS)
-        .max_header_size(MAX_HEAD_BYTES)
-        .max_buf_size(MAX_READ_BUFFER)
+        .max_headers(MAX_RESPONSE_HEADERS)
+        .max_header_size(MAX_RESPONSE_HEAD_BYTES)
+        .max_buf_size(MAX_RESPONSE_HEAD_BYTES)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(UpstreamError::Protocol)?;
@@ -154,7 +183,7 @@ where
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .initial_max_send_streams(INITIAL_UPSTREAM_STREAMS)
-        .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(MAX_RESPONSE_HEAD_BYTES).unwrap_or(u32::MAX))
         .max_send_buf_size(MAX_STREAM_SEND_BUFFER)
         .keep_alive_interval(Some(UPSTREAM_PING_INTERVAL))
         .keep_alive_timeout(UPSTREAM_PING_TIMEOUT)
@@ -184,7 +213,20 @@ mod tests {
 
     #[test]
     fn own_addresses_are_known() {
-        assert!(is_own("127.0.0.1".parse().expect("an address")));
-        assert!(!is_own("192.0.2.1".parse().expect("an address")));
+        assert!(is_own("127.0.0.1".parse().expect("an address")).expect("found out"));
+        assert!(!is_own("192.0.2.1".parse().expect("an address")).expect("found out"));
+    }
+
+    #[tokio::test]
+    async fn a_connection_to_this_machine_is_known_by_its_ends() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let stream = TcpStream::connect(address).await.expect("a connection");
+        assert!(is_to_self(&stream).expect("found out"));
+        // From another address of this machine, as a host with several has them.
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind("127.0.0.2:0".parse().expect("an address")).expect("bound");
+        let stream = socket.connect(address).await.expect("a connection");
+        assert!(!is_to_self(&stream).expect("found out"));
     }
 }

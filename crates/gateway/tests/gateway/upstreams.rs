@@ -1,10 +1,11 @@
 //! The way out: which addresses are dialled, who is believed, and what happens when it goes wrong.
 
+use bot_bottle_gateway::limits::{MAX_INFORMATIONAL, MAX_RESPONSE_HEADERS};
 use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::support::{
-    client::{http1_on, https1, https2, refusal, request, request2, text, tunnel},
+    client::{PATIENCE, exchange, http1_on, https1, https2, refusal, request, request2, text, tunnel},
     gateway::Setup,
     upstream::{HTTP1, HTTP2, TestUpstream, raw_upstream},
 };
@@ -172,4 +173,79 @@ async fn a_response_may_come_before_the_request_has_ended() {
         .expect("written");
     let head = crate::support::client::read_head(&mut stream).await;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+}
+
+/// A response of an upstream that answers with these bytes, as it leaves the gateway.
+async fn relayed(answer: impl Into<Vec<u8>>) -> String {
+    let (address, _received) = raw_upstream(answer.into().leak()).await;
+    let gateway = Setup::new()
+        .fixed("open.test", address)
+        .route(json!({"host": "open.test", "ports": [80], "owner": "manifest"}))
+        .start()
+        .await;
+    let mut stream = tunnel(&gateway, "open.test:80").await;
+    exchange(&mut stream, b"GET / HTTP/1.1\r\nHost: open.test\r\nConnection: close\r\n\r\n").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_ends_for_the_client_where_it_ends_for_us() {
+    for head in [
+        "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 300\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+    ] {
+        let answer = relayed(format!("HTTP/1.1 200 OK\r\n{head}")).await.to_ascii_lowercase();
+        assert!(answer.starts_with("http/1.1 200") && answer.contains("hello"), "{head}: {answer}");
+        let lengths = answer.matches("content-length: 5\r\n").count();
+        let chunks = answer.matches("transfer-encoding: chunked\r\n").count();
+        assert_eq!(lengths + chunks, 1, "{head}: {answer}");
+        assert_eq!(answer.matches("content-length").count(), lengths, "{head}: {answer}");
+    }
+    // Lengths that differ, and a list of them in one field, have no one reading.
+    for head in ["Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello", "Content-Length: 5, 6\r\n\r\nhello"] {
+        let answer = relayed(format!("HTTP/1.1 200 OK\r\n{head}")).await;
+        assert!(answer.starts_with("HTTP/1.1 502"), "{head}: {answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn responses_may_have_many_headers_and_not_any_number() {
+    let with = |cookies: usize| {
+        let cookies: String =
+            (0..cookies).map(|at| format!("Set-Cookie: c{at}={}\r\n", "x".repeat(200))).collect();
+        format!("HTTP/1.1 200 OK\r\n{cookies}Content-Length: 2\r\n\r\nok")
+    };
+    let answer = relayed(with(150)).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok"), "{answer:.200}");
+    assert_eq!(answer.matches("Set-Cookie: ").count(), 150);
+    for count in [MAX_RESPONSE_HEADERS, 2000] {
+        let answer = relayed(with(count)).await;
+        assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("limit_reached"), "{answer:.200}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn informational_responses_are_counted() {
+    let hints = |count| "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(count);
+    let answer = |count| format!("{}HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", hints(count));
+    let relayed = relayed(answer(MAX_INFORMATIONAL)).await;
+    assert!(relayed.starts_with("HTTP/1.1 200") && relayed.ends_with("ok"), "{relayed}");
+    // Without end: an upstream that sends nothing else is given up, long before a time-out.
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let flood = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        let hint = hints(1000);
+        while tokio::io::AsyncWriteExt::write_all(&mut stream, hint.as_bytes()).await.is_ok() {}
+    });
+    let gateway = Setup::new()
+        .fixed("open.test", address)
+        .route(json!({"host": "open.test", "ports": [80], "owner": "manifest"}))
+        .start()
+        .await;
+    let mut client = http1_on(tunnel(&gateway, "open.test:80").await).await;
+    let response = client.send_request(request("GET", "open.test", "/", "")).await.expect("a response");
+    assert_eq!(response.status(), 502);
+    assert_eq!(refusal(response).await["reason"], "upstream_protocol");
+    tokio::time::timeout(PATIENCE, flood).await.expect("the connection is closed").expect("no panic");
 }
