@@ -1,7 +1,8 @@
 //! What a native bottle needs from the host, found out by trying it.
 
-use std::{fs, io, path::Path};
+use std::{borrow::Cow, fs, io, path::Path};
 
+use bot_bottle_core::error::Hint;
 use rustix::process::{WaitOptions, waitpid};
 use serde::Serialize;
 use thiserror::Error;
@@ -16,6 +17,12 @@ pub struct Prerequisite {
     pub problem: String,
     /// The command that mends it.
     pub remedy: String,
+}
+
+impl Hint for Prerequisite {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        Some((&self.remedy).into())
+    }
 }
 
 /// What a native bottle needs from the host and does not get.

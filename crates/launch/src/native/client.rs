@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bot_bottle_core::identity::Identity;
+use bot_bottle_core::{error::IoError, identity::Identity};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags, open},
@@ -158,8 +158,7 @@ pub(super) fn exec(
                 (ToClient::NotStarted { doing, errno }, _) if relay.is_none() => {
                     return Err(ExecError::NotStarted {
                         program: request.command.first().cloned().unwrap_or_default(),
-                        doing,
-                        source: io::Error::from_raw_os_error(errno),
+                        source: IoError::new(doing, io::Error::from_raw_os_error(errno)),
                     });
                 }
                 (ToClient::Ended { status, ended_by }, _) => {

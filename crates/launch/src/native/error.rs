@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, io, path::PathBuf};
 
-use bot_bottle_core::{error::Hint, identity::Identity};
+use bot_bottle_core::{
+    error::{Hint, IoError},
+    identity::Identity,
+};
 use thiserror::Error;
 
 use crate::{files::copy::CopyError, host::prerequisites::Prerequisite};
@@ -45,54 +48,40 @@ pub enum LaunchError {
         why: String,
     },
     /// The bottle's first process failed.
-    #[error("the sandbox could not be made: {doing}: {source}")]
-    Sandbox {
-        /// What it was doing.
-        doing: String,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error("the sandbox could not be made: {0}")]
+    Sandbox(#[source] IoError),
     /// The agent could not be started in the bottle.
-    #[error("`{program}` could not be run in the bottle: {doing}: {source}")]
+    #[error("`{program}` could not be run in the bottle: {source}")]
     NotStarted {
         /// Name of the program.
         program: String,
-        /// What was being done.
-        doing: String,
-        /// What the system said.
-        source: io::Error,
+        /// The step that failed.
+        source: IoError,
     },
     /// A test asked for it, [`crate::request::FaultPoint`].
     #[error("the step `{0}` was told to fail")]
     Fault(&'static str),
     /// Something else that the system refused.
-    #[error("{doing}: {source}")]
-    System {
-        /// What was being done, with the path.
-        doing: String,
-        /// What the system said.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    System(#[from] IoError),
 }
 
 impl Hint for LaunchError {
     fn hint(&self) -> Option<Cow<'_, str>> {
         Some(match self {
-            Self::Missing(missing) => (&missing.remedy).into(),
+            Self::Missing(missing) => return missing.hint(),
             Self::Limits(_) => "remove the limit, or use a backend that has it".into(),
             Self::Occupied(_) => "run `bot-bottle cleanup`, or choose another identity".into(),
             Self::NoProgram(name) => format!("run `bot-bottle provider install {name}`").into(),
             Self::Copy { source: CopyError::TooLarge(_), .. } => {
                 "raise `limits.disk`, or start in a smaller folder".into()
             }
-            Self::System { source, .. } | Self::Sandbox { source, .. }
-                if source.kind() == io::ErrorKind::StorageFull =>
-            {
+            Self::System(error) | Self::Sandbox(error) if error.is_out_of_space() => {
                 "make room on the disk; `bot-bottle cleanup` removes what ended runs left".into()
             }
-            Self::System { source, .. }
+            Self::System(error)
                 if matches!(
-                    source.kind(),
+                    error.source.kind(),
                     io::ErrorKind::ReadOnlyFilesystem
                         | io::ErrorKind::PermissionDenied
                         | io::ErrorKind::NotADirectory
@@ -113,10 +102,10 @@ impl Hint for LaunchError {
             Self::Copy { source: CopyError::TooDeep(_) | CopyError::TooMany, .. } => {
                 "start in a smaller folder".into()
             }
-            Self::NotStarted { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            Self::NotStarted { source, .. } if source.source.kind() == io::ErrorKind::NotFound => {
                 "the bottle has the host's /usr and /opt; is the program installed there?".into()
             }
-            Self::Sandbox { .. } => "`bot-bottle doctor` says what this host lacks".into(),
+            Self::Sandbox(_) => "`bot-bottle doctor` says what this host lacks".into(),
             _ => return None,
         })
     }
@@ -126,18 +115,7 @@ impl LaunchError {
     /// Whether the host, and not the request, is the reason.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Missing(_) | Self::Sandbox { .. } | Self::Limits(_))
-    }
-}
-
-/// Attaches what was being done to an error of the system.
-pub(crate) trait Doing<T> {
-    fn doing(self, text: impl FnOnce() -> String) -> Result<T, LaunchError>;
-}
-
-impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
-    fn doing(self, text: impl FnOnce() -> String) -> Result<T, LaunchError> {
-        self.map_err(|error| LaunchError::System { doing: text(), source: error.into() })
+        matches!(self, Self::Missing(_) | Self::Sandbox(_) | Self::Limits(_))
     }
 }
 
@@ -148,14 +126,12 @@ pub enum ExecError {
     #[error("no bottle `{0}` is running")]
     NotRunning(Identity),
     /// The command could not be started.
-    #[error("`{program}` could not be run in the bottle: {doing}: {source}")]
+    #[error("`{program}` could not be run in the bottle: {source}")]
     NotStarted {
         /// Name of the program.
         program: String,
-        /// What was being done.
-        doing: String,
-        /// What the system said.
-        source: io::Error,
+        /// The step that failed.
+        source: IoError,
     },
     /// The launcher of the bottle does not answer as agreed.
     #[error("the launcher of `{identity}` does not answer: {source}")]

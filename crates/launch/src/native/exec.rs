@@ -10,6 +10,7 @@ use std::{
     process::Command,
 };
 
+use bot_bottle_core::error::{IoContext, IoError};
 use libc::sock_filter;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -41,12 +42,6 @@ pub(super) struct Started {
     pub(super) pid: Pid,
     /// The other ends: a terminal's controlling side, or those of input, output and error.
     pub(super) streams: Vec<OwnedFd>,
-}
-
-/// Why a program does not run.
-pub(super) struct NotStarted {
-    pub(super) doing: String,
-    pub(super) error: io::Error,
 }
 
 /// The bottle's pseudo-terminals, whose number the kernel limits. One is kept in reserve, so that `exec`
@@ -100,15 +95,13 @@ pub(super) fn start(
     program: &StartProgram,
     confined: &Confined<'_>,
     terminals: &mut Terminals,
-) -> Result<Started, NotStarted> {
-    let failed = |doing: &str, error: io::Error| NotStarted { doing: doing.to_owned(), error };
+) -> Result<Started, IoError> {
     let streams = streams(program, terminals).map_err(|error| match error.raw_os_error() {
         // The kernel says "no space left on device", which reads as a full disk.
-        Some(libc::ENOSPC) => failed(NO_TERMINAL, io::Error::from_raw_os_error(libc::EAGAIN)),
-        _ => failed("making the program's streams", error),
+        Some(libc::ENOSPC) => IoError::new(NO_TERMINAL, io::Error::from_raw_os_error(libc::EAGAIN)),
+        _ => IoError::new("making the program's streams", error),
     })?;
-    let (report_read, report_write) =
-        pipe_with(PipeFlags::CLOEXEC).map_err(|error| failed("starting a process", error.into()))?;
+    let (report_read, report_write) = pipe_with(PipeFlags::CLOEXEC).io_context(|| "starting a process")?;
     let pid = sys::fork(|| {
         let (stage, error) = become_program(program, confined, &streams.own);
         let errno = error.raw_os_error().unwrap_or(libc::EIO);
@@ -117,7 +110,7 @@ pub(super) fn start(
         let _ = rustix::io::write(&report_write, &report);
         127
     })
-    .map_err(|error| failed("starting a process", error))?;
+    .io_context(|| "starting a process")?;
     drop(report_write);
     let mut report = Vec::new();
     // The pipe closes when the child executes the program or ends. A timeout, because a program of the bottle
@@ -126,19 +119,19 @@ pub(super) fn start(
     if !matches!(poll(&mut wait, Some(&START_TIMEOUT)), Ok(1..)) {
         // ESRCH: the child has ended already.
         let _ = kill_process(pid, Signal::KILL);
-        return Err(failed(
+        return Err(IoError::new(
             "waiting for the program to begin",
             io::Error::from_raw_os_error(libc::ETIMEDOUT),
         ));
     }
     let read = File::from(report_read).read_to_end(&mut report);
-    read.map_err(|error| failed("starting the program", error))?;
+    read.io_context(|| "starting the program")?;
     match report.as_slice() {
         [] => Ok(Started { pid, streams: streams.other }),
         [stage, errno @ ..] => {
             let errno = errno.try_into().map_or(libc::EIO, i32::from_ne_bytes);
             let stage = STAGES.get(usize::from(*stage)).copied().unwrap_or("starting the program");
-            Err(failed(stage, io::Error::from_raw_os_error(errno)))
+            Err(IoError::new(stage, io::Error::from_raw_os_error(errno)))
         }
     }
 }

@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bot_bottle_core::gateway_config::ListenerKind;
+use bot_bottle_core::{
+    error::{IoContext, IoError},
+    gateway_config::ListenerKind,
+};
 use libc::sock_filter;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -39,27 +42,14 @@ const MEMORY_INTERVAL: Duration = Duration::from_millis(500);
 /// How many children are reaped before messages of the launcher are read again.
 const MAX_REAPED: usize = 256;
 
-/// A step that failed.
-struct Failure {
-    doing: String,
-    error: io::Error,
-}
-
-fn doing<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> Failure {
-    move |error| Failure { doing: what.to_owned(), error: error.into() }
-}
-
 /// Runs as the bottle's first process; `control` is the descriptor of the launcher's socket.
 pub(super) fn run(control: RawFd) -> i32 {
     let channel = Channel::new(sys::take_control(control));
     match prepare(&channel) {
         Ok(init) => init.serve(),
         Err(failure) => {
-            let errno = failure.error.raw_os_error().unwrap_or(0);
-            let doing = match errno {
-                0 => format!("{}: {}", failure.doing, failure.error),
-                _ => failure.doing,
-            };
+            let errno = failure.source.raw_os_error().unwrap_or(0);
+            let doing = if errno == 0 { failure.to_string() } else { failure.context };
             // Fails only if the launcher has ended, and this process ends next in any case.
             let _ = channel.send(&FromInit::Failed { doing, errno }, &[]);
             1
@@ -76,40 +66,39 @@ pub(super) fn run(control: RawFd) -> i32 {
 /// 5. The mount of `/proc` for counting memory needs CAP_SYS_ADMIN, so it precedes dropping capabilities.
 /// 6. Dropping capabilities and becoming undumpable come last, and before any program of the bottle can run.
 /// 7. The parent-death signal is set once more: a change of credentials can clear it, prctl(2).
-fn prepare(channel: &Channel) -> Result<Init<'_>, Failure> {
+fn prepare(channel: &Channel) -> Result<Init<'_>, IoError> {
     sys::reset_signals();
-    set_parent_process_death_signal(Some(Signal::KILL)).map_err(doing("asking to end with the launcher"))?;
+    set_parent_process_death_signal(Some(Signal::KILL)).io_context(|| "asking to end with the launcher")?;
     let (message, trees) = channel
         .receive::<ToInit>()
-        .map_err(doing("reading the steps"))?
-        .ok_or_else(|| doing("reading the steps")(io::Error::from(io::ErrorKind::UnexpectedEof)))?;
+        .io_context(|| "reading the steps")?
+        .ok_or_else(|| IoError::new("reading the steps", io::ErrorKind::UnexpectedEof))?;
     let ToInit::Setup(steps) = message else {
-        return Err(doing("reading the steps")(io::Error::from(io::ErrorKind::InvalidData)));
+        return Err(IoError::new("reading the steps", io::ErrorKind::InvalidData));
     };
-    network::bring_up(steps.address).map_err(doing("bringing the loopback device up"))?;
+    network::bring_up(steps.address).io_context(|| "bringing the loopback device up")?;
     let not_redirected = bind_listen_sockets(channel, &steps)?;
     // Through the host's /proc, which is still there: that of the bottle has its settings read-only.
     let unbounded = steps.shares.apply().join(", ");
     let trees = take_trees(&steps, trees)?;
-    let mut notes = rootfs::build(&steps, &trees)
-        .map_err(|failure| Failure { doing: failure.doing, error: failure.error })?;
+    let mut notes = rootfs::build(&steps, &trees)?;
     notes.extend(not_redirected);
     if !unbounded.is_empty() {
         notes.push(format!("this kernel does not let a bottle have less than the host of: {unbounded}"));
     }
     drop(trees);
-    rustix::system::sethostname(steps.hostname.as_bytes()).map_err(doing("naming the host"))?;
+    rustix::system::sethostname(steps.hostname.as_bytes()).io_context(|| "naming the host")?;
     limit(&steps.confinement)?;
     let user_namespace = confine::agent_namespace(steps.confinement.user)
-        .map_err(doing("making the agent's user namespace"))?;
+        .io_context(|| "making the agent's user namespace")?;
     let filter = seccomp::assemble(&steps.confinement);
     let processes = steps.memory_watch.map(|_| usage::Processes::mount()).transpose();
-    let processes = processes.map_err(doing("mounting the processes whose memory is watched"))?;
-    let signals = sys::signal_descriptor(&[Signal::CHILD]).map_err(doing("waiting for signals"))?;
-    confine::drop_capabilities().map_err(doing("giving up capabilities"))?;
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(doing("closing its memory"))?;
-    set_parent_process_death_signal(Some(Signal::KILL)).map_err(doing("asking to end with the launcher"))?;
-    channel.send(&FromInit::Ready { notes }, &[]).map_err(doing("reporting"))?;
+    let processes = processes.io_context(|| "mounting the processes whose memory is watched")?;
+    let signals = sys::signal_descriptor(&[Signal::CHILD]).io_context(|| "waiting for signals")?;
+    confine::drop_capabilities().io_context(|| "giving up capabilities")?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).io_context(|| "closing its memory")?;
+    set_parent_process_death_signal(Some(Signal::KILL)).io_context(|| "asking to end with the launcher")?;
+    channel.send(&FromInit::Ready { notes }, &[]).io_context(|| "reporting")?;
     let terminals = exec::Terminals::new();
     let sessions = BTreeMap::new();
     Ok(Init { channel, steps: *steps, user_namespace, filter, signals, terminals, processes, sessions })
@@ -117,7 +106,7 @@ fn prepare(channel: &Channel) -> Result<Init<'_>, Failure> {
 
 /// Binds the listening sockets and sends them to the launcher. The note says which connections are not
 /// redirected.
-fn bind_listen_sockets(channel: &Channel, steps: &NativeSteps) -> Result<Option<String>, Failure> {
+fn bind_listen_sockets(channel: &Channel, steps: &NativeSteps) -> Result<Option<String>, IoError> {
     let Redirect { redirected_to, ports_without_redirection } = &steps.redirect;
     let mut listen_sockets = steps.listen_sockets.clone();
     let redirected = |address| ListenSocket { kind: ListenerKind::Transparent, address };
@@ -146,40 +135,39 @@ fn bind_listen_sockets(channel: &Channel, steps: &NativeSteps) -> Result<Option<
             }
         })
         .collect::<io::Result<Vec<_>>>()
-        .map_err(doing("listening"))?;
+        .io_context(|| "listening")?;
     let descriptors: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
     let listeners = listen_sockets.iter().map(|socket| socket.kind).collect();
     channel
         .send(&FromInit::Listening { listeners }, &descriptors)
-        .map_err(doing("handing the listeners over"))?;
+        .io_context(|| "handing the listeners over")?;
     Ok(note)
 }
 
 /// Opens the trees of the host, unless the launcher has: it does where it is root, because the bottle's user
 /// may not be able to walk to them.
-fn take_trees(steps: &NativeSteps, taken: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, Failure> {
+fn take_trees(steps: &NativeSteps, taken: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, IoError> {
     if !taken.is_empty() {
         return Ok(taken);
     }
-    let taken: Result<Vec<_>, _> = steps.trees.iter().map(rootfs::take_tree).collect();
-    taken.map_err(|failure| Failure { doing: failure.doing, error: failure.error })
+    steps.trees.iter().map(rootfs::take_tree).collect()
 }
 
 /// Limits that this process shares with the programs. Before the agent's user namespace is made: the kernel
 /// remembers the limit of the one who makes it for all processes in it together (`set_userns_rlimit_max`).
-fn limit(confinement: &Confinement) -> Result<(), Failure> {
-    lower(Resource::Core, CORE_BYTES).map_err(doing("limiting core dumps"))?;
-    shares::lower_limits().map_err(doing("lowering resource limits"))?;
+fn limit(confinement: &Confinement) -> Result<(), IoError> {
+    lower(Resource::Core, CORE_BYTES).io_context(|| "limiting core dumps")?;
+    shares::lower_limits().io_context(|| "lowering resource limits")?;
     if let Some(processes) = confinement.processes {
         // This process counts too.
-        lower(Resource::Nproc, processes.saturating_add(1)).map_err(doing("limiting processes"))?;
+        lower(Resource::Nproc, processes.saturating_add(1)).io_context(|| "limiting processes")?;
     }
     if let Some(count) = confinement.processors {
-        let allowed = rustix::thread::sched_getaffinity(None).map_err(doing("reading the processors"))?;
+        let allowed = rustix::thread::sched_getaffinity(None).io_context(|| "reading the processors")?;
         let mut chosen = rustix::thread::CpuSet::new();
         let usable = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
         usable.take(count).for_each(|cpu| chosen.set(cpu));
-        rustix::thread::sched_setaffinity(None, &chosen).map_err(doing("choosing processors"))?;
+        rustix::thread::sched_setaffinity(None, &chosen).io_context(|| "choosing processors")?;
     }
     Ok(())
 }
@@ -279,8 +267,8 @@ impl Init<'_> {
                         }
                     }
                     Err(failure) => {
-                        let errno = failure.error.raw_os_error().unwrap_or(libc::EIO);
-                        let answer = FromInit::NotStarted { session, doing: failure.doing, errno };
+                        let errno = failure.source.raw_os_error().unwrap_or(libc::EIO);
+                        let answer = FromInit::NotStarted { session, doing: failure.context, errno };
                         self.channel.send(&answer, &[])
                     }
                 }

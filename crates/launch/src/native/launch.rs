@@ -7,6 +7,7 @@ use std::{
 };
 
 use bot_bottle_core::{
+    error::{IoContext, IoError},
     gateway_config::GatewayConfig,
     plan::{AGENT_PROGRAM_FOLDER, BottlePlan, ProgramSource},
 };
@@ -29,7 +30,7 @@ use crate::{
 
 use super::{
     cgroup,
-    error::{Doing, LaunchError},
+    error::LaunchError,
     limits::{HostMeans, LimitMeans},
     protocol::{AGENT_SESSION, FromInit, StartProgram, ToInit},
     render::{self, BUNDLE_NAME, MountedFile, MountedProgram, RunFolders, trust_folder},
@@ -93,7 +94,7 @@ pub(super) fn launch(
     on_event: &mut dyn FnMut(LaunchEvent),
 ) -> Result<AgentExit, LaunchError> {
     // Before any process is started, so that no signal of the operator is lost.
-    let signals = Signals::take().doing(|| "taking signals".to_owned())?;
+    let signals = Signals::take().io_context(|| "taking signals")?;
     keep_core_dumps_away();
     let mut active = None;
     let ended = run_bottle(request, &signals, &mut active, on_event);
@@ -126,8 +127,8 @@ fn run_bottle(
     let run = &run;
     let gateway = progress.step(Step::StartGateway, |_| {
         let (config, log) = (run.path("gateway.json"), run.path("gateway.log"));
-        GatewayProcess::start(&run.executable, &config, &log, &mut active.resources)
-            .doing(|| "starting the gateway".to_owned())
+        let gateway = GatewayProcess::start(&run.executable, &config, &log, &mut active.resources);
+        Ok(gateway.io_context(|| "starting the gateway")?)
     })?;
     let own = [request.operator_home.as_deref(), Some(request.home.path()), plan.workspace.as_deref()];
     let facts = HostFacts::gather(&own.into_iter().flatten().collect::<Vec<_>>());
@@ -136,7 +137,7 @@ fn run_bottle(
         let sandbox = Sandbox::start(&run.executable, run.user, groups, &log, &mut active.resources);
         let sandbox = sandbox.map_err(|source| match prerequisites::explain(&source) {
             Some(missing) => LaunchError::Missing(missing),
-            None => LaunchError::Sandbox { doing: "starting the first process".to_owned(), source },
+            None => LaunchError::Sandbox(IoError::new("starting the first process", source)),
         })?;
         set_up(run, &sandbox, render::render(plan, &facts, &run.folders, &run.means))?;
         Ok(sandbox)
@@ -168,7 +169,8 @@ fn run_bottle(
                     &ready.ca_certificate,
                 )
             })
-            .doing(|| "writing the bottle's certificates".to_owned())
+            .io_context(|| "writing the bottle's certificates")?;
+        Ok(())
     })?;
     progress.step(Step::WaitUntilExecAnswers, |on_event| {
         let FromInit::Ready { notes } = sandbox.expect()?.0 else { return Err(unexpected("being ready")) };
@@ -188,8 +190,8 @@ fn run_bottle(
     let mut session = progress.step(Step::Attach, |on_event| {
         let relay = attach(&sandbox, &program)?;
         on_event(LaunchEvent::Attached(plan.identity.clone()));
-        Session::new(&sandbox, &gateway, signals, relay, &program, &run.path, &run.means)
-            .doing(|| "answering `exec`".to_owned())
+        let session = Session::new(&sandbox, &gateway, signals, relay, &program, &run.path, &run.means);
+        Ok(session.io_context(|| "answering `exec`")?)
     })?;
     active.outcome = if plan.workspace.is_some() { Outcome::Worked } else { Outcome::Ran };
     Ok(session.run())
@@ -205,7 +207,7 @@ fn keep_core_dumps_away() {
 }
 
 fn unexpected(what: &str) -> LaunchError {
-    LaunchError::Sandbox { doing: what.to_owned(), source: io::ErrorKind::InvalidData.into() }
+    LaunchError::Sandbox(IoError::new(what, io::ErrorKind::InvalidData))
 }
 
 fn allocate<'a>(
@@ -219,17 +221,17 @@ fn allocate<'a>(
     let means = means.map_err(LaunchError::Limits)?;
     let program = mounted_program(request)?;
     let executable = Executable::open(&request.executable)
-        .doing(|| format!("opening {}", request.executable.display()))?;
+        .io_context(|| format!("opening {}", request.executable.display()))?;
     let path = request.home.run(&plan.identity);
     let directory = match RunDirectory::create(&request.home, &plan.identity) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             return Err(LaunchError::Occupied(path));
         }
-        other => other.doing(|| format!("making {}", path.display()))?,
+        other => other.io_context(|| format!("making {}", path.display()))?,
     };
     let active = active.insert(ActiveRun::new(directory));
     let user = HostUser::choose(getpid()).map_err(LaunchError::Missing)?;
-    let path = fs::canonicalize(&path).doing(|| format!("finding {}", path.display()))?;
+    let path = fs::canonicalize(&path).io_context(|| format!("finding {}", path.display()))?;
     let folders = RunFolders {
         home: path.join("home"),
         workspace: path.join(state::WORKSPACE),
@@ -239,7 +241,7 @@ fn allocate<'a>(
     for (folder, owner) in
         [(&folders.home, user.owner()), (&folders.workspace, user.owner()), (&folders.trust, None)]
     {
-        new_folder(folder, 0o755, owner).doing(|| format!("making {}", folder.display()))?;
+        new_folder(folder, 0o755, owner).io_context(|| format!("making {}", folder.display()))?;
     }
     let config = GatewayConfig {
         name: plan.identity.to_string(),
@@ -253,14 +255,14 @@ fn allocate<'a>(
         let path = path.join(name);
         json.map_err(io::Error::from)
             .and_then(|json| fs::write(&path, json))
-            .doing(|| format!("writing {}", path.display()))
+            .io_context(|| format!("writing {}", path.display()))
     };
     write("gateway.json", serde_json::to_vec(&config))?;
     write("plan.json", serde_json::to_vec_pretty(plan))?;
     for group in &means.groups {
         let resource = Resource::Cgroup(group.folder.clone());
-        active.resources.add(resource).doing(|| "recording a cgroup".to_owned())?;
-        cgroup::fs::make(group).doing(|| format!("making the cgroup {}", group.folder.display()))?;
+        active.resources.add(resource).io_context(|| "recording a cgroup")?;
+        cgroup::fs::make(group).io_context(|| format!("making the cgroup {}", group.folder.display()))?;
     }
     Ok((Run { path, executable, user, folders, means }, active))
 }
@@ -285,7 +287,7 @@ fn mounted_program(request: &LaunchRequest) -> Result<Option<MountedProgram>, La
         }
         (ProgramSource::OwnBinary, _) => {
             let source = fs::canonicalize(&request.executable)
-                .doing(|| format!("finding {}", request.executable.display()))?;
+                .io_context(|| format!("finding {}", request.executable.display()))?;
             Ok(Some(MountedProgram::Files(vec![MountedFile { source, name: "bot-bottle".to_owned() }])))
         }
     }
@@ -314,8 +316,9 @@ fn environment(request: &LaunchRequest) -> std::collections::BTreeMap<String, St
 fn set_up(run: &Run, sandbox: &Sandbox, steps: NativeSteps) -> Result<(), LaunchError> {
     let trees = match run.user {
         HostUser::Operator => Vec::new(),
-        HostUser::Subordinate(_) => rootfs::take_trees_for_the_bottle(&steps.trees)
-            .map_err(|failure| LaunchError::Sandbox { doing: failure.doing, source: failure.error })?,
+        HostUser::Subordinate(_) => {
+            rootfs::take_trees_for_the_bottle(&steps.trees).map_err(LaunchError::Sandbox)?
+        }
     };
     let descriptors: Vec<_> = trees.iter().map(AsFd::as_fd).collect();
     // If sending fails, the first process may have ended and have sent its reason.
@@ -324,14 +327,14 @@ fn set_up(run: &Run, sandbox: &Sandbox, steps: NativeSteps) -> Result<(), Launch
         Err(source) => Err(sandbox
             .expect()
             .err()
-            .unwrap_or(LaunchError::Sandbox { doing: "sending the steps".to_owned(), source })),
+            .unwrap_or(LaunchError::Sandbox(IoError::new("sending the steps", source)))),
     }
 }
 
 fn prepare_files(plan: &BottlePlan, run: &Run) -> Result<(), LaunchError> {
     let owner = run.user.owner();
     let open =
-        |folder: &Path| RootedDir::open(folder, owner).doing(|| format!("opening {}", folder.display()));
+        |folder: &Path| RootedDir::open(folder, owner).io_context(|| format!("opening {}", folder.display()));
     let (home, workspace) = (open(&run.folders.home)?, open(&run.folders.workspace)?);
     let separate = plan.guest.workspace != plan.guest.home;
     let resolve = |path: &Path| -> Result<(&RootedDir, PathBuf), LaunchError> {
@@ -344,22 +347,23 @@ fn prepare_files(plan: &BottlePlan, run: &Run) -> Result<(), LaunchError> {
     let limit = CopyLimit { bytes: run.means.disk.map_or(u64::MAX, |bytes| bytes.0) };
     for path in &plan.directories {
         let (folder, relative) = resolve(path)?;
-        folder.directory(&relative).doing(|| format!("making {}", path.display()))?;
+        folder.directory(&relative).io_context(|| format!("making {}", path.display()))?;
     }
     for file in &plan.files {
         let (folder, relative) = resolve(&file.path)?;
         let written = folder.file(&relative, file.content.as_bytes(), file.mode);
-        written.doing(|| format!("writing {}", file.path.display()))?;
+        written.io_context(|| format!("writing {}", file.path.display()))?;
     }
     for copy in &plan.copies {
         let (folder, relative) = resolve(&copy.target)?;
-        let target = folder.directory(&relative).doing(|| format!("making {}", copy.target.display()))?;
+        let target =
+            folder.directory(&relative).io_context(|| format!("making {}", copy.target.display()))?;
         copy_tree(&copy.source, target, owner, limit)
             .map_err(|source| LaunchError::Copy { folder: copy.source.clone(), source })?;
     }
     if let Some(folder) = &plan.workspace {
         let root = if separate { &workspace } else { &home };
-        let target = root.directory(Path::new("")).doing(|| "opening the workspace".to_owned())?;
+        let target = root.directory(Path::new("")).io_context(|| "opening the workspace")?;
         copy_tree(folder, target, owner, limit)
             .map_err(|source| LaunchError::Copy { folder: folder.clone(), source })?;
     }
@@ -373,17 +377,16 @@ fn gateway_failure(gateway: &GatewayProcess, run: &Run) -> LaunchError {
 }
 
 fn attach(sandbox: &Sandbox, program: &StartProgram) -> Result<Relay, LaunchError> {
-    let lost = |source| LaunchError::Sandbox { doing: "starting the agent".to_owned(), source };
+    let lost = |source| LaunchError::Sandbox(IoError::new("starting the agent", source));
     let message = ToInit::Start { session: AGENT_SESSION, program: program.clone() };
     sandbox.channel.send(&message, &[]).map_err(lost)?;
     match sandbox.expect()? {
         (FromInit::Started { session: AGENT_SESSION }, streams) => {
-            Relay::connect(program.terminal, streams).doing(|| "connecting the terminal".to_owned())
+            Ok(Relay::connect(program.terminal, streams).io_context(|| "connecting the terminal")?)
         }
         (FromInit::NotStarted { doing, errno, .. }, _) => Err(LaunchError::NotStarted {
             program: program.command.first().cloned().unwrap_or_default(),
-            doing,
-            source: io::Error::from_raw_os_error(errno),
+            source: IoError::new(doing, io::Error::from_raw_os_error(errno)),
         }),
         _ => Err(unexpected("starting the agent")),
     }

@@ -18,6 +18,8 @@ use rustix::{
     },
 };
 
+use bot_bottle_core::error::{IoContext, IoError};
+
 use crate::sys;
 
 mod devices;
@@ -43,47 +45,28 @@ const MAX_COPY_BYTES: u64 = 1 << 20;
 const ATTR_READ_ONLY: u64 = libc::MOUNT_ATTR_RDONLY;
 const ATTR_CONFINED: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
 
-/// An operation that failed, and the error.
-#[derive(Debug)]
-pub(crate) struct MountFailure {
-    /// With the path.
-    pub(crate) doing: String,
-    /// What the system said.
-    pub(crate) error: io::Error,
-}
-
-trait Doing<T> {
-    fn doing(self, text: impl FnOnce() -> String) -> Result<T, MountFailure>;
-}
-
-impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
-    fn doing(self, text: impl FnOnce() -> String) -> Result<T, MountFailure> {
-        self.map_err(|error| MountFailure { doing: text(), error: error.into() })
-    }
-}
-
 /// Takes a tree of the host, unattached. Its attributes are set before anybody can see it.
-pub(crate) fn take_tree(tree: &Tree) -> Result<OwnedFd, MountFailure> {
+pub(crate) fn take_tree(tree: &Tree) -> Result<OwnedFd, IoError> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if tree.recursive {
         flags |= OpenTreeFlags::AT_RECURSIVE;
     }
     let text = || format!("taking {} of the host", tree.source.display());
-    let taken = open_tree(CWD, &tree.source, flags).doing(text)?;
+    let taken = open_tree(CWD, &tree.source, flags).io_context(text)?;
     let attributes = match tree.access {
         Access::ReadOnly => ATTR_READ_ONLY | ATTR_CONFINED,
         Access::ReadWrite => ATTR_CONFINED,
         // Read-only protects the node's mode, owner and times; the device itself stays writable.
         Access::Device => ATTR_READ_ONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC,
     };
-    sys::mount_setattr(taken.as_fd(), tree.recursive, attributes).doing(text)?;
+    sys::mount_setattr(taken.as_fd(), tree.recursive, attributes).io_context(text)?;
     Ok(taken)
 }
 
 /// Takes the trees in the launcher, which is root. It makes new device nodes where the kernel allows: the
 /// host's nodes are inodes shared with everybody, on which a bottle could hold locks, or watch (inotify) when
 /// a terminal is read.
-pub(crate) fn take_trees_for_the_bottle(trees: &[Tree]) -> Result<Vec<OwnedFd>, MountFailure> {
+pub(crate) fn take_trees_for_the_bottle(trees: &[Tree]) -> Result<Vec<OwnedFd>, IoError> {
     let devices =
         trees.iter().any(|tree| tree.access == Access::Device).then(|| devices::file_system().ok()).flatten();
     let take = |tree: &Tree| {
@@ -97,23 +80,22 @@ pub(crate) fn take_trees_for_the_bottle(trees: &[Tree]) -> Result<Vec<OwnedFd>, 
 }
 
 /// Makes the bottle's root and moves into it. Returns notes on operations that were replaced by others.
-pub(crate) fn build(steps: &NativeSteps, trees: &[OwnedFd]) -> Result<Vec<String>, MountFailure> {
+pub(crate) fn build(steps: &NativeSteps, trees: &[OwnedFd]) -> Result<Vec<String>, IoError> {
     let mut notes = Vec::new();
     // Private and not only a slave, which would show the bottle what the host mounts later.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .doing(|| "separating the mounts from the host's".to_owned())?;
+        .io_context(|| "separating the mounts from the host's")?;
     mount_tmpfs(Path::new(STAGING), ROOT_BYTES, ROOT_INODES, 0o755)?;
     for operation in &steps.operations {
         perform(operation, trees, &mut notes)?;
     }
-    let root =
-        open_tree(CWD, STAGING, OpenTreeFlags::OPEN_TREE_CLOEXEC).doing(|| "opening the root".into())?;
-    sys::mount_setattr(root.as_fd(), false, ATTR_READ_ONLY).doing(|| "making the root read-only".into())?;
-    rustix::process::chdir(STAGING).doing(|| "entering the root".into())?;
-    rustix::process::pivot_root(".", ".").doing(|| "changing the root".into())?;
+    let root = open_tree(CWD, STAGING, OpenTreeFlags::OPEN_TREE_CLOEXEC).io_context(|| "opening the root")?;
+    sys::mount_setattr(root.as_fd(), false, ATTR_READ_ONLY).io_context(|| "making the root read-only")?;
+    rustix::process::chdir(STAGING).io_context(|| "entering the root")?;
+    rustix::process::pivot_root(".", ".").io_context(|| "changing the root")?;
     // pivot_root(2) with `.` twice leaves the old root mounted over the new one.
-    unmount(".", UnmountFlags::DETACH).doing(|| "leaving the host's file system".into())?;
-    rustix::process::chdir("/").doing(|| "entering the root".into())?;
+    unmount(".", UnmountFlags::DETACH).io_context(|| "leaving the host's file system")?;
+    rustix::process::chdir("/").io_context(|| "entering the root")?;
     Ok(notes)
 }
 
@@ -122,13 +104,13 @@ fn staged(path: &Path) -> PathBuf {
     Path::new(STAGING).join(path.strip_prefix("/").unwrap_or(path))
 }
 
-fn perform(operation: &Operation, trees: &[OwnedFd], notes: &mut Vec<String>) -> Result<(), MountFailure> {
+fn perform(operation: &Operation, trees: &[OwnedFd], notes: &mut Vec<String>) -> Result<(), IoError> {
     match operation {
         Operation::Directory { path, mode } => make_directory(&staged(path), *mode),
         Operation::Symlink { path, target } => {
             let at = staged(path);
             make_parent(&at)?;
-            symlink(target, &at).doing(|| format!("linking {}", path.display()))
+            symlink(target, &at).io_context(|| format!("linking {}", path.display()))
         }
         Operation::File { path, content, mode } => write_file(&staged(path), content.as_bytes(), *mode),
         Operation::Copy { source, path } => copy_file(source, &staged(path)),
@@ -144,14 +126,14 @@ fn perform(operation: &Operation, trees: &[OwnedFd], notes: &mut Vec<String>) ->
                 if has_additions || !or_bind {
                     return Err(failure.failure);
                 }
-                notes.push(bind_instead(lower, &at, hidden, &failure.failure.error)?);
+                notes.push(bind_instead(lower, &at, hidden, &failure.failure.source)?);
                 Ok(())
             })
         }
         Operation::Attach { tree, path } => {
             let at = staged(path);
             let tree = trees.get(*tree).ok_or(io::ErrorKind::NotFound);
-            let tree = tree.doing(|| format!("attaching {}", path.display()))?;
+            let tree = tree.io_context(|| format!("attaching {}", path.display()))?;
             attach(tree, &at)
         }
         Operation::Processes { path } => {
@@ -162,7 +144,7 @@ fn perform(operation: &Operation, trees: &[OwnedFd], notes: &mut Vec<String>) ->
             // which exempts the group `gid=`, 0 by default: the operator's supplementary groups may include
             // it.
             mount("proc", &at, "proc", flags, c"hidepid=ptraceable")
-                .doing(|| "mounting the bottle's processes at /proc".to_owned())
+                .io_context(|| "mounting the bottle's processes at /proc")
         }
         Operation::Terminals { path, most } => {
             let at = staged(path);
@@ -171,7 +153,7 @@ fn perform(operation: &Operation, trees: &[OwnedFd], notes: &mut Vec<String>) ->
             let options = format!("newinstance,ptmxmode=0666,mode=620,max={most}");
             let options = std::ffi::CString::new(options).expect("digits hold no NUL");
             mount("devpts", &at, "devpts", flags, options.as_c_str())
-                .doing(|| "mounting the bottle's terminals".to_owned())
+                .io_context(|| "mounting the bottle's terminals")
         }
         Operation::Mask { path } => mask(&staged(path)),
         Operation::ReadOnly { path } => {
@@ -181,35 +163,35 @@ fn perform(operation: &Operation, trees: &[OwnedFd], notes: &mut Vec<String>) ->
             }
             let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
             let text = || format!("making {} read-only", path.display());
-            let tree = open_tree(CWD, &at, flags).doing(text)?;
-            sys::mount_setattr(tree.as_fd(), false, ATTR_READ_ONLY).doing(text)?;
-            move_tree(&tree, &at).doing(text)
+            let tree = open_tree(CWD, &at, flags).io_context(text)?;
+            sys::mount_setattr(tree.as_fd(), false, ATTR_READ_ONLY).io_context(text)?;
+            move_tree(&tree, &at).io_context(text)
         }
         Operation::Unmount { path } => {
             let at = staged(path);
-            unmount(&at, UnmountFlags::DETACH).doing(|| format!("unmounting {}", path.display()))?;
-            fs::remove_dir(&at).doing(|| format!("removing {}", path.display()))
+            unmount(&at, UnmountFlags::DETACH).io_context(|| format!("unmounting {}", path.display()))?;
+            fs::remove_dir(&at).io_context(|| format!("removing {}", path.display()))
         }
     }
 }
 
-fn make_parent(at: &Path) -> Result<(), MountFailure> {
+fn make_parent(at: &Path) -> Result<(), IoError> {
     at.parent().map_or(Ok(()), |parent| make_directory(parent, 0o755))
 }
 
-fn make_directory(at: &Path, mode: u32) -> Result<(), MountFailure> {
+fn make_directory(at: &Path, mode: u32) -> Result<(), IoError> {
     match DirBuilder::new().mode(mode).create(at) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             make_parent(at)?;
-            DirBuilder::new().mode(mode).create(at).doing(|| format!("making {}", at.display()))
+            DirBuilder::new().mode(mode).create(at).io_context(|| format!("making {}", at.display()))
         }
-        Err(error) => Err(error).doing(|| format!("making {}", at.display())),
+        Err(error) => Err(error).io_context(|| format!("making {}", at.display())),
     }
 }
 
-fn write_file(at: &Path, content: &[u8], mode: u32) -> Result<(), MountFailure> {
+fn write_file(at: &Path, content: &[u8], mode: u32) -> Result<(), IoError> {
     make_parent(at)?;
     OpenOptions::new()
         .write(true)
@@ -217,12 +199,12 @@ fn write_file(at: &Path, content: &[u8], mode: u32) -> Result<(), MountFailure> 
         .mode(mode)
         .open(at)
         .and_then(|mut file| file.write_all(content))
-        .doing(|| format!("writing {}", at.display()))
+        .io_context(|| format!("writing {}", at.display()))
 }
 
 /// Copies a file that everyone may read. Group permission does not count: the operator's supplementary groups
 /// are still in effect here, because a user namespace cannot drop them.
-fn copy_file(source: &Path, at: &Path) -> Result<(), MountFailure> {
+fn copy_file(source: &Path, at: &Path) -> Result<(), IoError> {
     let Ok(file) = OpenOptions::new()
         .read(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_NOCTTY)
@@ -237,46 +219,46 @@ fn copy_file(source: &Path, at: &Path) -> Result<(), MountFailure> {
     let mut content = Vec::new();
     file.take(MAX_COPY_BYTES)
         .read_to_end(&mut content)
-        .doing(|| format!("reading {} of the host", source.display()))?;
+        .io_context(|| format!("reading {} of the host", source.display()))?;
     write_file(at, &content, metadata.permissions().mode() & 0o755)
 }
 
-fn mount_tmpfs(at: &Path, size: u64, inodes: u64, mode: u32) -> Result<(), MountFailure> {
+fn mount_tmpfs(at: &Path, size: u64, inodes: u64, mode: u32) -> Result<(), IoError> {
     let options = format!("size={size},nr_inodes={inodes},mode={mode:o}");
     let options = std::ffi::CString::new(options).expect("digits hold no NUL");
     mount("tmpfs", at, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, options.as_c_str())
-        .doing(|| format!("mounting memory at {}", at.display()))
+        .io_context(|| format!("mounting memory at {}", at.display()))
 }
 
 /// Attaches a tree at a folder, or at a file where the tree is one.
-fn attach(tree: &OwnedFd, at: &Path) -> Result<(), MountFailure> {
+fn attach(tree: &OwnedFd, at: &Path) -> Result<(), IoError> {
     let text = || format!("attaching {}", at.display());
     if !at.exists() {
-        let stat = rustix::fs::statat(tree, "", AtFlags::EMPTY_PATH).doing(text)?;
+        let stat = rustix::fs::statat(tree, "", AtFlags::EMPTY_PATH).io_context(text)?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
             make_directory(at, 0o755)?;
         } else {
             write_file(at, b"", 0o644)?;
         }
     }
-    move_tree(tree, at).doing(text)
+    move_tree(tree, at).io_context(text)
 }
 
 fn move_tree(tree: &OwnedFd, at: &Path) -> rustix::io::Result<()> {
     move_mount(tree, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
-fn mask(at: &Path) -> Result<(), MountFailure> {
+fn mask(at: &Path) -> Result<(), IoError> {
     let text = || format!("hiding {}", at.display());
     let Ok(metadata) = fs::symlink_metadata(at) else { return Ok(()) };
     if metadata.is_dir() {
         let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
-        return mount("tmpfs", at, "tmpfs", flags, c"size=4k,nr_inodes=1,mode=555").doing(text);
+        return mount("tmpfs", at, "tmpfs", flags, c"size=4k,nr_inodes=1,mode=555").io_context(text);
     }
     // The bottle's own node if it exists already: the host's is an inode shared with everybody, which can be
     // locked.
     let own = staged(Path::new("/dev/null"));
     let source = if own.exists() { own } else { "/dev/null".into() };
     let tree = Tree { source, access: Access::Device, recursive: false };
-    move_tree(&take_tree(&tree)?, at).doing(text)
+    move_tree(&take_tree(&tree)?, at).io_context(text)
 }

@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use bot_bottle_core::error::IoError;
 use rustix::{
     fs::{Mode, OFlags, open},
     pipe::{PipeFlags, pipe_with},
@@ -125,14 +126,13 @@ impl Sandbox {
 
     /// The next message, which has to come while the bottle starts.
     pub(super) fn expect(&self) -> Result<(FromInit, Vec<OwnedFd>), LaunchError> {
-        let lost =
-            |source| LaunchError::Sandbox { doing: "waiting for the first process".to_owned(), source };
+        let lost = |source| LaunchError::Sandbox(IoError::new("waiting for the first process", source));
         match self.channel.receive().map_err(lost)? {
             Some((FromInit::Failed { doing, errno: 0 }, _)) => {
-                Err(LaunchError::Sandbox { doing, source: io::Error::other("unexpected") })
+                Err(LaunchError::Sandbox(IoError::new(doing, io::Error::other("unexpected"))))
             }
             Some((FromInit::Failed { doing, errno }, _)) => {
-                Err(LaunchError::Sandbox { doing, source: io::Error::from_raw_os_error(errno) })
+                Err(LaunchError::Sandbox(IoError::new(doing, io::Error::from_raw_os_error(errno))))
             }
             Some(message) => Ok(message),
             None => Err(lost(io::ErrorKind::UnexpectedEof.into())),

@@ -6,17 +6,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bot_bottle_core::error::{IoContext, IoError};
 use rustix::{
     fs::{CWD, FileType, Mode, mknodat},
     mount::{MountFlags, mount},
 };
 
-use super::{Doing, MountFailure, attach, make_directory, mask, take_tree};
+use super::{attach, make_directory, mask, take_tree};
 use crate::native::steps::{Access, Tree};
 
 /// Why there is no overlay, and whether a bind would lack what lies in the top layer.
 pub(super) struct NoOverlay {
-    pub(super) failure: MountFailure,
+    pub(super) failure: IoError,
     pub(super) has_additions: bool,
 }
 
@@ -32,7 +33,7 @@ pub(super) fn overlay(lower: &Path, top: &Path, at: &Path, hidden: &[PathBuf]) -
         let options = overlay_options(&[top, lower]);
         let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY;
         mount("overlay", at, "overlay", flags, options.as_c_str())
-            .doing(|| format!("mounting {} of the host through an overlay", lower.display()))
+            .io_context(|| format!("mounting {} of the host through an overlay", lower.display()))
     };
     mount_it().map_err(|failure| NoOverlay { failure, has_additions })
 }
@@ -44,7 +45,7 @@ pub(super) fn bind_instead(
     at: &Path,
     hidden: &[PathBuf],
     error: &io::Error,
-) -> Result<String, MountFailure> {
+) -> Result<String, IoError> {
     // Recursive: in a user namespace the kernel binds a folder only with the mounts below it,
     // mount_namespaces(7). They are covered.
     let tree = Tree { source: lower.to_owned(), access: Access::ReadOnly, recursive: true };
@@ -63,8 +64,8 @@ pub(super) fn bind_instead(
 }
 
 /// Where something is mounted below a folder, but not what is mounted below that, proc_pid_mountinfo(5).
-fn mounts_below(folder: &Path) -> Result<Vec<PathBuf>, MountFailure> {
-    let table = fs::read("/proc/self/mountinfo").doing(|| "reading the mounts".to_owned())?;
+fn mounts_below(folder: &Path) -> Result<Vec<PathBuf>, IoError> {
+    let table = fs::read("/proc/self/mountinfo").io_context(|| "reading the mounts")?;
     let mut below: Vec<PathBuf> = table
         .split(|byte| *byte == b'\n')
         .filter_map(|line| line.split(|byte| *byte == b' ').nth(4))
@@ -100,7 +101,7 @@ fn unescaped(field: &[u8]) -> PathBuf {
 /// Puts a whiteout into the top layer, which takes the name away from the layers below it
 /// (Documentation/filesystems/overlayfs.rst). The folders on the way keep the host's modes, since those of
 /// the upper layer count.
-fn hide(lower: &Path, top: &Path, below: &Path) -> Result<(), MountFailure> {
+fn hide(lower: &Path, top: &Path, below: &Path) -> Result<(), IoError> {
     let text = || format!("hiding {} of the host", lower.join(below).display());
     let mut folder = PathBuf::new();
     for name in below.parent().into_iter().flat_map(Path::components) {
@@ -111,7 +112,7 @@ fn hide(lower: &Path, top: &Path, below: &Path) -> Result<(), MountFailure> {
             make_directory(&at, mode | 0o700)?;
         }
     }
-    mknodat(CWD, top.join(below), FileType::CharacterDevice, Mode::empty(), 0).doing(text)
+    mknodat(CWD, top.join(below), FileType::CharacterDevice, Mode::empty(), 0).io_context(text)
 }
 
 /// Layers from the top down. A colon or a comma in a path has a meaning and is escaped.
