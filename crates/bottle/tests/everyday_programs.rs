@@ -11,7 +11,7 @@ use bot_bottle_testkit::{has_user_namespaces, require};
 
 /// Runs a script of bash in a bottle and expects that every step of it succeeds and that it prints this.
 fn works(programs: &[&str], script: &str, expected: &str) -> Result<()> {
-    // What a user has elsewhere (nvm, pyenv) is not in a bottle.
+    // Programs in a user's home (nvm, pyenv) are not in a bottle.
     let missing = programs.iter().find(|name| !Path::new("/usr/bin").join(name).is_file());
     if !require("userns", has_user_namespaces()) || !missing.is_none_or(|name| require(name, false)) {
         return Ok(());

@@ -140,7 +140,7 @@ struct Facts {
     planted: PlantedSecret,
 }
 
-/// What was recorded so far.
+/// The records so far.
 #[derive(Debug, Default)]
 pub(crate) struct Records {
     leaks: Mutex<Vec<Leak>>,
@@ -253,13 +253,13 @@ impl Canaries {
         &self.credential
     }
 
-    /// What a recorder answers, so that an attempt that reaches one knows it.
+    /// The reply of a recorder, by which an attempt knows that it reached one.
     #[must_use]
     pub fn mark(&self) -> &str {
         &self.facts.mark
     }
 
-    /// What the attempts are told.
+    /// The context for the attempts.
     #[must_use]
     pub fn context(&self, input: ContextInput) -> Context {
         let facts = self.facts.clone();

@@ -57,7 +57,7 @@ const GET_OUT: [&str; 37] = [
     "operator.bot-bottle-home",
 ];
 
-/// Attempts that a process without a seccomp filter gets through with, whoever it is.
+/// Attempts that succeed for every user without a seccomp filter.
 const GET_OUT_UNFILTERED: [&str; 9] = [
     "kernel.setns",
     "kernel.clone-namespaces",

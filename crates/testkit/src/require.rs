@@ -44,7 +44,7 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
-/// Whether this user may make user namespaces and is somebody in them.
+/// Whether this user may create user namespaces and map a user into them.
 #[must_use]
 pub fn has_user_namespaces() -> bool {
     Command::new("unshare")

@@ -20,7 +20,7 @@ pub(crate) fn final_text(result: &str) -> String {
     format!("The command answered: {shown}")
 }
 
-/// What the model says where no command is asked for.
+/// The model's reply if the prompt has no command.
 pub(crate) const GREETING: &str = "Nothing to run.";
 
 /// The text of a message's content: a string, or blocks that may have a `text`.

@@ -29,10 +29,10 @@ pub struct Finding {
     pub place: PathBuf,
 }
 
-/// How much memory is looked at in one go, in bytes, besides the overlap.
+/// The size of one block of memory that is searched, in bytes, without the overlap.
 const WINDOW: usize = 1 << 20;
 
-/// How much of it is looked at again with what follows, in bytes: more than any pattern is long.
+/// The overlap of two blocks, in bytes: longer than any pattern.
 const OVERLAP: usize = 128;
 
 /// The length of a piece: too long to occur by accident, and contained in every leaked part of twice its
@@ -204,7 +204,7 @@ fn look_at_processes(except: &[u32], needles: &[Needle]) -> Vec<Finding> {
     search.findings
 }
 
-/// What was looked through of the memory of processes in other namespaces than this one's.
+/// The extent and the findings of a search of memory.
 #[derive(Debug)]
 pub struct MemorySearch {
     /// Processes whose memory could be read.

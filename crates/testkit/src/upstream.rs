@@ -30,7 +30,7 @@ pub struct FakeUpstream {
     runtime: Option<Runtime>,
 }
 
-/// What a [`FakeUpstream`] will serve.
+/// The configuration of a [`FakeUpstream`].
 #[derive(Default)]
 pub struct FakeUpstreamBuilder {
     hosts: BTreeMap<String, Arc<dyn Handler>>,
@@ -85,10 +85,10 @@ pub struct SeenMessage {
     pub text: String,
 }
 
-/// The most bytes of a request's body that are kept; what is beyond is counted only.
+/// The most bytes of a request's body that are kept; bytes beyond are only counted.
 pub const MAX_RECORDED_BODY: usize = 64 << 20;
 
-/// What a handler answers.
+/// A handler's response.
 pub struct Answer {
     /// The status.
     pub status: StatusCode,
@@ -135,7 +135,7 @@ struct Seen {
 }
 
 impl FakeUpstream {
-    /// Starts to say what is served.
+    /// Begins the configuration.
     #[must_use]
     pub fn builder() -> FakeUpstreamBuilder {
         FakeUpstreamBuilder::default()

@@ -107,7 +107,7 @@ pub(super) fn launch(
         ui.result(&plan, |plan| crate::ui::preflight(plan, &limits));
         return Ok(ExitCode::SUCCESS);
     }
-    // What is wrong with a credential is said before the question, not after the answer.
+    // Check the credentials before asking whether to start, so that the answer is not in vain.
     let secrets = secret_values::for_gateway(&plan, provisioned)?;
     let from_host = secret_values::from_host(&plan)?;
     if consent != Consent::Silent {

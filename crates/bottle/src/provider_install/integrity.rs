@@ -14,7 +14,7 @@ use super::InstallError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Integrity(Vec<u8>);
 
-/// Hashes and counts what is read through it.
+/// A reader that hashes and counts the bytes.
 pub(super) struct Checked<'a> {
     reader: Box<dyn Read>,
     context: digest::Context,

@@ -9,7 +9,7 @@ use bot_bottle_core::{
 use super::{FAINT, STRONG, Table, Ui, WARNING};
 
 impl Ui {
-    /// Shows the plan on stderr: who runs, in what, and what it may do.
+    /// Prints the plan to stderr: agent, bottle, routes and limits.
     pub(crate) fn preflight(&self, plan: &BottlePlan, limits: &[String]) {
         eprint_text(&render(plan, limits));
     }

@@ -15,7 +15,8 @@ fn is_hazardous(character: char) -> bool {
     matches!(character, '\u{202e}' | '\u{e0041}') || (character.is_control() && character != '\n')
 }
 
-/// Runs a command, which has to tell about what is hostile, in a way that a terminal does not act on.
+/// Runs a command whose output includes the hostile text, and checks that no control character of it is
+/// printed.
 fn expect_harmless(command: &mut Command) -> Result<()> {
     let output = command.output()?;
     for stream in [&output.stdout, &output.stderr] {

@@ -44,13 +44,13 @@ fn the_input_of_a_headless_run_on_a_terminal_is_empty() -> Result<()> {
     let mut start = home.command(&["start", "writer", "--headless", "--prompt", "hello"]);
     start.env("PATH", format!("{}:/usr/bin:/bin", tools.display())).env("TOKEN", "x");
     let mut child = start.stdin(Stdio::from(line)).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    // The terminal stays open, and nobody types.
+    // Keep the terminal open without any input.
     let deadline = Instant::now() + Duration::from_secs(60);
     while child.try_wait()?.is_none() && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(20));
     }
     let is_over = child.try_wait()?.is_some();
-    // Without its terminal one that waits ends too.
+    // Closing the terminal ends a command that waits for input.
     drop(controller);
     let (mut text, mut errors) = (String::new(), String::new());
     child.stdout.take().context("piped")?.read_to_string(&mut text)?;

@@ -55,7 +55,7 @@ impl Home {
         command.current_dir(self.project()).stdin(Stdio::null());
     }
 
-    /// Without the terminal of whoever runs the tests.
+    /// Detached from the terminal of the test run.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("setsid");
         command.arg("--wait").arg(&self.program).args(arguments);

@@ -38,7 +38,7 @@ fn a_folder_with_credentials_is_refused_whatever_is_said() -> Result<()> {
     Ok(())
 }
 
-/// Build tools compare times: what was built outside is not built again inside.
+/// The copy keeps modification times, because build tools would rebuild everything otherwise.
 #[test]
 fn what_was_built_is_not_built_again() -> Result<()> {
     let user = bot_bottle_testkit::has_user_namespaces();

@@ -57,7 +57,7 @@ pub enum PlanError {
     ForbiddenHost {
         /// As written in the manifest.
         route: HostPattern,
-        /// What it would open.
+        /// The host that issues credentials.
         host: HostPattern,
     },
     /// A variable that the bottle's function depends on.

@@ -1,4 +1,5 @@
-//! Providers and plans, from outside: what a launch is told, and what it must never hold.
+//! Providers and plans through the public API: the content of a plan, and the secrets that it must never
+//! hold.
 
 mod credentials;
 mod fixture;

@@ -1,4 +1,4 @@
-//! Promise 4, as far as a plan goes: no byte of a credential is in what a launch is told.
+//! Promise 4 for plans: no byte of a credential is in a plan.
 
 use std::collections::HashSet;
 

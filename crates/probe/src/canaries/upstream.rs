@@ -159,7 +159,7 @@ fn head_of(request: &Request<Incoming>) -> String {
     let headers = request
         .headers()
         .iter()
-        // What the gateway injected stays out of what is shown.
+        // Leave out the header with the injected credential.
         .filter(|(name, _)| *name != header::AUTHORIZATION)
         .map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
     format!("{} {}\n{}", request.method(), request.uri(), headers.collect::<String>())

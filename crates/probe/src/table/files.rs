@@ -11,7 +11,7 @@ use crate::{attempt::Attempt, context::Context, errno, outcome::Observation};
 const PROC: &str = "https://man7.org/linux/man-pages/man5/proc.5.html";
 const SYSCTL: &str = "https://docs.kernel.org/admin-guide/sysctl/kernel.html";
 
-/// What a bottle's `/dev` may hold.
+/// The allowed entries of a bottle's `/dev`.
 const HARMLESS_DEVICES: [&str; 16] = [
     "null", "zero", "full", "random", "urandom", "tty", "console", "ptmx", "pts", "shm", "mqueue", "fd",
     "stdin", "stdout", "stderr", "core",

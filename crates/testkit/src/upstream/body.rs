@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 
 use super::{AnswerBody, MAX_RECORDED_BODY};
 
-/// What the server sends.
+/// A response body.
 pub(super) type OutgoingBody = Either<Full<Bytes>, Channel<Bytes, BrokenOff>>;
 
 /// The body ends before its end, on purpose.
@@ -32,7 +32,7 @@ const PARTS_IN_FLIGHT: usize = 4;
 
 const FILLER: &[u8; 16 << 10] = &[b'x'; 16 << 10];
 
-/// Reads a body to its end; gives what is kept of it, as it arrived, and its length.
+/// Reads a body to its end. Returns its first [`MAX_RECORDED_BODY`] bytes as received, and its length.
 pub(super) async fn read(mut incoming: Incoming) -> Result<(Bytes, u64), hyper::Error> {
     let mut kept = BytesMut::new();
     let mut length = 0;
