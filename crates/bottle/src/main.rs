@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         && role == "sandbox-init"
         && let Some(descriptor) = descriptor.to_str().and_then(|number| number.parse().ok())
     {
-        bot_bottle_launch::native::sandbox_init(descriptor);
+        bot_bottle_launch::sandbox_init(descriptor);
     }
 
     let arguments = match Arguments::try_parse() {

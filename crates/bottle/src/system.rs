@@ -78,7 +78,7 @@ pub(crate) fn inherited_descriptor(number: i32) -> Result<OwnedFd, CommandError>
     if std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_err() || number < 3 {
         return Err(CommandError::usage(format!("descriptor {number} is not open for this process")));
     }
-    Ok(bot_bottle_launch::native::take_control(number))
+    Ok(bot_bottle_launch::take_control(number))
 }
 
 /// Sends the gateway's log to stderr: warnings, or what the `tracing` directives in `BOT_BOTTLE_LOG` select.

@@ -18,7 +18,7 @@ use rustix::{
 use serde::{Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
 
-/// Largest message, in bytes. The largest in use are the steps of a bottle, with the text of its files.
+/// Largest message, in bytes. The largest in use is the spec of a native bottle, with the text of its files.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 16 << 20;
 
 /// Most descriptors that come with one message. Linux allows 253 (`SCM_MAX_FD`).

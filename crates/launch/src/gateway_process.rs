@@ -6,22 +6,25 @@ use std::{
     fs,
     io::{self, BufRead, BufReader, Read},
     os::{
-        fd::{AsFd, OwnedFd},
-        unix::{ffi::OsStrExt, net::UnixStream},
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::{ffi::OsStringExt, net::UnixStream},
     },
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use bot_bottle_core::gateway_config::{GatewayReady, GatewayStart};
+use bot_bottle_core::{
+    error::IoContext,
+    gateway_config::{GatewayReady, GatewayStart},
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{
+    backend::{Gateway, GatewayListeners},
     channel::Channel,
-    native::{
-        LaunchError,
-        spawn::{ANSWER_TIMEOUT, ChildProgram, Executable, spawn},
-    },
+    child_process::{ANSWER_TIMEOUT, ChildProgram, spawn},
+    error::LaunchError,
     resource::Resources,
+    steps::allocate::Run,
     sys::Go,
 };
 
@@ -38,36 +41,43 @@ const LOG_TAIL_BYTES: usize = 2000;
 pub(crate) struct GatewayProcess {
     control: UnixStream,
     channel: Channel,
-    pub(crate) process: OwnedFd,
+    process: OwnedFd,
+    log: PathBuf,
 }
 
 impl GatewayProcess {
-    /// Starts the gateway, which gets its listeners and secrets later.
-    pub(crate) fn start(
-        executable: &Executable,
-        config: &Path,
-        log: &Path,
-        resources: &mut Resources,
-    ) -> io::Result<Self> {
-        let (ours, theirs) = UnixStream::pair()?;
-        let config = CString::new(config.as_os_str().as_bytes())?;
-        let arguments = [c"bot-bottle", c"gateway", c"--control-fd", c"3", c"--config", &config];
-        let child =
-            ChildProgram { executable, arguments: &arguments, namespaces: 0, control: theirs.as_fd(), log };
-        let process = spawn(&child, resources, |_| Ok(Go::On))?;
-        ours.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-        ours.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-        Ok(Self { channel: Channel::new(ours.try_clone()?.into()), control: ours, process })
+    pub(crate) fn start(run: &Run, resources: &mut Resources) -> Result<Self, LaunchError> {
+        let log = run.path("gateway.log");
+        let mut start = || {
+            let (control, theirs) = UnixStream::pair()?;
+            let config = CString::new(run.gateway_config().into_os_string().into_vec())?;
+            let child = ChildProgram {
+                executable: &run.executable,
+                arguments: &[c"bot-bottle", c"gateway", c"--control-fd", c"3", c"--config", &config],
+                namespaces: 0,
+                control: theirs.as_fd(),
+                log: &log,
+            };
+            let process = spawn(&child, resources, |_| Ok(Go::On))?;
+            control.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+            control.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+            Ok((Channel::new(control.try_clone()?.into()), control, process))
+        };
+        let started: io::Result<_> = start();
+        let (channel, control, process) = started.io_context(|| "starting the gateway")?;
+        Ok(Self { control, channel, process, log })
+    }
+}
+
+impl Gateway for GatewayProcess {
+    fn hand_over(&self, mut start: GatewayStart, listeners: GatewayListeners) -> io::Result<()> {
+        let (kinds, sockets) = listeners.into_sockets()?;
+        start.listeners = kinds;
+        let descriptors: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+        self.channel.send(&start, &descriptors)
     }
 
-    /// Hands over the secrets, and the sockets where the gateway listens.
-    pub(crate) fn hand_over(&self, start: &GatewayStart, listeners: &[OwnedFd]) -> io::Result<()> {
-        let descriptors: Vec<_> = listeners.iter().map(AsFd::as_fd).collect();
-        self.channel.send(start, &descriptors)
-    }
-
-    /// Waits until the gateway serves.
-    pub(crate) fn ready(&self, log: &Path) -> Result<GatewayReady, LaunchError> {
+    fn ready(&self) -> Result<GatewayReady, LaunchError> {
         let mut line = String::new();
         let read = BufReader::new((&self.control).take(MAX_READY_BYTES)).read_line(&mut line);
         let failed = |why: String| LaunchError::Gateway { why };
@@ -77,15 +87,23 @@ impl GatewayProcess {
             // The socket closes before the process has written its error to the log.
             Ok(_) => {
                 let _ = poll(&mut [PollFd::new(&self.process, PollFlags::IN)], Some(&EXIT_TIMEOUT));
-                Err(failed(tail(log)))
+                Err(failed(self.log_tail()))
             }
             Err(error) => Err(failed(format!("no answer ({error})"))),
         }
     }
+
+    fn process(&self) -> BorrowedFd<'_> {
+        self.process.as_fd()
+    }
+
+    fn log_tail(&self) -> String {
+        tail(&self.log)
+    }
 }
 
 /// The end of a log, or a sentence that says that it is empty.
-pub(crate) fn tail(log: &Path) -> String {
+fn tail(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text[text.len().saturating_sub(LOG_TAIL_BYTES)..]).trim().to_owned();
     if text.is_empty() { "it ended without a word".to_owned() } else { text }

@@ -4,6 +4,7 @@
 pub mod facts;
 pub mod prerequisites;
 pub mod programs;
+pub mod shares;
 
 pub(crate) mod hidden;
 pub(crate) mod user;

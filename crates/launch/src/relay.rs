@@ -13,7 +13,7 @@ use rustix::{
     termios::{tcgetwinsize, tcsetwinsize},
 };
 
-use crate::request::Terminal;
+use crate::backend::Streams;
 
 mod operator_terminal;
 
@@ -96,8 +96,8 @@ pub(crate) fn window_size() -> Option<(u16, u16)> {
 
 impl Relay {
     /// Connects the streams of a program that was started to those of this process.
-    pub(crate) fn connect(terminal: Terminal, streams: Vec<OwnedFd>) -> io::Result<Self> {
-        for stream in &streams {
+    pub(crate) fn connect(streams: Streams) -> io::Result<Self> {
+        for stream in streams.descriptors() {
             rustix::io::ioctl_fionbio(stream, true)?;
         }
         let flow = |from, to| Flow {
@@ -107,10 +107,8 @@ impl Relay {
             written: 0,
             operator_is_gone: false,
         };
-        let wrong = || io::Error::new(io::ErrorKind::InvalidData, "unexpected streams");
-        match terminal {
-            Terminal::Pty => {
-                let [controller] = <[OwnedFd; 1]>::try_from(streams).map_err(|_| wrong())?;
+        match streams {
+            Streams::Terminal(controller) => {
                 let (input, kept) = (controller.try_clone()?, controller.try_clone()?);
                 let flows = vec![
                     flow(End::Input, End::Bottle(input)),
@@ -119,8 +117,7 @@ impl Relay {
                 let operator = OperatorTerminal::enter_raw_mode()?;
                 Ok(Self { flows, controller: Some(kept), operator: Some(operator) })
             }
-            Terminal::Pipes => {
-                let [stdin, stdout, stderr] = <[OwnedFd; 3]>::try_from(streams).map_err(|_| wrong())?;
+            Streams::Pipes([stdin, stdout, stderr]) => {
                 let flows = vec![
                     flow(End::Input, End::Bottle(stdin)),
                     flow(End::Bottle(stdout), End::output(End::Output)),

@@ -41,26 +41,26 @@ pub enum Terminal {
     Pipes,
 }
 
-/// The steps of a launch; the same names on every backend.
+/// The steps of a launch, on every backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Step {
-    /// The state directory and its lock, the cgroup.
+    /// The state directory with its lock, folders and configuration.
     AllocateResources,
     /// The gateway's process. First, so that its start-up overlaps with everything else.
     StartGateway,
-    /// The sandbox's process, its namespaces and its file system.
+    /// The sandbox: the first process in it, its namespaces and cgroups, or what a backend has instead.
     StartSandbox,
     /// Home, provider's files, skills and workspace.
     PrepareFiles,
-    /// The listening sockets, made in the bottle and handed to the gateway with the secrets.
-    DiscoverAddresses,
-    /// The bottle's certificate authority, which the gateway made.
-    MintCertificates,
+    /// The listening sockets of the sandbox, handed to the gateway with the secrets.
+    ConnectGateway,
+    /// The gateway serves. It has minted the bottle's certificate authority, whose key stays in its memory.
+    WaitForGateway,
     /// The files by which programs trust the gateway: bundle, trust stores.
     Provision,
-    /// The bottle answers.
-    WaitUntilExecAnswers,
+    /// The sandbox is complete: its file system is made, and programs can be started in it.
+    InitialiseSandbox,
     /// The agent runs.
     Attach,
 }
@@ -72,10 +72,10 @@ impl Step {
         Self::StartGateway,
         Self::StartSandbox,
         Self::PrepareFiles,
-        Self::DiscoverAddresses,
-        Self::MintCertificates,
+        Self::ConnectGateway,
+        Self::WaitForGateway,
         Self::Provision,
-        Self::WaitUntilExecAnswers,
+        Self::InitialiseSandbox,
         Self::Attach,
     ];
 
@@ -87,10 +87,10 @@ impl Step {
             Self::StartGateway => "start gateway",
             Self::StartSandbox => "start sandbox",
             Self::PrepareFiles => "prepare files",
-            Self::DiscoverAddresses => "discover addresses",
-            Self::MintCertificates => "mint certificates",
+            Self::ConnectGateway => "connect gateway",
+            Self::WaitForGateway => "wait for gateway",
             Self::Provision => "provision",
-            Self::WaitUntilExecAnswers => "wait until exec answers",
+            Self::InitialiseSandbox => "initialise sandbox",
             Self::Attach => "attach",
         }
     }

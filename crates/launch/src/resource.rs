@@ -52,7 +52,7 @@ impl fmt::Display for Resource {
 
 /// The resources of one run, oldest first, with their list on disk.
 #[derive(Debug)]
-pub(crate) struct Resources {
+pub struct Resources {
     list: PathBuf,
     entries: Vec<Resource>,
 }

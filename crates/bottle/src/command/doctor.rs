@@ -2,8 +2,7 @@
 
 use std::{borrow::Cow, process::ExitCode};
 
-use bot_bottle_core::{error::Hint, provider};
-use bot_bottle_launch::host::prerequisites;
+use bot_bottle_core::{bottle::BackendName, error::Hint, provider};
 use serde::Serialize;
 
 use super::prepare;
@@ -34,7 +33,7 @@ enum State {
 /// Checks everything that a start needs. Fails if the native backend cannot start a bottle.
 pub(super) fn run(ui: &Ui) -> Result<ExitCode, CommandError> {
     let mut checks = Vec::new();
-    let host = prerequisites::check();
+    let host = prepare::implementation(BackendName::Native)?.prerequisites();
     for missing in &host.missing {
         checks.push(Check {
             name: "native backend".to_owned(),

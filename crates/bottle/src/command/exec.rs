@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, process::ExitCode};
 
-use bot_bottle_launch::{native, request::ExecRequest};
+use bot_bottle_launch::{client, request::ExecRequest};
 
 use super::prepare;
 use crate::{arguments::Exec, exit::CommandError, ui::Ui};
@@ -11,7 +11,7 @@ use crate::{arguments::Exec, exit::CommandError, ui::Ui};
 pub(super) fn run(exec: &Exec, _ui: &Ui) -> Result<ExitCode, CommandError> {
     let request =
         ExecRequest { command: exec.command.clone(), environment: BTreeMap::new(), working_directory: None };
-    let exit = native::exec(&prepare::home()?, &exec.identity, &request, prepare::terminal())
+    let exit = client::exec(&prepare::home()?, &exec.identity, &request, prepare::terminal())
         .map_err(CommandError::from_error)?;
     prepare::exit_code(&exec.identity, &exit)
 }

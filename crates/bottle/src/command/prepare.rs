@@ -10,9 +10,11 @@ use bot_bottle_core::{
     provider::{self, Provider, ProvisionedSecret},
 };
 use bot_bottle_launch::{
+    backend::{Backend, Enforcement},
+    error::LaunchError,
     home::BotBottleHome,
     host::programs::{self, FoundProgram, ProgramError, Wanted},
-    native,
+    native::Native,
     request::{
         AgentExit, EndedBy, FaultKind, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest, Step, Terminal,
     },
@@ -37,12 +39,17 @@ pub(super) fn backend(
     settings: &Settings,
 ) -> Result<BackendName, CommandError> {
     let chosen = options.backend.or(bottle.backend).or(settings.backend).unwrap_or(BackendName::Native);
-    match chosen {
-        BackendName::Native if cfg!(target_os = "linux") => Ok(chosen),
+    implementation(chosen).map(|_| chosen)
+}
+
+/// What this version has behind the name of a backend.
+pub(super) fn implementation(name: BackendName) -> Result<&'static dyn Backend, CommandError> {
+    match name {
+        BackendName::Native if cfg!(target_os = "linux") => Ok(&Native),
         BackendName::Native => Err(CommandError::new(Failure::Backend, "the native backend needs Linux")
             .with_hint("run bot-bottle on a Linux host")),
         BackendName::Docker | BackendName::Smolmachines | BackendName::Kubernetes => {
-            Err(CommandError::new(Failure::Backend, format!("the {chosen} backend is not in this version"))
+            Err(CommandError::new(Failure::Backend, format!("the {name} backend is not in this version"))
                 .with_hint("use the native backend: `--backend native`"))
         }
     }
@@ -99,8 +106,10 @@ pub(super) fn launch(
     consent: Consent,
     ui: &Ui,
 ) -> Result<ExitCode, CommandError> {
-    let limits = native::enforceable(&plan.limits).map_err(|impossible| {
-        CommandError::failed(impossible.join("\n"))
+    let backend = implementation(plan.backend)?;
+    let Enforcement(limits) = backend.check(&plan.limits).map_err(|unmet| {
+        let sentences: Vec<String> = unmet.iter().map(ToString::to_string).collect();
+        CommandError::failed(sentences.join("\n"))
             .with_hint("change or remove the limit in the bottle's `limits`")
     })?;
     if options.dry_run {
@@ -140,7 +149,8 @@ pub(super) fn launch(
         fault: options.fault.as_deref().map(fault).transpose()?,
     };
     let quiet = consent == Consent::Silent;
-    let exit = native::launch(request, &mut |event| show(&event, quiet, ui)).map_err(launch_error)?;
+    let exit = bot_bottle_launch::launch(backend, request, &mut |event| show(&event, quiet, ui))
+        .map_err(launch_error)?;
     exit_code(&identity, &exit)
 }
 
@@ -193,7 +203,7 @@ pub(super) fn exit_code(identity: &Identity, exit: &AgentExit) -> Result<ExitCod
 }
 
 /// A launch's error, with the exit code that its kind has.
-fn launch_error(error: native::LaunchError) -> CommandError {
+fn launch_error(error: LaunchError) -> CommandError {
     let failure = if error.is_unavailable() { Failure::Backend } else { Failure::Failed };
     CommandError::from_error(error).with_failure(failure)
 }

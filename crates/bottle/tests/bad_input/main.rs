@@ -33,10 +33,10 @@ const STEPS: [&str; 9] = [
     "start-gateway",
     "start-sandbox",
     "prepare-files",
-    "discover-addresses",
-    "mint-certificates",
+    "connect-gateway",
+    "wait-for-gateway",
     "provision",
-    "wait-until-exec-answers",
+    "initialise-sandbox",
     "attach",
 ];
 

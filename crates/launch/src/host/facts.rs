@@ -8,9 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::native::Shares;
-
-use super::hidden;
+use super::{hidden, shares::Shares};
 
 /// The parts of the host that a bottle uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,12 +152,11 @@ impl HostFacts {
             .map(PathBuf::from)
             .collect()
     }
+}
 
-    /// The host's own certificate authorities, PEM; empty where it has none.
-    #[must_use]
-    pub fn system_roots(&self) -> String {
-        self.bundles.iter().find_map(|path| fs::read_to_string(path).ok()).unwrap_or_default()
-    }
+/// The host's own certificate authorities, PEM; empty where it has none.
+pub(crate) fn system_roots() -> String {
+    BUNDLES.iter().find_map(|path| fs::read_to_string(path).ok()).unwrap_or_default()
 }
 
 fn directories(entries: &BTreeMap<PathBuf, EntryKind>) -> impl Iterator<Item = &Path> + Clone {

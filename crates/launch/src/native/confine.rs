@@ -19,7 +19,7 @@ use rustix::{
 
 use crate::sys;
 
-use super::steps::Confinement;
+use super::spec::Confinement;
 
 /// Linux 6.18 has capabilities up to 40; all that a set can hold are dropped, so that a newer one is not
 /// kept.

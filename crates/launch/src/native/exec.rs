@@ -22,9 +22,9 @@ use rustix::{
     termios::{Winsize, tcsetwinsize},
 };
 
-use crate::{request::Terminal, sys};
+use crate::{backend::StartProgram, request::Terminal, sys};
 
-use super::{confine::confine, protocol::StartProgram, steps::Confinement};
+use super::{confine::confine, spec::Confinement};
 
 /// How long a child may take until it executes its program. The bottle's first process waits for it and does
 /// nothing else.

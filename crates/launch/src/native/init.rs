@@ -25,14 +25,14 @@ use rustix::{
     },
 };
 
-use crate::{channel::Channel, request::ProgramStatus, sys};
+use crate::{backend::SessionId, channel::Channel, host::shares::CORE_BYTES, request::ProgramStatus, sys};
 
 use super::{
     confine, exec, network,
     protocol::{FromInit, ToInit},
     redirect, rootfs, seccomp,
-    shares::{self, CORE_BYTES, lower},
-    steps::{Confinement, ListenSocket, NativeSteps, Redirect},
+    shares::{self, lower},
+    spec::{Confinement, ListenSocket, NativeSpec, Redirect},
     usage,
 };
 
@@ -71,28 +71,28 @@ fn prepare(channel: &Channel) -> Result<Init<'_>, IoError> {
     set_parent_process_death_signal(Some(Signal::KILL)).io_context(|| "asking to end with the launcher")?;
     let (message, trees) = channel
         .receive::<ToInit>()
-        .io_context(|| "reading the steps")?
-        .ok_or_else(|| IoError::new("reading the steps", io::ErrorKind::UnexpectedEof))?;
-    let ToInit::Setup(steps) = message else {
-        return Err(IoError::new("reading the steps", io::ErrorKind::InvalidData));
+        .io_context(|| "reading the spec")?
+        .ok_or_else(|| IoError::new("reading the spec", io::ErrorKind::UnexpectedEof))?;
+    let ToInit::Setup(spec) = message else {
+        return Err(IoError::new("reading the spec", io::ErrorKind::InvalidData));
     };
-    network::bring_up(steps.address).io_context(|| "bringing the loopback device up")?;
-    let not_redirected = bind_listen_sockets(channel, &steps)?;
+    network::bring_up(spec.address).io_context(|| "bringing the loopback device up")?;
+    let not_redirected = bind_listen_sockets(channel, &spec)?;
     // Through the host's /proc, which is still there: that of the bottle has its settings read-only.
-    let unbounded = steps.shares.apply().join(", ");
-    let trees = take_trees(&steps, trees)?;
-    let mut notes = rootfs::build(&steps, &trees)?;
+    let unbounded = shares::apply(&spec.shares).join(", ");
+    let trees = take_trees(&spec, trees)?;
+    let mut notes = rootfs::build(&spec, &trees)?;
     notes.extend(not_redirected);
     if !unbounded.is_empty() {
         notes.push(format!("this kernel does not let a bottle have less than the host of: {unbounded}"));
     }
     drop(trees);
-    rustix::system::sethostname(steps.hostname.as_bytes()).io_context(|| "naming the host")?;
-    limit(&steps.confinement)?;
-    let user_namespace = confine::agent_namespace(steps.confinement.user)
-        .io_context(|| "making the agent's user namespace")?;
-    let filter = seccomp::assemble(&steps.confinement);
-    let processes = steps.memory_watch.map(|_| usage::Processes::mount()).transpose();
+    rustix::system::sethostname(spec.hostname.as_bytes()).io_context(|| "naming the host")?;
+    limit(&spec.confinement)?;
+    let user_namespace =
+        confine::agent_namespace(spec.confinement.user).io_context(|| "making the agent's user namespace")?;
+    let filter = seccomp::assemble(&spec.confinement);
+    let processes = spec.memory_watch.map(|_| usage::Processes::mount()).transpose();
     let processes = processes.io_context(|| "mounting the processes whose memory is watched")?;
     let signals = sys::signal_descriptor(&[Signal::CHILD]).io_context(|| "waiting for signals")?;
     confine::drop_capabilities().io_context(|| "giving up capabilities")?;
@@ -101,16 +101,16 @@ fn prepare(channel: &Channel) -> Result<Init<'_>, IoError> {
     channel.send(&FromInit::Ready { notes }, &[]).io_context(|| "reporting")?;
     let terminals = exec::Terminals::new();
     let sessions = BTreeMap::new();
-    Ok(Init { channel, steps: *steps, user_namespace, filter, signals, terminals, processes, sessions })
+    Ok(Init { channel, spec: *spec, user_namespace, filter, signals, terminals, processes, sessions })
 }
 
 /// Binds the listening sockets and sends them to the launcher. The note says which connections are not
 /// redirected.
-fn bind_listen_sockets(channel: &Channel, steps: &NativeSteps) -> Result<Option<String>, IoError> {
-    let Redirect { redirected_to, ports_without_redirection } = &steps.redirect;
-    let mut listen_sockets = steps.listen_sockets.clone();
+fn bind_listen_sockets(channel: &Channel, spec: &NativeSpec) -> Result<Option<String>, IoError> {
+    let Redirect { redirected_to, ports_without_redirection } = &spec.redirect;
+    let mut listen_sockets = spec.listen_sockets.clone();
     let redirected = |address| ListenSocket { kind: ListenerKind::Transparent, address };
-    let note = match redirect::install(&[steps.address], *redirected_to) {
+    let note = match redirect::install(&[spec.address], *redirected_to) {
         Ok(()) => {
             listen_sockets.push(redirected(*redirected_to));
             None
@@ -146,11 +146,11 @@ fn bind_listen_sockets(channel: &Channel, steps: &NativeSteps) -> Result<Option<
 
 /// Opens the trees of the host, unless the launcher has: it does where it is root, because the bottle's user
 /// may not be able to walk to them.
-fn take_trees(steps: &NativeSteps, taken: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, IoError> {
+fn take_trees(spec: &NativeSpec, taken: Vec<OwnedFd>) -> Result<Vec<OwnedFd>, IoError> {
     if !taken.is_empty() {
         return Ok(taken);
     }
-    steps.trees.iter().map(rootfs::take_tree).collect()
+    spec.trees.iter().map(rootfs::take_tree).collect()
 }
 
 /// Limits that this process shares with the programs. Before the agent's user namespace is made: the kernel
@@ -174,7 +174,7 @@ fn limit(confinement: &Confinement) -> Result<(), IoError> {
 
 struct Init<'a> {
     channel: &'a Channel,
-    steps: NativeSteps,
+    spec: NativeSpec,
     user_namespace: OwnedFd,
     filter: Vec<sock_filter>,
     signals: OwnedFd,
@@ -182,7 +182,7 @@ struct Init<'a> {
     /// Where memory is watched.
     processes: Option<usage::Processes>,
     /// The session of each child, by process id.
-    sessions: BTreeMap<i32, u64>,
+    sessions: BTreeMap<i32, SessionId>,
 }
 
 impl Init<'_> {
@@ -192,7 +192,7 @@ impl Init<'_> {
         let mut has_more_children = false;
         loop {
             let wait =
-                self.steps.memory_watch.map(|_| next_measurement.saturating_duration_since(Instant::now()));
+                self.spec.memory_watch.map(|_| next_measurement.saturating_duration_since(Instant::now()));
             let wait = wait.and_then(|wait| Timespec::try_from(wait).ok());
             let wait = if has_more_children { Some(Timespec { tv_sec: 0, tv_nsec: 0 }) } else { wait };
             let (from_launcher, from_children) = {
@@ -221,7 +221,7 @@ impl Init<'_> {
                     Err(_) => return 1,
                 }
             }
-            if let Some(limit) = self.steps.memory_watch
+            if let Some(limit) = self.spec.memory_watch
                 && Instant::now() >= next_measurement
             {
                 let used = self.processes.as_ref().and_then(usage::Processes::memory);
@@ -243,7 +243,7 @@ impl Init<'_> {
             ToInit::Setup(_) => Err(io::ErrorKind::InvalidData.into()),
             ToInit::Start { session, program } => {
                 let confined = exec::Confined {
-                    confinement: &self.steps.confinement,
+                    confinement: &self.spec.confinement,
                     user_namespace: &self.user_namespace,
                     filter: &self.filter,
                 };

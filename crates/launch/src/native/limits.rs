@@ -3,6 +3,8 @@
 use bot_bottle_core::limits::{ByteSize, Limits, WallTime};
 use serde::{Deserialize, Serialize};
 
+use crate::backend::Unmet;
+
 use super::{
     cgroup::{self, Controller, Group, Parent, Wanted},
     render::SCRATCH_BYTES,
@@ -58,7 +60,7 @@ impl HostMeans {
 
 impl LimitMeans {
     /// Chooses the means for a run of this name. Gives the limits that cannot be enforced, one sentence each.
-    pub fn choose(limits: &Limits, name: &str, host: &HostMeans) -> Result<Self, Vec<String>> {
+    pub fn choose(limits: &Limits, name: &str, host: &HostMeans) -> Result<Self, Vec<Unmet>> {
         let wanted = Wanted { memory: limits.memory.map(|size| size.0), cpus: limits.cpus };
         let groups = cgroup::plan(name, wanted, &host.parents);
         let counts = |controller: Controller| {
@@ -69,10 +71,10 @@ impl LimitMeans {
             None => None,
             Some(cpus) if cpus.fract() == 0.0 && cpus >= 1.0 => Some((cpus as usize).min(host.processors)),
             Some(cpus) => {
-                return Err(vec![format!(
+                return Err(vec![Unmet(format!(
                     "`limits.cpus: {cpus}` cannot be enforced: a fraction of a processor needs a cgroup, and \
                      this user may not make one"
-                )]);
+                ))]);
             }
         };
         let scratch = [limits.memory, limits.disk].into_iter().flatten().map(|size| size.0);

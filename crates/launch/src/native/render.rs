@@ -1,4 +1,4 @@
-//! From a plan to steps: pure, so that tests compare whole bottles.
+//! From a plan to the spec of a sandbox: pure, so that tests compare whole bottles.
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},
@@ -11,25 +11,18 @@ use bot_bottle_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::host::facts::{EntryKind, HostFacts};
+use crate::{
+    host::facts::{EntryKind, HostFacts},
+    steps::{
+        allocate::RunFolders,
+        trust::{BUNDLE_NAME, trust_folder},
+    },
+};
 
 use super::{
     limits::LimitMeans,
-    steps::{Access, Confinement, ListenSocket, NativeSteps, Operation, Redirect, Tree},
+    spec::{Access, Confinement, ListenSocket, NativeSpec, Operation, Redirect, Tree},
 };
-
-/// Folders of the host that belong to this run, and the program.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunFolders {
-    /// Becomes the agent's home.
-    pub home: PathBuf,
-    /// Becomes the workspace.
-    pub workspace: PathBuf,
-    /// Certificates and settings that make tools trust the gateway.
-    pub trust: PathBuf,
-    /// The agent program.
-    pub program: Option<MountedProgram>,
-}
 
 /// A program of the host that is mounted at [`AGENT_PROGRAM_FOLDER`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,9 +117,15 @@ const READ_ONLY: [&str; 6] = [
 
 const DEVICES: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
 
-/// The steps of a bottle.
+/// The spec of a bottle's sandbox.
 #[must_use]
-pub fn render(plan: &BottlePlan, facts: &HostFacts, folders: &RunFolders, means: &LimitMeans) -> NativeSteps {
+pub fn render(
+    plan: &BottlePlan,
+    facts: &HostFacts,
+    folders: &RunFolders,
+    program: Option<&MountedProgram>,
+    means: &LimitMeans,
+) -> NativeSpec {
     let mut root = Root { trees: Vec::new(), operations: Vec::new() };
     root.operations.push(Operation::Tmpfs {
         path: OVERLAY_TOP.into(),
@@ -134,7 +133,7 @@ pub fn render(plan: &BottlePlan, facts: &HostFacts, folders: &RunFolders, means:
         inodes: OVERLAY_TOP_INODES,
         mode: 0o755,
     });
-    root.host_programs(facts, folders.program.as_ref());
+    root.host_programs(facts, program);
     root.etc(plan, facts);
     root.devices(facts);
     root.processes();
@@ -151,7 +150,7 @@ pub fn render(plan: &BottlePlan, facts: &HostFacts, folders: &RunFolders, means:
     if plan.guest.workspace != plan.guest.home {
         root.attach(&folders.workspace, plan.guest.workspace.clone(), Access::ReadWrite, false);
     }
-    NativeSteps {
+    NativeSpec {
         hostname: "bottle".to_owned(),
         address: BOTTLE_ADDRESS,
         listen_sockets: vec![
@@ -175,14 +174,6 @@ pub fn render(plan: &BottlePlan, facts: &HostFacts, folders: &RunFolders, means:
         memory_watch: means.memory_watch.map(|bytes| bytes.0),
     }
 }
-
-/// The folder of the bottle that holds what [`RunFolders::trust`] does.
-pub(super) fn trust_folder(plan: &BottlePlan) -> PathBuf {
-    plan.guest.ca_certificate.parent().unwrap_or(Path::new("/etc/bot-bottle")).to_owned()
-}
-
-/// Name of the bundle in the trust folder.
-pub(super) const BUNDLE_NAME: &str = "ca-bundle.pem";
 
 struct Root {
     trees: Vec<Tree>,

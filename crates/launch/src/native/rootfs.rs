@@ -1,4 +1,4 @@
-//! Makes the root file system of a bottle from the list of operations in [`NativeSteps`].
+//! Makes the root file system of a bottle from the list of operations in [`NativeSpec`].
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -28,7 +28,7 @@ mod overlay;
 use devices::own_device;
 use overlay::{bind_instead, overlay};
 
-use super::steps::{Access, NativeSteps, Operation, Tree};
+use super::spec::{Access, NativeSpec, Operation, Tree};
 
 /// Where the bottle's root is made, in a mount namespace of its own.
 const STAGING: &str = "/tmp";
@@ -80,13 +80,13 @@ pub(crate) fn take_trees_for_the_bottle(trees: &[Tree]) -> Result<Vec<OwnedFd>, 
 }
 
 /// Makes the bottle's root and moves into it. Returns notes on operations that were replaced by others.
-pub(crate) fn build(steps: &NativeSteps, trees: &[OwnedFd]) -> Result<Vec<String>, IoError> {
+pub(crate) fn build(spec: &NativeSpec, trees: &[OwnedFd]) -> Result<Vec<String>, IoError> {
     let mut notes = Vec::new();
     // Private and not only a slave, which would show the bottle what the host mounts later.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .io_context(|| "separating the mounts from the host's")?;
     mount_tmpfs(Path::new(STAGING), ROOT_BYTES, ROOT_INODES, 0o755)?;
-    for operation in &steps.operations {
+    for operation in &spec.operations {
         perform(operation, trees, &mut notes)?;
     }
     let root = open_tree(CWD, STAGING, OpenTreeFlags::OPEN_TREE_CLOEXEC).io_context(|| "opening the root")?;

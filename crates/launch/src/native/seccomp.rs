@@ -10,7 +10,7 @@
 
 use libc::{c_int, c_long, sock_filter};
 
-use super::steps::Confinement;
+use super::spec::Confinement;
 
 mod document;
 mod number;

@@ -77,7 +77,7 @@ fn kill_at_every_step(user: User) -> anyhow::Result<()> {
         let status = child.wait()?;
         ensure!(status.signal() == Some(9), "{when:?} {step:?}: {status:?}");
         let has_groups = !groups(child.id())?.is_empty();
-        let begun = (step, when) != (Step::AllocateResources, FaultMoment::Before);
+        let begun = step > Step::StartSandbox || (step, when) == (Step::StartSandbox, FaultMoment::After);
         ensure!(has_groups == (begun && can_group(user)), "{when:?} {step:?}: {:?}", groups(child.id())?);
         fixture.expect_clean(&fixture.recorded()).with_context(|| format!("{when:?} {step:?}"))?;
         ensure!(groups(child.id())?.is_empty(), "{when:?} {step:?}: {:?}", groups(child.id())?);

@@ -10,10 +10,10 @@ use std::{
 
 use bot_bottle_core::{error::Hint, gateway_config::GatewayStart, identity::Identity, plan::BottlePlan};
 use bot_bottle_launch::{
-    cleanup,
+    cleanup, client,
     home::BotBottleHome,
     host::programs::FoundProgram,
-    native,
+    native::Native,
     request::{ExecRequest, FaultKind, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest, Step, Terminal},
 };
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,9 @@ pub(crate) struct Order {
 pub(crate) fn play(arguments: &[String]) -> Option<ExitCode> {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match words.as_slice() {
-        [_, "sandbox-init", control] => native::sandbox_init(control.parse().expect("a descriptor")),
+        [_, "sandbox-init", control] => {
+            bot_bottle_launch::sandbox_init(control.parse().expect("a descriptor"))
+        }
         [_, "gateway", "--control-fd", control, "--config", config] => Some(gateway(control, config)),
         [_, "launch-order", order] => Some(launch(Path::new(order))),
         [_, "exec-order", home, identity, terminal, command @ ..] => {
@@ -44,7 +46,7 @@ pub(crate) fn play(arguments: &[String]) -> Option<ExitCode> {
         }
         [_, "stop-order", home, identity] => {
             let identity: Identity = identity.parse().expect("an identity");
-            Some(done(native::stop(&BotBottleHome::new(home), &identity)))
+            Some(done(client::stop(&BotBottleHome::new(home), &identity)))
         }
         [_, "wait-for-input", ..] => {
             println!("waiting");
@@ -71,7 +73,7 @@ fn done<E: std::fmt::Display>(result: Result<(), E>) -> ExitCode {
 }
 
 fn gateway(control: &str, config: &str) -> ExitCode {
-    let control = native::take_control(control.parse().expect("a descriptor"));
+    let control = bot_bottle_launch::take_control(control.parse().expect("a descriptor"));
     let config = bot_bottle_gateway::read_config(Path::new(config)).expect("a configuration");
     done(bot_bottle_gateway::serve_controlled(&config, UnixStream::from(control)))
 }
@@ -91,7 +93,7 @@ fn launch(order: &Path) -> ExitCode {
     };
     let events = order.home.join("events");
     let mut log = File::create(events).expect("a log");
-    let exit = native::launch(request, &mut |event: LaunchEvent| {
+    let exit = bot_bottle_launch::launch(&Native, request, &mut |event: LaunchEvent| {
         writeln!(log, "{event:?}").expect("logged");
     });
     match exit {
@@ -119,7 +121,7 @@ fn exec(home: &str, identity: &str, terminal: &str, command: &[&str]) -> ExitCod
     };
     let terminal = if terminal == "pty" { Terminal::Pty } else { Terminal::Pipes };
     let identity: Identity = identity.parse().expect("an identity");
-    match native::exec(&BotBottleHome::new(home), &identity, &request, terminal) {
+    match client::exec(&BotBottleHome::new(home), &identity, &request, terminal) {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(error) => {
             eprintln!("error: {error}");

@@ -13,7 +13,7 @@ use rustix::{
 };
 
 use super::{attach, make_directory, mask, take_tree};
-use crate::native::steps::{Access, Tree};
+use crate::native::spec::{Access, Tree};
 
 /// Why there is no overlay, and whether a bind would lack what lies in the top layer.
 pub(super) struct NoOverlay {

@@ -2,39 +2,32 @@
 
 use std::{
     io,
-    os::fd::AsFd,
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
-use bot_bottle_core::limits::ByteSize;
+use bot_bottle_core::limits::Limits;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    process::{Signal, pidfd_send_signal},
+    process::Signal,
 };
 
 use crate::{
-    gateway_process::{GatewayProcess, tail},
+    backend::{Gateway, Sandbox, SandboxEvent, SessionId, StartProgram},
     relay::Relay,
     request::{AgentExit, EndedBy, ProgramStatus},
-};
-
-use super::{
-    limits::LimitMeans,
-    protocol::{AGENT_SESSION, FromInit, StartProgram, ToInit},
-    spawn::Sandbox,
 };
 
 mod exec_server;
 mod limits;
 mod signals;
 
-use exec_server::{CLIENT_TIMEOUT, ClientRequest, ExecServer};
+use exec_server::{ClientRequest, ExecServer};
 use limits::LimitWatchers;
-pub(super) use signals::Signals;
+pub(crate) use signals::Signals;
 
 /// How long an agent, or a command beside it, that was asked to end may take before it is killed.
-pub(super) const GRACE: Duration = Duration::from_secs(3);
+pub(crate) const GRACE: Duration = Duration::from_secs(3);
 
 /// How long the end of a bottle may take, and its last output to arrive once nothing writes any more.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,23 +36,19 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PollSource {
     Signals,
-    /// Messages of the bottle's first process.
-    Init,
-    /// The end of the bottle's first process.
-    InitProcess,
+    Sandbox,
     /// The end of the gateway.
-    GatewayProcess,
+    Gateway,
     ExecListener,
-    ExecClient(u64),
+    ExecClient(SessionId),
     /// One direction of the agent's streams.
     Stream,
 }
 
 /// The launcher while the agent runs.
-pub(super) struct Session<'a> {
-    sandbox: &'a Sandbox,
-    gateway: &'a GatewayProcess,
-    gateway_log: PathBuf,
+pub(crate) struct Session<'a> {
+    sandbox: &'a mut dyn Sandbox,
+    gateway: &'a dyn Gateway,
     signals: &'a Signals,
     relay: Relay,
     exec_server: ExecServer<'a>,
@@ -71,31 +60,29 @@ pub(super) struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(
-        sandbox: &'a Sandbox,
-        gateway: &'a GatewayProcess,
+    pub(crate) fn new(
+        sandbox: &'a mut dyn Sandbox,
+        gateway: &'a dyn Gateway,
         signals: &'a Signals,
         relay: Relay,
         agent: &'a StartProgram,
         run: &Path,
-        means: &LimitMeans,
+        limits: &Limits,
     ) -> io::Result<Self> {
-        sandbox.channel.set_timeout(Some(CLIENT_TIMEOUT))?;
         Ok(Self {
             sandbox,
             gateway,
-            gateway_log: run.join("gateway.log"),
             signals,
             relay,
             exec_server: ExecServer::listen(run, agent)?,
-            limits: LimitWatchers::new(run, means),
+            limits: LimitWatchers::new(limits),
             ending: None,
             status: None,
         })
     }
 
     /// Returns when the agent has ended and all of its output has arrived.
-    pub(super) fn run(&mut self) -> AgentExit {
+    pub(crate) fn run(&mut self) -> AgentExit {
         while self.status.is_none() {
             self.poll_once();
         }
@@ -105,7 +92,7 @@ impl<'a> Session<'a> {
         self.relay.end_input();
         // The agent may have left processes running that hold its streams open; draining waits for their
         // ends.
-        let _ = pidfd_send_signal(&self.sandbox.process, Signal::KILL);
+        self.sandbox.kill();
         self.drain();
         let exit = AgentExit {
             status: self.status.unwrap_or(ProgramStatus::Signalled(9)),
@@ -121,19 +108,14 @@ impl<'a> Session<'a> {
         for source in ready {
             match source {
                 PollSource::Signals => self.handle_signals(),
-                PollSource::Init => self.handle_init(),
-                // The message about the agent's end may still be in the socket.
-                PollSource::InitProcess => {
-                    self.handle_init();
-                    self.sandbox_ended();
-                }
-                PollSource::GatewayProcess => self.end_now(EndedBy::GatewayEnded(tail(&self.gateway_log))),
+                PollSource::Sandbox => self.handle_sandbox(),
+                PollSource::Gateway => self.end_now(EndedBy::GatewayEnded(self.gateway.log_tail())),
                 PollSource::ExecListener => self.exec_server.accept(),
                 PollSource::ExecClient(session) => self.handle_client(session),
                 PollSource::Stream => {}
             }
         }
-        if let Some(ended_by) = self.limits.check() {
+        if let Some(ended_by) = self.limits.check(&*self.sandbox) {
             self.end_now(ended_by);
         }
         if self.ending.as_ref().is_some_and(|(_, kill_at)| Instant::now() >= *kill_at) {
@@ -144,13 +126,14 @@ impl<'a> Session<'a> {
     /// Waits for the next event. The sources that are ready, and for each direction of the relay whether it
     /// is.
     fn wait(&self) -> (Vec<PollSource>, Vec<bool>) {
+        let (sandbox, gateway) = (self.sandbox.descriptors(), self.gateway.process());
         let mut waits: Vec<(PollSource, PollFd<'_>)> = vec![
             (PollSource::Signals, PollFd::new(self.signals.descriptor(), PollFlags::IN)),
-            (PollSource::Init, PollFd::new(&self.sandbox.channel, PollFlags::IN)),
-            (PollSource::InitProcess, PollFd::new(&self.sandbox.process, PollFlags::IN)),
-            (PollSource::GatewayProcess, PollFd::new(&self.gateway.process, PollFlags::IN)),
+            (PollSource::Gateway, PollFd::new(&gateway, PollFlags::IN)),
             (PollSource::ExecListener, PollFd::new(self.exec_server.listener(), PollFlags::IN)),
         ];
+        let of_sandbox = |descriptor| (PollSource::Sandbox, PollFd::new(descriptor, PollFlags::IN));
+        waits.extend(sandbox.iter().map(of_sandbox));
         let clients = self.exec_server.waits();
         waits.extend(clients.map(|(session, wait)| (PollSource::ExecClient(session), wait)));
         waits.extend(self.relay.waits().map(|wait| (PollSource::Stream, wait)));
@@ -186,13 +169,12 @@ impl<'a> Session<'a> {
             self.status.get_or_insert(ProgramStatus::Signalled(9));
             return;
         }
-        let message = ToInit::Signal { session: AGENT_SESSION, signal: signal.as_raw() };
-        let asked = self.sandbox.channel.send(&message, &[]).is_ok();
+        let asked = self.sandbox.signal(SessionId::AGENT, signal).is_ok();
         let grace = if asked { GRACE } else { Duration::ZERO };
         self.ending = Some((ended_by, Instant::now() + grace));
     }
 
-    /// The first process has ended, or sent an invalid message, and the agent's end was not reported.
+    /// The sandbox has ended, or is not understood, and the agent's end was not reported.
     fn sandbox_ended(&mut self) {
         if self.status.is_none() && self.ending.is_none() {
             self.end_now(EndedBy::SandboxEnded);
@@ -204,7 +186,7 @@ impl<'a> Session<'a> {
     /// The kernel may have killed a process, the first one too, for memory; then the limit is the reason to
     /// show.
     fn end_if_out_of_memory(&mut self) {
-        if let Some(ended_by) = self.limits.check_memory() {
+        if let Some(ended_by) = self.limits.check_memory(&*self.sandbox) {
             self.end_now(ended_by);
         }
     }
@@ -214,62 +196,49 @@ impl<'a> Session<'a> {
         self.status.get_or_insert(ProgramStatus::Signalled(9));
     }
 
-    fn handle_init(&mut self) {
-        // A closed socket polls as readable too.
-        let Ok(Some((message, streams))) = self.sandbox.channel.receive::<FromInit>() else {
-            return self.sandbox_ended();
-        };
-        let streams: Vec<_> = streams.iter().map(AsFd::as_fd).collect();
-        match message {
-            FromInit::Ended { session: AGENT_SESSION, status } => self.status = Some(status),
-            FromInit::Ended { session, status } => self.exec_server.ended(session, status),
-            FromInit::Started { session } => {
-                if !self.exec_server.started(session, &streams) {
+    fn handle_sandbox(&mut self) {
+        match self.sandbox.next() {
+            None => {}
+            Some(SandboxEvent::Ended { session: SessionId::AGENT, status }) => self.status = Some(status),
+            Some(SandboxEvent::Ended { session, status }) => self.exec_server.ended(session, status),
+            Some(SandboxEvent::Started { session, streams }) => {
+                let arrived = self.exec_server.started(session, &streams);
+                if !arrived {
                     self.disconnect(session);
                 }
             }
-            FromInit::NotStarted { session, doing, errno } => {
-                self.exec_server.not_started(session, doing, errno);
+            Some(SandboxEvent::NotStarted { session, source }) => {
+                self.exec_server.not_started(session, source);
             }
-            FromInit::MemoryExceeded { used } => {
-                let used = ByteSize(used >> 20 << 20);
-                self.end_now(EndedBy::Limit(format!(
-                    "the bottle used {used} of memory, more than `limits.memory`"
-                )));
-            }
-            FromInit::MemoryUncounted => {
-                self.end_now(EndedBy::Limit(
-                    "`limits.memory` cannot be watched any more: the bottle has too many processes and open files \
-                     to be counted in time"
-                        .to_owned(),
-                ));
-            }
-            FromInit::Failed { .. } | FromInit::Listening { .. } | FromInit::Ready { .. } => {
-                self.sandbox_ended();
-            }
+            Some(SandboxEvent::LimitReached(limit)) => self.end_now(EndedBy::Limit(limit)),
+            Some(SandboxEvent::Gone) => self.sandbox_ended(),
         }
     }
 
-    fn handle_client(&mut self, session: u64) {
-        match self.exec_server.receive(session) {
-            None => {}
-            Some(ClientRequest::Forward(message)) => self.forward(&message),
-            Some(ClientRequest::Stop) => self.terminate(EndedBy::Stop, Signal::TERM),
-            Some(ClientRequest::Disconnected) => self.disconnect(session),
-        }
-    }
-
-    fn forward(&mut self, message: &ToInit) {
-        if self.sandbox.channel.send(message, &[]).is_err() {
+    fn handle_client(&mut self, session: SessionId) {
+        let sent = match self.exec_server.receive(session) {
+            None => Ok(()),
+            Some(ClientRequest::Start(program)) => self.sandbox.exec(session, &program),
+            Some(ClientRequest::Signal(signal)) => self.sandbox.signal(session, signal),
+            Some(ClientRequest::Stop) => {
+                self.terminate(EndedBy::Stop, Signal::TERM);
+                Ok(())
+            }
+            Some(ClientRequest::Disconnected) => {
+                self.disconnect(session);
+                Ok(())
+            }
+        };
+        if sent.is_err() {
             self.sandbox_ended();
         }
     }
 
     /// Kills the command of a client that is gone.
-    fn disconnect(&mut self, session: u64) {
-        if let Some(kill) = self.exec_server.disconnect(session) {
+    fn disconnect(&mut self, session: SessionId) {
+        if self.exec_server.disconnect(session) {
             // Fails only if the bottle has ended, and the command with it.
-            let _ = self.sandbox.channel.send(&kill, &[]);
+            let _ = self.sandbox.signal(session, Signal::KILL);
         }
     }
 

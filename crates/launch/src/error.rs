@@ -8,7 +8,7 @@ use bot_bottle_core::{
 };
 use thiserror::Error;
 
-use crate::{files::copy::CopyError, host::prerequisites::Prerequisite};
+use crate::{backend::Unmet, files::copy::CopyError, host::prerequisites::Prerequisite};
 
 /// Why a launch failed.
 #[derive(Debug, Error)]
@@ -17,8 +17,8 @@ pub enum LaunchError {
     #[error(transparent)]
     Missing(#[from] Prerequisite),
     /// Limits of the manifest that cannot be enforced here.
-    #[error("{}", .0.join("\n"))]
-    Limits(Vec<String>),
+    #[error("{}", join(.0))]
+    Limits(Vec<Unmet>),
     /// There is a state directory of that name already.
     #[error("the state directory {} exists already", .0.display())]
     Occupied(PathBuf),
@@ -109,6 +109,10 @@ impl Hint for LaunchError {
             _ => return None,
         })
     }
+}
+
+fn join(unmet: &[Unmet]) -> String {
+    unmet.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 impl LaunchError {

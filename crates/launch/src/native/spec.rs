@@ -8,11 +8,11 @@ use std::{
 use bot_bottle_core::gateway_config::ListenerKind;
 use serde::{Deserialize, Serialize};
 
-use super::shares::Shares;
+use crate::host::shares::Shares;
 
 /// Everything that the bottle's first process does. Made by [`super::render`], without touching anything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NativeSteps {
+pub struct NativeSpec {
     /// Name of the host in the bottle.
     pub hostname: String,
     /// Address of the loopback device besides 127.0.0.1, with a prefix of 32 bits.
@@ -138,7 +138,7 @@ pub enum Operation {
         /// there.
         or_bind: bool,
     },
-    /// Attach a tree by its place in [`NativeSteps::trees`].
+    /// Attach a tree by its place in [`NativeSpec::trees`].
     Attach {
         /// Which.
         tree: usize,

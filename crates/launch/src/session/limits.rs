@@ -1,17 +1,12 @@
 //! Watches the limits that no kernel mechanism turns into the bottle's end: memory, time and disk.
 
-use std::{
-    path::{Path, PathBuf},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use bot_bottle_core::limits::{ByteSize, WallTime};
+use bot_bottle_core::limits::{ByteSize, Limits, WallTime};
 
-use crate::{files::remove::measure_tree, request::EndedBy, state::WORKSPACE};
+use crate::{backend::Sandbox, request::EndedBy};
 
-use super::super::{cgroup, limits::LimitMeans};
-
-/// How often the OOM counters of the bottle's cgroups are read.
+/// How often it is asked whether the kernel has killed a program for memory.
 const MEMORY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How often the disk usage is measured at most; a measurement takes at most a tenth of the time.
@@ -22,7 +17,7 @@ trait Watcher {
     /// When to check next.
     fn due(&self) -> Instant;
     /// Why the bottle has to end, if it has reached the limit.
-    fn check(&mut self) -> Option<EndedBy>;
+    fn check(&mut self, sandbox: &dyn Sandbox) -> Option<EndedBy>;
 }
 
 /// The limits of one bottle that the launcher watches.
@@ -33,17 +28,12 @@ pub(super) struct LimitWatchers {
 }
 
 impl LimitWatchers {
-    pub(super) fn new(run: &Path, means: &LimitMeans) -> Self {
+    pub(super) fn new(limits: &Limits) -> Self {
         let now = Instant::now();
-        let events = || means.groups.iter().filter_map(|group| group.oom_events.clone()).collect();
         Self {
-            memory: means.memory.map(|limit| MemoryWatcher { events: events(), limit, due: now }),
-            time: means.time.map(|limit| TimeWatcher { limit, due: now + limit.duration() }),
-            disk: means.disk.map(|limit| DiskWatcher {
-                folders: [run.join("home"), run.join(WORKSPACE)],
-                limit,
-                due: now,
-            }),
+            memory: limits.memory.map(|limit| MemoryWatcher { limit, due: now }),
+            time: limits.time.map(|limit| TimeWatcher { limit, due: now + limit.duration() }),
+            disk: limits.disk.map(|limit| DiskWatcher { limit, due: now }),
         }
     }
 
@@ -55,19 +45,20 @@ impl LimitWatchers {
     }
 
     /// Makes the checks that are due, up to the first limit that is reached.
-    pub(super) fn check(&mut self) -> Option<EndedBy> {
+    pub(super) fn check(&mut self, sandbox: &dyn Sandbox) -> Option<EndedBy> {
         let now = Instant::now();
         let watchers: [Option<&mut dyn Watcher>; 3] = [
             self.memory.as_mut().map(|watcher| watcher as _),
             self.time.as_mut().map(|watcher| watcher as _),
             self.disk.as_mut().map(|watcher| watcher as _),
         ];
-        watchers.into_iter().flatten().filter(|watcher| now >= watcher.due()).find_map(Watcher::check)
+        let mut due = watchers.into_iter().flatten().filter(|watcher| now >= watcher.due());
+        due.find_map(|watcher| watcher.check(sandbox))
     }
 
-    /// Checks memory at once: the OOM killer may be the reason why the agent or the first process ended.
-    pub(super) fn check_memory(&mut self) -> Option<EndedBy> {
-        self.memory.as_mut().and_then(Watcher::check)
+    /// Checks memory at once: the OOM killer may be the reason why the agent or the sandbox ended.
+    pub(super) fn check_memory(&mut self, sandbox: &dyn Sandbox) -> Option<EndedBy> {
+        self.memory.as_mut().and_then(|watcher| watcher.check(sandbox))
     }
 }
 
@@ -75,11 +66,9 @@ fn as_watcher<W: Watcher>(watcher: &Option<W>) -> Option<&dyn Watcher> {
     watcher.as_ref().map(|watcher| watcher as _)
 }
 
-/// The kernel kills some process of a full cgroup. A bottle with one process missing is of no use, so all of
-/// it ends.
+/// The kernel kills some process of a bottle that has used its memory. A bottle with one process missing is of
+/// no use, so all of it ends.
 struct MemoryWatcher {
-    /// The files in which the kernel counts such kills.
-    events: Vec<PathBuf>,
     limit: ByteSize,
     due: Instant,
 }
@@ -89,10 +78,11 @@ impl Watcher for MemoryWatcher {
         self.due
     }
 
-    fn check(&mut self) -> Option<EndedBy> {
+    fn check(&mut self, sandbox: &dyn Sandbox) -> Option<EndedBy> {
         self.due = Instant::now() + MEMORY_INTERVAL;
         let limit = self.limit;
-        cgroup::fs::ran_out_of_memory(&self.events)
+        sandbox
+            .is_out_of_memory()
             .then(|| EndedBy::Limit(format!("the bottle used all of its memory, `limits.memory: {limit}`")))
     }
 }
@@ -107,13 +97,12 @@ impl Watcher for TimeWatcher {
         self.due
     }
 
-    fn check(&mut self) -> Option<EndedBy> {
+    fn check(&mut self, _sandbox: &dyn Sandbox) -> Option<EndedBy> {
         Some(EndedBy::Limit(format!("the bottle reached `limits.time: {}`", self.limit)))
     }
 }
 
 struct DiskWatcher {
-    folders: [PathBuf; 2],
     limit: ByteSize,
     due: Instant,
 }
@@ -123,20 +112,14 @@ impl Watcher for DiskWatcher {
         self.due
     }
 
-    fn check(&mut self) -> Option<EndedBy> {
+    fn check(&mut self, sandbox: &dyn Sandbox) -> Option<EndedBy> {
         let started = Instant::now();
-        let mut used = 0;
-        for folder in &self.folders {
-            match measure_tree(folder) {
-                Ok(bytes) => used += bytes,
-                Err((path, error)) => {
-                    let path = path.display();
-                    return Some(EndedBy::Limit(format!(
-                        "`limits.disk` cannot be watched any more: {path} cannot be measured: {error}"
-                    )));
-                }
+        let used = match sandbox.disk_usage() {
+            Ok(used) => used,
+            Err(why) => {
+                return Some(EndedBy::Limit(format!("`limits.disk` cannot be watched any more: {why}")));
             }
-        }
+        };
         self.due = Instant::now() + DISK_INTERVAL.max(started.elapsed() * 10);
         let limit = self.limit;
         (used > limit.0).then(|| {

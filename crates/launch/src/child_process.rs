@@ -1,4 +1,4 @@
-//! Starts copies of this binary: the bottle's first process here, the gateway in [`crate::gateway_process`].
+//! Starts copies of this binary: the gateway, and the first process of a native bottle.
 
 use std::{
     ffi::{CStr, CString},
@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use bot_bottle_core::error::IoError;
 use rustix::{
     fs::{Mode, OFlags, open},
     pipe::{PipeFlags, pipe_with},
@@ -20,31 +19,15 @@ use rustix::{
 };
 
 use crate::{
-    channel::Channel,
-    host::user::HostUser,
     resource::{ProcessIdentity, Resource, Resources},
     sys::{self, Go},
-};
-
-use super::{
-    cgroup::{self, Group},
-    error::LaunchError,
-    protocol::FromInit,
 };
 
 /// How long the gateway or the sandbox may take for one answer while the bottle starts.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Every namespace but that of time, which nothing here needs.
-const NAMESPACES: libc::c_int = libc::CLONE_NEWUSER
-    | libc::CLONE_NEWNS
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET
-    | libc::CLONE_NEWUTS
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWCGROUP;
-
 /// This program's file.
+#[derive(Debug)]
 pub(crate) struct Executable {
     file: File,
     path: CString,
@@ -95,49 +78,6 @@ pub(crate) fn spawn(
     let go = before_exec(pid)?;
     rustix::io::write(&opener, &[go.byte()])?;
     Ok(process)
-}
-
-/// The bottle's first process.
-pub(super) struct Sandbox {
-    pub(super) channel: Channel,
-    pub(super) process: OwnedFd,
-}
-
-impl Sandbox {
-    /// Starts the bottle's first process, in namespaces of its own.
-    pub(super) fn start(
-        executable: &Executable,
-        user: HostUser,
-        groups: &[Group],
-        log: &Path,
-        resources: &mut Resources,
-    ) -> io::Result<Self> {
-        let (ours, theirs) = Channel::pair()?;
-        ours.set_timeout(Some(ANSWER_TIMEOUT))?;
-        let arguments = [c"bot-bottle", c"sandbox-init", c"3"];
-        let control = theirs.as_fd();
-        let child = ChildProgram { executable, arguments: &arguments, namespaces: NAMESPACES, control, log };
-        let process = spawn(&child, resources, |pid| {
-            groups.iter().try_for_each(|group| cgroup::fs::enter(group, pid))?;
-            user.map(pid)
-        })?;
-        Ok(Self { channel: ours, process })
-    }
-
-    /// The next message, which has to come while the bottle starts.
-    pub(super) fn expect(&self) -> Result<(FromInit, Vec<OwnedFd>), LaunchError> {
-        let lost = |source| LaunchError::Sandbox(IoError::new("waiting for the first process", source));
-        match self.channel.receive().map_err(lost)? {
-            Some((FromInit::Failed { doing, errno: 0 }, _)) => {
-                Err(LaunchError::Sandbox(IoError::new(doing, io::Error::other("unexpected"))))
-            }
-            Some((FromInit::Failed { doing, errno }, _)) => {
-                Err(LaunchError::Sandbox(IoError::new(doing, io::Error::from_raw_os_error(errno))))
-            }
-            Some(message) => Ok(message),
-            None => Err(lost(io::ErrorKind::UnexpectedEof.into())),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use bot_bottle_core::error::IoError;
 use rustix::{
     event::{PollFd, PollFlags},
     fs::{Mode, OFlags, open},
@@ -18,11 +19,11 @@ use rustix::{
 };
 
 use crate::{
+    backend::{SessionId, StartProgram, Streams},
     channel::Channel,
+    protocol::{CONTROL_SOCKET, FromClient, ToClient},
     request::{EndedBy, ExecRequest, ProgramStatus, Terminal},
 };
-
-use super::super::protocol::{AGENT_SESSION, CONTROL_SOCKET, FromClient, StartProgram, ToClient, ToInit};
 
 /// How long an `exec` client may take for one message.
 pub(super) const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,8 +39,10 @@ struct Client {
 
 /// What a client asks for.
 pub(super) enum ClientRequest {
-    /// Start its command, or send a signal to it.
-    Forward(ToInit),
+    /// Start its command.
+    Start(StartProgram),
+    /// Send a signal to its command.
+    Signal(Signal),
     /// End the bottle.
     Stop,
     /// Nothing more: the client is gone, or sends what is no message. Its command is to be killed.
@@ -48,8 +51,8 @@ pub(super) enum ClientRequest {
 
 pub(super) struct ExecServer<'a> {
     listener: UnixListener,
-    clients: BTreeMap<u64, Client>,
-    next_session: u64,
+    clients: BTreeMap<SessionId, Client>,
+    next_session: SessionId,
     /// The agent, whose environment and working directory are those of a command too.
     agent: &'a StartProgram,
 }
@@ -58,7 +61,12 @@ impl<'a> ExecServer<'a> {
     /// Listens in the run's directory.
     pub(super) fn listen(run: &Path, agent: &'a StartProgram) -> io::Result<Self> {
         let listener = listen(run)?;
-        Ok(Self { listener, clients: BTreeMap::new(), next_session: AGENT_SESSION + 1, agent })
+        Ok(Self {
+            listener,
+            clients: BTreeMap::new(),
+            next_session: SessionId(SessionId::AGENT.0 + 1),
+            agent,
+        })
     }
 
     pub(super) fn listener(&self) -> &UnixListener {
@@ -66,7 +74,7 @@ impl<'a> ExecServer<'a> {
     }
 
     /// For each client its session, and what to wait for.
-    pub(super) fn waits(&self) -> impl Iterator<Item = (u64, PollFd<'_>)> {
+    pub(super) fn waits(&self) -> impl Iterator<Item = (SessionId, PollFd<'_>)> {
         self.clients.iter().map(|(session, client)| (*session, PollFd::new(&client.channel, PollFlags::IN)))
     }
 
@@ -78,22 +86,20 @@ impl<'a> ExecServer<'a> {
         let channel = Channel::new(OwnedFd::from(stream));
         if channel.set_timeout(Some(CLIENT_TIMEOUT)).is_ok() {
             self.clients.insert(self.next_session, Client { channel, running: false });
-            self.next_session += 1;
+            self.next_session.0 += 1;
         }
     }
 
-    /// The request of a client that is readable; `None` if it was removed meanwhile.
-    pub(super) fn receive(&self, session: u64) -> Option<ClientRequest> {
+    /// The request of a client that is readable; `None` if it was removed meanwhile, or asks for nothing.
+    pub(super) fn receive(&self, session: SessionId) -> Option<ClientRequest> {
         let client = self.clients.get(&session)?;
         Some(match client.channel.receive::<FromClient>() {
             Ok(Some((FromClient::Exec { request, terminal, size }, _))) => {
-                ClientRequest::Forward(ToInit::Start {
-                    session,
-                    program: self.program(request, terminal, size),
-                })
+                ClientRequest::Start(self.program(request, terminal, size))
             }
-            Ok(Some((FromClient::Signal(signal), _))) => {
-                ClientRequest::Forward(ToInit::Signal { session, signal })
+            // A number that names no signal is ignored.
+            Ok(Some((FromClient::Signal(number), _))) => {
+                return Signal::from_named_raw(number).map(ClientRequest::Signal);
             }
             Ok(Some((FromClient::Stop, _))) => {
                 self.send(session, &ToClient::Stopping, &[]);
@@ -118,26 +124,27 @@ impl<'a> ExecServer<'a> {
     }
 
     /// Hands a client the streams of its command. Whether they arrived; if not, the client is gone.
-    pub(super) fn started(&mut self, session: u64, streams: &[BorrowedFd<'_>]) -> bool {
+    pub(super) fn started(&mut self, session: SessionId, streams: &Streams) -> bool {
         if let Some(client) = self.clients.get_mut(&session) {
             client.running = true;
         }
-        self.send(session, &ToClient::Started, streams)
+        self.send(session, &ToClient::Started, &streams.descriptors())
     }
 
-    pub(super) fn not_started(&mut self, session: u64, doing: String, errno: i32) {
+    pub(super) fn not_started(&mut self, session: SessionId, error: IoError) {
+        let (doing, errno) = (error.context, error.source.raw_os_error().unwrap_or(0));
         self.send(session, &ToClient::NotStarted { doing, errno }, &[]);
         self.clients.remove(&session);
     }
 
-    pub(super) fn ended(&mut self, session: u64, status: ProgramStatus) {
+    pub(super) fn ended(&mut self, session: SessionId, status: ProgramStatus) {
         self.send(session, &ToClient::Ended { status, ended_by: None }, &[]);
         self.clients.remove(&session);
     }
 
-    /// Removes a client. The message that kills its command, if there was such a client.
-    pub(super) fn disconnect(&mut self, session: u64) -> Option<ToInit> {
-        self.clients.remove(&session).map(|_| ToInit::Signal { session, signal: Signal::KILL.as_raw() })
+    /// Removes a client. Whether there was such a client, whose command then has to be killed.
+    pub(super) fn disconnect(&mut self, session: SessionId) -> bool {
+        self.clients.remove(&session).is_some()
     }
 
     /// Tells every client whose command still runs that the bottle has ended, and with it the command.
@@ -148,7 +155,7 @@ impl<'a> ExecServer<'a> {
         }
     }
 
-    fn send(&self, session: u64, message: &ToClient, streams: &[BorrowedFd<'_>]) -> bool {
+    fn send(&self, session: SessionId, message: &ToClient, streams: &[BorrowedFd<'_>]) -> bool {
         self.clients.get(&session).is_some_and(|client| client.channel.send(message, streams).is_ok())
     }
 }

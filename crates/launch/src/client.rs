@@ -19,17 +19,15 @@ use rustix::{
 };
 
 use crate::{
+    backend::Streams,
     channel::Channel,
+    error::ExecError,
     home::BotBottleHome,
+    protocol::{CONTROL_SOCKET, FromClient, ToClient},
     relay::{self, Relay},
     request::{AgentExit, EndedBy, ExecRequest, ProgramStatus, Terminal},
-    state,
-};
-
-use super::{
-    error::ExecError,
-    protocol::{CONTROL_SOCKET, FromClient, ToClient},
     session::{GRACE, Signals},
+    state,
 };
 
 /// How long a bottle that is being started may take to answer.
@@ -67,7 +65,7 @@ fn channel(home: &BotBottleHome, identity: &Identity) -> Result<Channel, ExecErr
     Ok(Channel::new(OwnedFd::from(stream)))
 }
 
-/// Connects to the launcher of a run, through the directory's descriptor as in [`super::session`].
+/// Connects to the launcher of a run, through the directory's descriptor as in [`crate::session`].
 fn connect(run: &Path) -> io::Result<UnixStream> {
     let folder = open(run, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     UnixStream::connect(format!("/proc/self/fd/{}/{CONTROL_SOCKET}", folder.as_raw_fd()))
@@ -112,7 +110,11 @@ impl Termination {
     }
 }
 
-pub(super) fn exec(
+/// Runs a command in a running bottle, as confined as its agent.
+///
+/// # Errors
+/// See [`ExecError`].
+pub fn exec(
     home: &BotBottleHome,
     identity: &Identity,
     request: &ExecRequest,
@@ -153,7 +155,8 @@ pub(super) fn exec(
         if exit.is_none() && ready[1] {
             match channel.receive::<ToClient>().map_err(lost)?.ok_or_else(ended)? {
                 (ToClient::Started, streams) if relay.is_none() => {
-                    relay = Some(Relay::connect(terminal, streams).map_err(ExecError::Terminal)?);
+                    let streams = Streams::from_descriptors(streams).map_err(lost)?;
+                    relay = Some(Relay::connect(streams).map_err(ExecError::Terminal)?);
                 }
                 (ToClient::NotStarted { doing, errno }, _) if relay.is_none() => {
                     return Err(ExecError::NotStarted {
@@ -182,7 +185,11 @@ pub(super) fn exec(
     exit.ok_or_else(ended)
 }
 
-pub(super) fn stop(home: &BotBottleHome, identity: &Identity) -> Result<(), ExecError> {
+/// Ends a running bottle, and waits until it is gone.
+///
+/// # Errors
+/// See [`ExecError`].
+pub fn stop(home: &BotBottleHome, identity: &Identity) -> Result<(), ExecError> {
     let lost = |source: io::Error| ExecError::Launcher { identity: identity.clone(), source };
     let channel = channel(home, identity)?;
     // Opened now: the launcher removes the file before it releases the lock.

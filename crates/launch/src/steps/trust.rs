@@ -1,27 +1,38 @@
 //! The files that make programs in a bottle trust the gateway.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use bot_bottle_core::{plan::BottlePlan, provider::GuestFile};
+use bot_bottle_core::{error::IoContext, plan::BottlePlan, provider::GuestFile};
 
-use crate::files::rooted_dir::RootedDir;
+use crate::{error::LaunchError, files::rooted_dir::RootedDir, host::facts::system_roots};
 
 mod java;
 
-/// Writes the bottle's certificate, the bundle of the system's roots and it, and the settings that name them.
-/// `folder` is what the bottle sees as `inside`.
-pub(crate) fn write(
-    folder: &RootedDir,
-    inside: &Path,
-    bundle_name: &str,
-    plan: &BottlePlan,
-    system_roots: &str,
-    certificate: &str,
-) -> io::Result<()> {
+/// Name of the bundle in the trust folder.
+pub(crate) const BUNDLE_NAME: &str = "ca-bundle.pem";
+
+/// The folder of the bottle with the certificates and the settings that name them.
+pub(crate) fn trust_folder(plan: &BottlePlan) -> PathBuf {
+    plan.guest.ca_certificate.parent().unwrap_or(Path::new("/etc/bot-bottle")).to_owned()
+}
+
+/// Writes into `folder`, which the bottle sees as its [`trust_folder`]: the certificate of the bottle's CA, the
+/// bundle of the host's own certificate authorities and it, and the settings that name them.
+pub(crate) fn provision(plan: &BottlePlan, folder: &Path, certificate: &str) -> Result<(), LaunchError> {
+    let written =
+        RootedDir::open(folder, None).and_then(|folder| write(&folder, plan, &system_roots(), certificate));
+    Ok(written.io_context(|| "writing the bottle's certificates")?)
+}
+
+fn write(folder: &RootedDir, plan: &BottlePlan, system_roots: &str, certificate: &str) -> io::Result<()> {
+    let inside = trust_folder(plan);
     let bundle = format!("{}\n{certificate}", system_roots.trim_end());
     let certificates = decode(&bundle);
-    let relative = |path: &Path| path.strip_prefix(inside).ok().map(Path::to_owned);
+    let relative = |path: &Path| path.strip_prefix(&inside).ok().map(Path::to_owned);
     let put = |path: &Path, content: &[u8]| folder.file(path, content, 0o644);
     if let Some(path) = relative(&plan.guest.ca_certificate) {
         put(&path, certificate.as_bytes())?;
@@ -29,7 +40,7 @@ pub(crate) fn write(
     if let Some(path) = relative(&plan.guest.java_trust_store) {
         put(&path, &java::key_store(&certificates))?;
     }
-    put(Path::new(bundle_name), bundle.as_bytes())?;
+    put(Path::new(BUNDLE_NAME), bundle.as_bytes())?;
     for GuestFile { path, content, mode: _ } in &plan.system_files {
         if let Some(path) = relative(path) {
             put(&path, content.as_bytes())?;

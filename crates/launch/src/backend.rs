@@ -1,0 +1,281 @@
+//! What a backend is: how a plan becomes a sandbox, and how the launcher talks to a sandbox that runs.
+//!
+//! [`crate::launch()`] has the steps of a launch, once for all backends, and its event loop serves any
+//! [`Sandbox`]. A backend differs in how it starts one ([`Backend`]), and in how programs are started in it and
+//! its events arrive ([`Sandbox`]). Everything it makes is recorded as a resource before it is used;
+//! `cleanup` releases that without the backend.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{SocketAddr, TcpListener, UdpSocket},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
+};
+
+use bot_bottle_core::{
+    error::IoError,
+    gateway_config::{GatewayReady, GatewayStart, ListenerKind},
+    limits::Limits,
+    plan::BottlePlan,
+};
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    error::LaunchError,
+    gateway_process::GatewayProcess,
+    host::prerequisites::HostReport,
+    request::{ProgramStatus, Terminal},
+    resource::Resources,
+    steps::allocate::Run,
+};
+
+/// A way to make a sandbox.
+pub trait Backend {
+    /// What this backend needs from the host and does not get. Tries it, so it may take some time.
+    fn prerequisites(&self) -> HostReport;
+
+    /// How each limit would be enforced here.
+    ///
+    /// # Errors
+    /// The limits that cannot be.
+    fn check(&self, limits: &Limits) -> Result<Enforcement, Vec<Unmet>>;
+
+    /// Starts the gateway, which waits for [`Gateway::hand_over`]. It is a process of the host unless the backend
+    /// has another place for it.
+    ///
+    /// # Errors
+    /// When it cannot be started; what was recorded is released by the caller.
+    fn start_gateway(&self, run: &Run, resources: &mut Resources) -> Result<Box<dyn Gateway>, LaunchError> {
+        GatewayProcess::start(run, resources).map(|gateway| Box::new(gateway) as _)
+    }
+
+    /// Starts the sandbox of a plan. What takes time may go on after this has returned, until
+    /// [`Sandbox::initialise`] returns.
+    ///
+    /// # Errors
+    /// When it cannot be started; what was recorded is released by the caller.
+    fn start(
+        &self,
+        plan: &BottlePlan,
+        run: &Run,
+        resources: &mut Resources,
+    ) -> Result<Box<dyn Sandbox>, LaunchError>;
+}
+
+/// How the limits of a bottle are enforced, one sentence each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Enforcement(pub Vec<String>);
+
+/// A limit that cannot be enforced, as a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct Unmet(pub String);
+
+/// The gateway of one bottle, as the launcher sees it. It ends when this is dropped.
+pub trait Gateway {
+    /// Hands over the secrets, and the sockets where the gateway listens.
+    ///
+    /// # Errors
+    /// When it takes nothing any more.
+    fn hand_over(&self, start: GatewayStart, listeners: GatewayListeners) -> io::Result<()>;
+
+    /// Waits until the gateway serves; it has minted the bottle's certificate authority then.
+    ///
+    /// # Errors
+    /// With the last of its log.
+    fn ready(&self) -> Result<GatewayReady, LaunchError>;
+
+    /// A descriptor that is readable once the gateway has ended.
+    fn process(&self) -> BorrowedFd<'_>;
+
+    /// The end of its log.
+    fn log_tail(&self) -> String;
+}
+
+/// A sandbox that was started. Everything in it ends when this is dropped.
+///
+/// The launcher has one thread. So a program is started without waiting for it: [`SandboxEvent::Started`] comes
+/// when it runs, and meanwhile limits, signals and the other programs are attended to.
+pub trait Sandbox {
+    /// Where the gateway listens. Once, before [`Self::initialise`].
+    ///
+    /// # Errors
+    /// When the sandbox failed, with its reason.
+    fn listeners(&mut self) -> Result<GatewayListeners, LaunchError>;
+
+    /// Waits until programs can be started: the file system is complete, and they will be confined. Returns what
+    /// the operator should know about this sandbox, one sentence each.
+    ///
+    /// # Errors
+    /// When the sandbox failed, with its reason.
+    fn initialise(&mut self) -> Result<Vec<String>, LaunchError>;
+
+    /// Starts a program. [`SandboxEvent::Started`] or [`SandboxEvent::NotStarted`] answers.
+    ///
+    /// # Errors
+    /// When the sandbox takes nothing any more.
+    fn exec(&mut self, session: SessionId, program: &StartProgram) -> io::Result<()>;
+
+    /// Sends a signal to the program of a session, and to all of the session if it is SIGKILL or SIGHUP. Does
+    /// nothing if the program has ended.
+    ///
+    /// # Errors
+    /// When the sandbox takes nothing any more.
+    fn signal(&mut self, session: SessionId, signal: Signal) -> io::Result<()>;
+
+    /// Descriptors of which one is readable when [`Self::next`] has something.
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
+
+    /// The next event. Does not wait.
+    fn next(&mut self) -> Option<SandboxEvent>;
+
+    /// Kills every program in it.
+    fn kill(&mut self);
+
+    /// Whether the kernel has killed a program because the bottle had used its memory.
+    fn is_out_of_memory(&self) -> bool;
+
+    /// Bytes that the bottle's writable folders take on the disk.
+    ///
+    /// # Errors
+    /// One sentence, when they cannot be measured.
+    fn disk_usage(&self) -> Result<u64, String>;
+}
+
+/// The sockets where a gateway is reached from a sandbox.
+#[derive(Debug)]
+pub enum GatewayListeners {
+    /// Made in the network of the sandbox, so that they are reached from there alone.
+    Inherited(Vec<InheritedSocket>),
+    /// Addresses of the host to listen at, for a sandbox whose connections arrive on the host.
+    Bound(Vec<BoundSocket>),
+}
+
+/// A listening socket that was made in a sandbox.
+#[derive(Debug)]
+pub struct InheritedSocket {
+    /// What it is for.
+    pub kind: ListenerKind,
+    /// It.
+    pub socket: OwnedFd,
+}
+
+/// An address of the host where a gateway listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BoundSocket {
+    /// What it is for.
+    pub kind: ListenerKind,
+    /// Where.
+    pub address: SocketAddr,
+}
+
+impl GatewayListeners {
+    /// The sockets with what each is for, in the form in which [`GatewayStart`] goes to a gateway's process.
+    pub(crate) fn into_sockets(self) -> io::Result<(Vec<ListenerKind>, Vec<OwnedFd>)> {
+        match self {
+            Self::Inherited(sockets) => {
+                Ok(sockets.into_iter().map(|inherited| (inherited.kind, inherited.socket)).unzip())
+            }
+            Self::Bound(addresses) => {
+                let bind = |bound: BoundSocket| -> io::Result<(ListenerKind, OwnedFd)> {
+                    let socket = match bound.kind {
+                        ListenerKind::DnsUdp => UdpSocket::bind(bound.address)?.into(),
+                        ListenerKind::Proxy | ListenerKind::Transparent | ListenerKind::DnsTcp => {
+                            TcpListener::bind(bound.address)?.into()
+                        }
+                    };
+                    Ok((bound.kind, socket))
+                };
+                addresses.into_iter().map(bind).collect()
+            }
+        }
+    }
+}
+
+/// A program in a sandbox, by the number that the launcher gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionId(pub u64);
+
+impl SessionId {
+    /// The agent; commands that are run beside it have higher numbers.
+    pub const AGENT: Self = Self(0);
+}
+
+/// A program that is to be started in a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartProgram {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// The whole environment.
+    pub environment: BTreeMap<String, String>,
+    /// Absolute.
+    pub working_directory: PathBuf,
+    /// What its standard streams are.
+    pub terminal: Terminal,
+    /// Rows and columns of the operator's terminal.
+    pub size: Option<(u16, u16)>,
+}
+
+/// The launcher's ends of a program's streams.
+#[derive(Debug)]
+pub enum Streams {
+    /// The controlling side of its terminal.
+    Terminal(OwnedFd),
+    /// The other ends of its input, output and error.
+    Pipes([OwnedFd; 3]),
+}
+
+impl Streams {
+    /// As they come with a message.
+    pub(crate) fn from_descriptors(mut descriptors: Vec<OwnedFd>) -> io::Result<Self> {
+        if descriptors.len() == 1
+            && let Some(controller) = descriptors.pop()
+        {
+            return Ok(Self::Terminal(controller));
+        }
+        let pipes = <[OwnedFd; 3]>::try_from(descriptors);
+        pipes.map(Self::Pipes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "unexpected streams"))
+    }
+
+    /// As they go with a message.
+    pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        match self {
+            Self::Terminal(controller) => vec![controller.as_fd()],
+            Self::Pipes(pipes) => pipes.iter().map(AsFd::as_fd).collect(),
+        }
+    }
+}
+
+/// What happens in a sandbox.
+#[derive(Debug)]
+pub enum SandboxEvent {
+    /// A program runs.
+    Started {
+        /// Which.
+        session: SessionId,
+        /// Its streams.
+        streams: Streams,
+    },
+    /// A program could not be started.
+    NotStarted {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        source: IoError,
+    },
+    /// A program ended.
+    Ended {
+        /// Which.
+        session: SessionId,
+        /// How.
+        status: ProgramStatus,
+    },
+    /// The bottle has reached a limit and has to end; one sentence.
+    LimitReached(String),
+    /// The sandbox has ended, or is not understood any more. Nothing comes after it.
+    Gone,
+}

@@ -1,0 +1,55 @@
+//! Writes what lies in the bottle's home and workspace.
+
+use std::path::{Path, PathBuf};
+
+use bot_bottle_core::{error::IoContext, plan::BottlePlan};
+
+use crate::{
+    error::LaunchError,
+    files::{
+        copy::{CopyLimit, copy_tree},
+        rooted_dir::RootedDir,
+    },
+};
+
+use super::allocate::Run;
+
+/// Makes home and workspace as the plan says: folders, files, skills, and the copy of the operator's folder.
+pub(crate) fn write(plan: &BottlePlan, run: &Run) -> Result<(), LaunchError> {
+    let owner = run.user.owner();
+    let open =
+        |folder: &Path| RootedDir::open(folder, owner).io_context(|| format!("opening {}", folder.display()));
+    let (home, workspace) = (open(&run.folders.home)?, open(&run.folders.workspace)?);
+    let separate = plan.guest.workspace != plan.guest.home;
+    let resolve = |path: &Path| -> Result<(&RootedDir, PathBuf), LaunchError> {
+        if separate && let Ok(relative) = path.strip_prefix(&plan.guest.workspace) {
+            return Ok((&workspace, relative.to_owned()));
+        }
+        let outside = || LaunchError::OutsideHome { path: path.to_owned(), home: plan.guest.home.clone() };
+        Ok((&home, path.strip_prefix(&plan.guest.home).map_err(|_| outside())?.to_owned()))
+    };
+    let limit = CopyLimit { bytes: plan.limits.disk.map_or(u64::MAX, |bytes| bytes.0) };
+    for path in &plan.directories {
+        let (folder, relative) = resolve(path)?;
+        folder.directory(&relative).io_context(|| format!("making {}", path.display()))?;
+    }
+    for file in &plan.files {
+        let (folder, relative) = resolve(&file.path)?;
+        let written = folder.file(&relative, file.content.as_bytes(), file.mode);
+        written.io_context(|| format!("writing {}", file.path.display()))?;
+    }
+    for copy in &plan.copies {
+        let (folder, relative) = resolve(&copy.target)?;
+        let target =
+            folder.directory(&relative).io_context(|| format!("making {}", copy.target.display()))?;
+        copy_tree(&copy.source, target, owner, limit)
+            .map_err(|source| LaunchError::Copy { folder: copy.source.clone(), source })?;
+    }
+    if let Some(folder) = &plan.workspace {
+        let root = if separate { &workspace } else { &home };
+        let target = root.directory(Path::new("")).io_context(|| "opening the workspace")?;
+        copy_tree(folder, target, owner, limit)
+            .map_err(|source| LaunchError::Copy { folder: folder.clone(), source })?;
+    }
+    Ok(())
+}
