@@ -23,7 +23,7 @@ mod strict_http1;
 mod tls;
 
 use detect::{Protocol, detect};
-use strict_http1::StrictStream;
+use strict_http1::{StrictStream, Unreadable};
 
 use crate::{
     bounded_stream::BoundedStream,
@@ -54,13 +54,17 @@ where
     let heads = upgrades.clone();
     let service = service_fn(async |request: Request<Incoming>| {
         let is_tunnel = request.method() == Method::CONNECT;
-        let mut response = respond(state, client, request).await;
-        if response.status() == StatusCode::BAD_REQUEST {
+        let unreadable = upgrades.unreadable();
+        let mut response = match unreadable {
+            Some(why) => refuse_unreadable(state, client, why),
+            None => respond(state, client, request).await,
+        };
+        if unreadable.is_some() || response.status() == StatusCode::BAD_REQUEST {
             // Close after a 400: a desynchronised connection can be used for request smuggling (CWE-444).
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         upgrades.answered(switches(is_tunnel, response.status()));
-        Ok::<_, Infallible>(response)
+        Ok::<_, Infallible>(upgrades.track(response))
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -114,6 +118,22 @@ async fn respond(
         return open_tunnel(state, request);
     }
     exchange::answer(state, client, request).await
+}
+
+/// Refuses bytes that were not read as a request.
+fn refuse_unreadable(state: &State, client: &ClientConnection, why: Unreadable) -> Response<ResponseBody> {
+    let refusal = match why {
+        Unreadable::Ambiguous => Refusal::malformed(),
+        Unreadable::TooLarge => Refusal::new(Reason::LimitReached, DecidedBy::Limits)
+            .with_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+    };
+    let (host, port) =
+        client.tunnel.as_ref().map_or((String::new(), 0), |target| (target.host.to_string(), target.port));
+    exchange::refuse::refuse(
+        &state.receipts,
+        RequestSummary { method: "", host: &host, port, path: "" },
+        refusal,
+    )
 }
 
 /// Whether what the client sends after this answer is another protocol than HTTP/1.1.

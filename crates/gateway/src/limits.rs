@@ -97,6 +97,9 @@ pub const CLIENT_HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 /// [`UPSTREAM_IDLE_TIMEOUT`], so that a client is told when it is the upstream that stalls.
 pub const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
+/// How long a client that has closed its side alone waits for responses.
+pub const HALF_CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How long a closing client connection is read on, so that a refusal arrives although the request's body was
 /// not read (otherwise the kernel answers the unread bytes with a reset, which destroys it).
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);

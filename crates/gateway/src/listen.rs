@@ -1,6 +1,7 @@
 //! Accepts clients.
 
 use std::{
+    fs::File,
     io,
     net::SocketAddr,
     os::fd::{AsFd, OwnedFd},
@@ -13,7 +14,10 @@ use bot_bottle_core::{
     receipt::RequestSummary,
 };
 use rustix::net::{AddressFamily, SocketType, sockopt};
-use tokio::net::{TcpListener, UdpSocket, UnixListener};
+use tokio::{
+    net::{TcpListener, UdpSocket, UnixListener},
+    time::timeout,
+};
 
 use crate::{
     bounded_stream::{BoundedStream, StreamSocket},
@@ -139,15 +143,30 @@ pub(crate) fn spawn(state: &Arc<State>, listener: Listener) {
 }
 
 async fn accept_loop(state: Arc<State>, listener: StreamListener, serve: impl Fn(Arc<State>, StreamSocket)) {
+    let mut spare = spare_descriptor();
     loop {
         match listener.accept().await {
             Ok(stream) => serve(Arc::clone(&state), stream),
             Err(error) => {
                 tracing::warn!(%error, "a client could not be accepted");
+                // With the spare one a client can at least be told, where it would otherwise wait for ever.
+                if spare.take().is_some()
+                    && let Ok(Ok(stream)) = timeout(ACCEPT_BACKOFF, listener.accept()).await
+                {
+                    reject(&state, &stream);
+                }
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
             }
         }
+        if spare.is_none() {
+            spare = spare_descriptor();
+        }
     }
+}
+
+/// A descriptor that is kept for the time when there are no others.
+fn spare_descriptor() -> Option<File> {
+    File::open("/dev/null").ok()
 }
 
 /// Serves a client if there is a permit for it, and rejects it otherwise.

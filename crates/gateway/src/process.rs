@@ -124,6 +124,7 @@ pub fn read_config(path: &Path) -> Result<GatewayConfig, ServeError> {
 /// When the gateway cannot start, or the launcher does not keep to the protocol.
 pub fn serve_controlled(config: &GatewayConfig, control: UnixStream) -> Result<(), ServeError> {
     protect_memory();
+    raise_descriptor_limit();
     let (start, inherited) = control::receive(&control)?;
     let runtime = runtime()?;
     let served = runtime.block_on(async {
@@ -153,6 +154,7 @@ pub fn serve_alone(
     ready: impl FnOnce(&GatewayReady, &[SocketAddr]),
 ) -> Result<(), ServeError> {
     protect_memory();
+    raise_descriptor_limit();
     let runtime = runtime()?;
     runtime.block_on(async {
         let state = State::new(config, &start, Box::<SystemResolver>::default())?;
@@ -195,6 +197,13 @@ fn protect_memory() {
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let bytes = getrlimit(Resource::Core).maximum.map_or(1, |maximum| maximum.min(1));
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(bytes), maximum: Some(bytes) });
+}
+
+/// Raises the limit of open files as far as it may be: every client connection needs one, and another to its upstream.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // Ignored: a soft limit may always be raised to the hard one, setrlimit(2).
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 fn runtime() -> Result<Runtime, ServeError> {

@@ -15,6 +15,8 @@ use bot_bottle_core::{
     host::HostName,
 };
 use http::{HeaderValue, Request, Response, Uri, Version, header};
+use http_body::Body as _;
+use http_body_util::Empty;
 use hyper::{
     body::Incoming,
     client::conn::{TrySendError, http1, http2},
@@ -99,8 +101,8 @@ impl Upstream {
     /// response.
     ///
     /// A kept connection may turn out to be closed. If nothing of the request was handed to it, which hyper tells by
-    /// giving the request back, a new one is made. Otherwise the upstream may have acted on it, and it is not sent
-    /// twice (RFC 9110 section 9.2.2).
+    /// giving the request back, a new one is made. Otherwise the upstream may have acted on it: it is sent again, once, only
+    /// where the upstream says that it has not, or where it has no body and may be repeated (RFC 9110 section 9.2.2).
     pub(crate) async fn send(
         &self,
         origin: Origin,
@@ -111,7 +113,11 @@ impl Upstream {
         let target = request.uri().clone();
         let progress = request.body().progress();
         let informational = Informational::count(&mut request);
-        let mut sender = match self.pool.take(&origin, alpn) {
+        let kept = self.pool.take(&origin, alpn);
+        // A request without a body can be sent again where a kept connection turns out to be of no use.
+        let copy = (kept.is_some() && request.body().is_end_stream()).then(|| request.headers().clone());
+        let (method, extensions) = (request.method().clone(), request.extensions().clone());
+        let mut sender = match kept {
             Some(sender) => sender,
             None => self.dial(&origin, alpn).await?,
         };
@@ -132,6 +138,18 @@ impl Upstream {
                 }
                 Err(SendError::Unsent(_)) => {
                     return Err(UpstreamError::Unreachable(io::ErrorKind::ConnectionAborted.into()));
+                }
+                Err(SendError::Failed(error))
+                    if attempts_left > 0
+                        && let Some(headers) = &copy
+                        && (was_not_processed(&error) || (method.is_idempotent() && has_closed(&error))) =>
+                {
+                    attempts_left -= 1;
+                    request = Request::new(RequestBody::new(Empty::new()));
+                    *request.method_mut() = method.clone();
+                    *request.headers_mut() = headers.clone();
+                    *request.extensions_mut() = extensions.clone();
+                    sender = self.dial(&origin, alpn).await?;
                 }
                 Err(SendError::Failed(error)) if is_timeout(&error) => return Err(UpstreamError::Timeout),
                 Err(SendError::Failed(error)) => return Err(UpstreamError::Protocol(error)),
@@ -258,6 +276,28 @@ impl UpstreamError {
             Self::Timeout => (Reason::Timeout, DecidedBy::Upstream),
         }
     }
+}
+
+/// Whether the upstream said that it did nothing about the request: a stream that it refused, or one behind the last that
+/// it goes on with as it shuts down (RFC 9113 sections 6.8 and 8.7).
+fn was_not_processed(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| {
+        let reason = cause.reason();
+        reason == Some(h2::Reason::REFUSED_STREAM)
+            || (cause.is_go_away() && cause.is_remote() && reason == Some(h2::Reason::NO_ERROR))
+    })
+}
+
+/// Whether the connection ended without a response: an upstream may close a kept connection as a request arrives.
+fn has_closed(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    error.is_incomplete_message()
+        || error.is_closed()
+        || error.is_canceled()
+        || cause.is_some_and(|cause| {
+            matches!(cause.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+        })
 }
 
 /// Whether the connection failed because nothing passed on it for too long.

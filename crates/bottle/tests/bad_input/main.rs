@@ -13,6 +13,7 @@ use bot_bottle_testkit::{find_program, has_user_namespaces, require};
 use home::Home;
 
 mod credentials;
+mod descriptors;
 mod foreign_text;
 mod headless;
 mod home;

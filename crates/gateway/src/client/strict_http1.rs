@@ -11,7 +11,7 @@ use crate::limits::MAX_HEAD_BYTES;
 mod head;
 mod stream;
 
-pub(crate) use stream::StrictStream;
+pub(super) use stream::StrictStream;
 
 /// What comes next on a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +24,6 @@ enum Framing {
     Chunked(Chunk),
     /// It depends on the answer: the client asked to go on with another protocol.
     Undecided,
-    /// A head that is longer than any that is accepted. The library says so itself, when it has seen enough of it.
-    TooLong,
 }
 
 /// Where in a chunked body (RFC 9112 section 7.1).
@@ -41,9 +39,14 @@ enum Chunk {
     Trailers(usize),
 }
 
-/// Bytes that can be read in more than one way, or in none.
+/// Why the bytes of a client are not read on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Ambiguous;
+pub(super) enum Unreadable {
+    /// They can be read in more than one way, or in none.
+    Ambiguous,
+    /// A head is longer, or has more fields, than any that is accepted.
+    TooLarge,
+}
 
 /// Bytes of the line that begins a chunk: its size, and extensions that nobody uses.
 const MAX_CHUNK_LINE: usize = 256;
@@ -58,16 +61,14 @@ impl Framing {
     }
 
     /// How many of the bytes at the front may pass now, and what follows them. None may pass before there are more.
-    fn advance(&mut self, bytes: &[u8]) -> Result<usize, Ambiguous> {
+    fn advance(&mut self, bytes: &[u8]) -> Result<usize, Unreadable> {
         match self {
             Self::Head(scan) => {
-                let Some(length) = scan.end(bytes)? else {
-                    if bytes.len() <= MAX_HEAD_BYTES {
-                        return Ok(0);
-                    }
-                    *self = Self::TooLong;
-                    return Ok(bytes.len());
-                };
+                let end = scan.end(bytes)?;
+                if end.unwrap_or(bytes.len()) > MAX_HEAD_BYTES {
+                    return Err(Unreadable::TooLarge);
+                }
+                let Some(length) = end else { return Ok(0) };
                 *self = head::body(&bytes[..length])?;
                 Ok(length)
             }
@@ -87,14 +88,13 @@ impl Framing {
                 }
             },
             Self::Undecided => Ok(0),
-            Self::TooLong => Ok(bytes.len()),
         }
     }
 }
 
 impl Chunk {
     /// As [`Framing::advance`]; `None` where the next two bytes end the body.
-    fn advance(&mut self, bytes: &[u8]) -> Result<Option<usize>, Ambiguous> {
+    fn advance(&mut self, bytes: &[u8]) -> Result<Option<usize>, Unreadable> {
         match self {
             Self::Size => {
                 let Some(line) = head::line(bytes, MAX_CHUNK_LINE)? else { return Ok(Some(0)) };
@@ -118,7 +118,7 @@ impl Chunk {
                     Ok(Some(2))
                 }
                 [] | [b'\r'] => Ok(Some(0)),
-                _ => Err(Ambiguous),
+                _ => Err(Unreadable::Ambiguous),
             },
             Self::Trailers(passed) => {
                 let Some(line) = head::line(bytes, MAX_TRAILER_LINE)? else { return Ok(Some(0)) };
@@ -128,11 +128,11 @@ impl Chunk {
                 let (name, _) = head::field(line)?;
                 // A trailer that frames the message would do so after the fact (RFC 9110 section 6.5.1).
                 if head::frames_the_message(name) {
-                    return Err(Ambiguous);
+                    return Err(Unreadable::Ambiguous);
                 }
                 *passed += line.len() + 2;
                 if *passed > MAX_HEAD_BYTES {
-                    return Err(Ambiguous);
+                    return Err(Unreadable::Ambiguous);
                 }
                 Ok(Some(line.len() + 2))
             }
@@ -141,12 +141,15 @@ impl Chunk {
 }
 
 /// Hexadecimal digits alone, before extensions if there are any.
-fn chunk_size(line: &[u8]) -> Result<u64, Ambiguous> {
+fn chunk_size(line: &[u8]) -> Result<u64, Unreadable> {
     let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
     if digits.is_empty() || digits.len() > 15 || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return Err(Ambiguous);
+        return Err(Unreadable::Ambiguous);
     }
-    std::str::from_utf8(digits).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok()).ok_or(Ambiguous)
+    std::str::from_utf8(digits)
+        .ok()
+        .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+        .ok_or(Unreadable::Ambiguous)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
     pin::Pin,
     sync::{
         Arc, OnceLock,
@@ -12,13 +13,18 @@ use std::{
 
 use bot_bottle_core::decision::{DecidedBy, Reason};
 use bytes::Bytes;
+use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use thiserror::Error;
+use tokio::{runtime::Handle, time::timeout};
 
 use super::{record::Entry, strip};
-use crate::upstream;
+use crate::{
+    limits::{LINGER_BYTES, LINGER_TIMEOUT},
+    upstream,
+};
 
 /// Looks at a body as it passes.
 pub(super) trait Inspect: Send {
@@ -31,7 +37,7 @@ pub(super) trait Inspect: Send {
 
 /// The body of a request on its way to an upstream, as the client sends it but for trailers that would act as headers.
 pub(super) struct RequestBody {
-    incoming: Incoming,
+    incoming: Lingering,
     /// Frames that were read, and inspected, before anything of the request has left.
     window: VecDeque<Frame<Bytes>>,
     inspector: Option<Box<dyn Inspect>>,
@@ -40,6 +46,44 @@ pub(super) struct RequestBody {
     sent: Arc<AtomicU64>,
     /// Names of headers that the request was decided on: no trailer may have them.
     decided_on: Vec<String>,
+}
+
+/// The body of a client's request. Where it is a stream of HTTP/2 and is dropped before its end, the rest is read and
+/// dropped for a while: a stream that is reset as its response ends is an error for curl, which then shows no refusal.
+#[derive(Debug)]
+struct Lingering {
+    incoming: Option<Incoming>,
+    is_stream: bool,
+}
+
+impl Lingering {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        self.incoming.as_mut().map_or(Poll::Ready(None), |incoming| Pin::new(incoming).poll_frame(context))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        let unread = self.incoming.take().filter(|incoming| self.is_stream && !incoming.is_end_stream());
+        if let (Some(mut incoming), Ok(runtime)) = (unread, Handle::try_current()) {
+            runtime.spawn(timeout(LINGER_TIMEOUT, async move {
+                let mut dropped = 0;
+                while dropped < LINGER_BYTES
+                    && let Some(Ok(frame)) = incoming.frame().await
+                {
+                    dropped += frame.data_ref().map_or(0, Bytes::len);
+                }
+            }));
+        }
+    }
 }
 
 /// What an inspector found in a body that was on its way already.
@@ -69,9 +113,9 @@ pub(crate) enum ResponseBody {
 }
 
 impl RequestBody {
-    pub(super) fn of(incoming: Incoming) -> Self {
+    pub(super) fn of(incoming: Incoming, version: Version) -> Self {
         Self {
-            incoming,
+            incoming: Lingering { incoming: Some(incoming), is_stream: version == Version::HTTP_2 },
             window: VecDeque::new(),
             inspector: None,
             finding: Finding::default(),
@@ -97,7 +141,7 @@ impl RequestBody {
     pub(super) async fn fill_window(&mut self, bytes: usize) -> Result<bool, Option<Reason>> {
         let mut length = 0;
         while length < bytes && !self.incoming.is_end_stream() {
-            let Some(frame) = self.incoming.frame().await else { break };
+            let Some(frame) = poll_fn(|context| self.incoming.poll_frame(context)).await else { break };
             let frame = frame.map_err(|_| None)?;
             let data = frame.data_ref();
             length += data.map_or(0, Bytes::len);
@@ -119,7 +163,7 @@ impl RequestBody {
     }
 
     fn poll_incoming(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = match ready!(Pin::new(&mut self.incoming).poll_frame(context)) {
+        let frame = match ready!(self.incoming.poll_frame(context)) {
             Some(Ok(frame)) => Some(frame),
             Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
             None => None,

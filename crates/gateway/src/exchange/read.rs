@@ -18,10 +18,11 @@ pub(super) fn read(state: &State, request: Request<Incoming>, upgrade: Upgrade) 
     if parts.headers.len() > MAX_HEADERS {
         return Err(limit_reached().with_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
     }
+    let version = parts.version;
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
     Ok(Exchange {
         parts,
-        body: RequestBody::of(body),
+        body: RequestBody::of(body, version),
         stripped: HeaderMap::new(),
         upgrade,
         on_upgrade,

@@ -5,6 +5,7 @@ mod control;
 mod destinations;
 mod endings;
 mod forwarding;
+mod honest_clients;
 mod limits;
 mod process;
 mod protocols;

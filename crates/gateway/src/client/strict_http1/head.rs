@@ -1,6 +1,9 @@
 //! The head of a request.
 
-use super::{Ambiguous, Chunk, Framing};
+use http::Uri;
+
+use super::{Chunk, Framing, Unreadable, Unreadable::Ambiguous};
+use crate::limits::MAX_HEADERS;
 
 /// The search for the end of a head. It goes on where it stopped, so that a head that comes byte by byte costs no
 /// more than one that comes whole.
@@ -21,7 +24,7 @@ impl Default for Scan {
 impl Scan {
     /// Where the head ends, if it does. Lines that end in anything but CR and LF are found before the head is whole:
     /// a lenient reader would take them for its end.
-    pub(super) fn end(&mut self, bytes: &[u8]) -> Result<Option<usize>, Ambiguous> {
+    pub(super) fn end(&mut self, bytes: &[u8]) -> Result<Option<usize>, Unreadable> {
         while let Some(byte) = bytes.get(self.at).copied() {
             self.at += 1;
             match (self.previous, byte) {
@@ -44,7 +47,7 @@ impl Scan {
 }
 
 /// What follows a whole head.
-pub(super) fn body(head: &[u8]) -> Result<Framing, Ambiguous> {
+pub(super) fn body(head: &[u8]) -> Result<Framing, Unreadable> {
     let head = head.strip_prefix(b"\r\n").unwrap_or(head);
     let head = head.strip_suffix(b"\r\n\r\n").ok_or(Ambiguous)?;
     let mut lines = head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
@@ -52,7 +55,10 @@ pub(super) fn body(head: &[u8]) -> Result<Framing, Ambiguous> {
     let mut length = None;
     let mut is_chunked = false;
     let mut is_upgrade = false;
-    for line in lines {
+    for (number, line) in lines.enumerate() {
+        if number >= MAX_HEADERS {
+            return Err(Unreadable::TooLarge);
+        }
         let (name, value) = field(line)?;
         if name.eq_ignore_ascii_case(b"content-length") {
             if length.replace(content_length(value)?).is_some() {
@@ -89,15 +95,15 @@ struct RequestLine {
 
 impl RequestLine {
     /// Three words with one space between them (RFC 9112 section 3).
-    fn parse(line: &[u8]) -> Result<Self, Ambiguous> {
+    fn parse(line: &[u8]) -> Result<Self, Unreadable> {
         let mut words = line.split(|byte| *byte == b' ');
         let (Some(method), Some(target), Some(version), None) =
             (words.next(), words.next(), words.next(), words.next())
         else {
             return Err(Ambiguous);
         };
-        let is_plain = |byte: &u8| byte.is_ascii_graphic();
-        if !is_token(method) || target.is_empty() || !target.iter().all(is_plain) {
+        // Beyond what RFC 9112 section 3.2 allows, UTF-8 passes: browsers and curl send it as it was typed.
+        if !is_token(method) || Uri::try_from(target).is_err() {
             return Err(Ambiguous);
         }
         let is_1_1 = match version {
@@ -110,7 +116,7 @@ impl RequestLine {
 }
 
 /// Name and value of a header or trailer line, without the white space around the value.
-pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Ambiguous> {
+pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Unreadable> {
     let colon = line.iter().position(|byte| *byte == b':').ok_or(Ambiguous)?;
     let (name, value) = (&line[..colon], &line[colon + 1..]);
     // Refuse obs-fold and white space before the colon: parsers disagree on both (RFC 9112 sections 5.1, 5.2).
@@ -122,7 +128,7 @@ pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Ambiguous> {
 }
 
 /// The first line, without its CR and LF, if it is there already; it may have so many bytes.
-pub(super) fn line(bytes: &[u8], limit: usize) -> Result<Option<&[u8]>, Ambiguous> {
+pub(super) fn line(bytes: &[u8], limit: usize) -> Result<Option<&[u8]>, Unreadable> {
     let Some(end) = bytes.iter().take(limit).position(|byte| matches!(byte, b'\r' | b'\n' | 0)) else {
         return if bytes.len() >= limit { Err(Ambiguous) } else { Ok(None) };
     };
@@ -146,7 +152,7 @@ fn is_token(word: &[u8]) -> bool {
 }
 
 /// Digits alone: no sign, no list, no other base.
-fn content_length(value: &[u8]) -> Result<u64, Ambiguous> {
+fn content_length(value: &[u8]) -> Result<u64, Unreadable> {
     if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
         return Err(Ambiguous);
     }

@@ -4,20 +4,27 @@ use std::{
     io,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use http::Response;
+use http_body::{Body, Frame, SizeHint};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
 use tokio_util::io::poll_read_buf;
 
-use super::Framing;
+use super::{Framing, Unreadable};
+use crate::limits::HALF_CLOSE_TIMEOUT;
 
-/// What the library reads in the place of bytes that are ambiguous: it answers them with 400 and closes.
-const NO_REQUEST: &[u8] = b"\0\r\n\r\n";
+/// What the library reads in the place of bytes that cannot be read: a request that is answered with the refusal of
+/// [`UpgradeState::unreadable`], so that the client gets it in the words of all refusals.
+const IN_ITS_PLACE: &[u8] = b"GET / HTTP/1.1\r\nHost: unreadable.invalid\r\nConnection: close\r\n\r\n";
 
 /// Bytes that are read from the connection at one time while a head is put together.
 const READ_BYTES: usize = 16 * 1024;
@@ -39,13 +46,15 @@ pub(crate) struct StrictStream<S> {
     upgrades: UpgradeState,
     /// What the connection became, when it has.
     end: Option<End>,
+    /// The client has ended its side; until when its end is kept from the library.
+    half_closed: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     /// Another protocol: everything passes.
     Switched,
-    /// Nothing more passes but what is left of [`NO_REQUEST`].
+    /// Nothing more passes but what is left of [`IN_ITS_PLACE`].
     Refused(&'static [u8]),
 }
 
@@ -58,7 +67,11 @@ pub(crate) struct UpgradeState(Arc<Shared>);
 struct Shared {
     answered: AtomicUsize,
     switched: AtomicBool,
+    /// Responses that have passed whole, or were given up.
+    finished: AtomicUsize,
     inside_a_head: AtomicBool,
+    /// Which request stands in the place of bytes that could not be read, counted from 1, and why.
+    unreadable: OnceLock<(usize, Unreadable)>,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -71,6 +84,29 @@ impl UpgradeState {
         if let Some(waker) = self.waker().take() {
             waker.wake();
         }
+    }
+
+    /// Why the request that is to be answered next stands in the place of bytes that could not be read, if it does.
+    pub(in crate::client) fn unreadable(&self) -> Option<Unreadable> {
+        let next = self.0.answered.load(Ordering::Acquire) + 1;
+        self.0.unreadable.get().filter(|(number, _)| *number == next).map(|(_, why)| *why)
+    }
+
+    /// A response that tells when its body has ended.
+    pub(in crate::client) fn track<B>(&self, response: Response<B>) -> Response<Tracked<B>> {
+        response.map(|body| Tracked { body, upgrades: self.clone() })
+    }
+
+    fn finished(&self) {
+        self.0.finished.fetch_add(1, Ordering::Release);
+        if let Some(waker) = self.waker().take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether so many requests have their whole responses.
+    fn is_idle(&self, requests: usize) -> bool {
+        self.0.finished.load(Ordering::Acquire) >= requests
     }
 
     /// Whether the client has begun a request and not finished its head.
@@ -89,6 +125,39 @@ impl UpgradeState {
     }
 }
 
+/// The body of a response, whose end is told to the connection.
+#[derive(Debug)]
+pub(in crate::client) struct Tracked<B> {
+    body: B,
+    upgrades: UpgradeState,
+}
+
+impl<B> Drop for Tracked<B> {
+    fn drop(&mut self) {
+        self.upgrades.finished();
+    }
+}
+
+impl<B: Body + Unpin> Body for Tracked<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 impl<S> StrictStream<S> {
     /// A connection before its first request.
     pub(crate) fn new(stream: S) -> Self {
@@ -100,6 +169,7 @@ impl<S> StrictStream<S> {
             heads: 0,
             upgrades: UpgradeState::default(),
             end: None,
+            half_closed: None,
         }
     }
 
@@ -133,7 +203,12 @@ impl<S> StrictStream<S> {
                 self.heads += usize::from(was_head && passing > 0);
                 self.upgrades.0.inside_a_head.store(was_head && passing == 0, Ordering::Relaxed);
             }
-            Err(_) => self.end = Some(End::Refused(NO_REQUEST)),
+            Err(why) => {
+                // Ignored where a request was refused before: there is one end.
+                self.heads += 1;
+                let _ = self.upgrades.0.unreadable.set((self.heads, why));
+                self.end = Some(End::Refused(IN_ITS_PLACE));
+            }
         }
     }
 }
@@ -147,6 +222,21 @@ impl<S: AsyncRead + Unpin> StrictStream<S> {
     }
 }
 
+impl<S> StrictStream<S> {
+    /// The client has ended its side. The library would take that for the end of the connection and drop the requests that
+    /// wait for a response; but a client may only be done with asking (`shutdown(SHUT_WR)`, `nc -N`). Which of the two it
+    /// is shows when something is written to it, so the end is kept back for a while.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        *self.upgrades.waker() = Some(context.waker().clone());
+        let is_between_messages = self.pending.is_empty() && matches!(self.framing, Framing::Head(_));
+        if !is_between_messages || self.upgrades.is_idle(self.heads) {
+            return Poll::Ready(Ok(()));
+        }
+        let deadline = self.half_closed.get_or_insert_with(|| Box::pin(sleep(HALF_CLOSE_TIMEOUT)));
+        deadline.as_mut().poll(context).map(Ok)
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for StrictStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -157,6 +247,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for StrictStream<S> {
         loop {
             match this.end {
                 Some(End::Refused(rest)) => {
+                    if rest.is_empty() {
+                        *this.upgrades.waker() = Some(context.waker().clone());
+                        // Until the refusal has been sent: the library drops what it does at the end of the stream.
+                        let is_sent = this.upgrades.is_idle(this.heads);
+                        return if is_sent { Poll::Ready(Ok(())) } else { Poll::Pending };
+                    }
                     let length = rest.len().min(out.remaining());
                     out.put_slice(&rest[..length]);
                     this.end = Some(End::Refused(&rest[length..]));
@@ -184,10 +280,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for StrictStream<S> {
                     return Poll::Pending;
                 }
             }
-            if !ready!(this.poll_more(context))? {
-                // What was held back is no whole message, so there is no more.
-                return Poll::Ready(Ok(()));
+            if this.half_closed.is_none() && ready!(this.poll_more(context))? {
+                continue;
             }
+            // What was held back is no whole message, so there is no more.
+            return this.poll_end(context);
         }
     }
 }

@@ -118,6 +118,11 @@ impl Setup {
         self
     }
 
+    pub(crate) fn trusting_file(mut self, path: &std::path::Path) -> Self {
+        self.extra_ca.push(path.to_owned());
+        self
+    }
+
     pub(crate) fn receipts(mut self, path: &str) -> Self {
         self.receipts = Some(path.into());
         self

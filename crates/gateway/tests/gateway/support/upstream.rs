@@ -162,7 +162,7 @@ impl Drop for Open {
     }
 }
 
-fn certified(names: &[&str], alpn: &[&[u8]]) -> (ServerConfig, String) {
+pub(crate) fn certified(names: &[&str], alpn: &[&[u8]]) -> (ServerConfig, String) {
     let ca_key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
