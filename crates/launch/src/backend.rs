@@ -28,7 +28,10 @@ use crate::{
     gateway_process::GatewayProcess,
     host::prerequisites::HostReport,
     request::{ProgramStatus, Terminal},
-    resource::Resources,
+};
+
+pub use crate::{
+    resource::{Resource, Resources},
     steps::allocate::Run,
 };
 
@@ -118,6 +121,19 @@ pub trait Sandbox {
     /// # Errors
     /// When the sandbox takes nothing any more.
     fn exec(&mut self, session: SessionId, program: &StartProgram) -> io::Result<()>;
+
+    /// Starts to bring something out of the sandbox. It comes as the standard output of
+    /// [`SandboxEvent::Started`], and is whole if the session ends with exit code 0.
+    ///
+    /// Nothing on the host follows a path that the agent made: a program inside reads, as confined as the agent,
+    /// and what arrives is bytes. The agent could have changed them, so they are unpacked with the care that an
+    /// archive from a stranger needs.
+    ///
+    /// # Errors
+    /// When the sandbox takes nothing any more.
+    fn export(&mut self, session: SessionId, what: &Export) -> io::Result<()> {
+        self.exec(session, &what.program())
+    }
 
     /// Sends a signal to the program of a session, and to all of the session if it is SIGKILL or SIGHUP. Does
     /// nothing if the program has ended.
@@ -220,6 +236,33 @@ pub struct StartProgram {
     pub size: Option<(u16, u16)>,
 }
 
+/// What can be brought out of a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Export {
+    /// A folder with everything in it, as a tar archive. Absolute, as the bottle sees it. Links stay links.
+    Tar(PathBuf),
+}
+
+impl Export {
+    /// The program in the bottle that writes it to its standard output.
+    pub(crate) fn program(&self) -> StartProgram {
+        let Self::Tar(folder) = self;
+        let folder = folder.to_string_lossy().into_owned();
+        let command = ["tar", "--create", "--file=-", "--directory", &folder, "--", "."];
+        StartProgram {
+            command: command.map(str::to_owned).into(),
+            // The host's own tar, whatever lies in the agent's `PATH` or is set by its variables (`TAR_OPTIONS`).
+            environment: [("PATH", "/usr/bin:/bin"), ("LC_ALL", "C")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            working_directory: "/".into(),
+            terminal: Terminal::Pipes,
+            size: None,
+        }
+    }
+}
+
 /// The launcher's ends of a program's streams.
 #[derive(Debug)]
 pub enum Streams {
@@ -278,4 +321,33 @@ pub enum SandboxEvent {
     LimitReached(String),
     /// The sandbox has ended, or is not understood any more. Nothing comes after it.
     Gone,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use rustix::net::getsockname;
+
+    use super::*;
+
+    #[test]
+    fn addresses_are_bound_and_inherited_sockets_are_passed_on_in_their_order() {
+        let address = ([127, 0, 0, 1], 0).into();
+        let kinds = [ListenerKind::Proxy, ListenerKind::DnsUdp, ListenerKind::DnsTcp];
+        let bound = GatewayListeners::Bound(kinds.map(|kind| BoundSocket { kind, address }).into());
+        let (bound_kinds, sockets) = bound.into_sockets().expect("bound");
+        assert_eq!(bound_kinds, kinds);
+        let proxy = getsockname(&sockets[0]).expect("a name");
+        let proxy = SocketAddr::try_from(proxy).expect("an address");
+        TcpStream::connect(proxy).expect("somebody listens");
+
+        let sockets = kinds.into_iter().zip(sockets);
+        let inherited = sockets.map(|(kind, socket)| InheritedSocket { kind, socket }).collect();
+        let (kinds_again, sockets) =
+            GatewayListeners::Inherited(inherited).into_sockets().expect("passed on");
+        assert_eq!(kinds_again, kinds);
+        let first = getsockname(&sockets[0]).expect("a name");
+        assert_eq!(SocketAddr::try_from(first).expect("an address"), proxy);
+    }
 }

@@ -19,7 +19,7 @@ use rustix::{
 };
 
 use crate::{
-    backend::Streams,
+    backend::{Export, Streams},
     channel::Channel,
     error::ExecError,
     home::BotBottleHome,
@@ -120,11 +120,30 @@ pub fn exec(
     request: &ExecRequest,
     terminal: Terminal,
 ) -> Result<AgentExit, ExecError> {
+    let size = (terminal == Terminal::Pty).then(relay::window_size).flatten();
+    let message = FromClient::Exec { request: request.clone(), terminal, size };
+    run(home, identity, &message, request.command.first().map_or("", String::as_str))
+}
+
+/// Brings something out of a running bottle, to standard output. It is whole if the exit code is 0.
+///
+/// # Errors
+/// See [`ExecError`].
+pub fn export(home: &BotBottleHome, identity: &Identity, what: &Export) -> Result<AgentExit, ExecError> {
+    run(home, identity, &FromClient::Export(what.clone()), "tar")
+}
+
+/// Asks the launcher for a command, and connects its streams to those of this process until it ends.
+fn run(
+    home: &BotBottleHome,
+    identity: &Identity,
+    message: &FromClient,
+    program: &str,
+) -> Result<AgentExit, ExecError> {
     let signals = Signals::take().map_err(ExecError::Terminal)?;
     let lost = |source: io::Error| ExecError::Launcher { identity: identity.clone(), source };
     let channel = channel(home, identity)?;
-    let size = (terminal == Terminal::Pty).then(relay::window_size).flatten();
-    channel.send(&FromClient::Exec { request: request.clone(), terminal, size }, &[]).map_err(lost)?;
+    channel.send(message, &[]).map_err(lost)?;
     let ended = || lost(io::ErrorKind::UnexpectedEof.into());
     let mut termination = Termination::default();
     let mut relay: Option<Relay> = None;
@@ -160,7 +179,7 @@ pub fn exec(
                 }
                 (ToClient::NotStarted { doing, errno }, _) if relay.is_none() => {
                     return Err(ExecError::NotStarted {
-                        program: request.command.first().cloned().unwrap_or_default(),
+                        program: program.to_owned(),
                         source: IoError::new(doing, io::Error::from_raw_os_error(errno)),
                     });
                 }

@@ -24,7 +24,7 @@ const LIST: &str = "resources.json";
 /// or id by which its engine finds it; `release` asks the engine to remove it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Resource {
+pub enum Resource {
     /// A control group, by its folder.
     Cgroup(PathBuf),
     /// A process, and everything in the pid namespace whose first process it is.
@@ -82,7 +82,10 @@ impl Resources {
     }
 
     /// Records a resource. To be called before it exists or, for a process, before it executes anything.
-    pub(crate) fn add(&mut self, resource: Resource) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When the list cannot be written; the resource must not be made then.
+    pub fn add(&mut self, resource: Resource) -> io::Result<()> {
         self.entries.push(resource);
         self.write()
     }

@@ -13,7 +13,7 @@ const END_TIMEOUT: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// A process by its number and its start: the kernel reuses numbers, but not within one clock tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ProcessIdentity {
+pub struct ProcessIdentity {
     pub(crate) pid: i32,
     /// Clock ticks from the start of the machine to that of the process.
     pub(crate) started: u64,

@@ -119,3 +119,113 @@ fn write(path: PathBuf, json: serde_json::Result<Vec<u8>>) -> Result<(), LaunchE
     let written = json.map_err(io::Error::from).and_then(|json| fs::write(&path, json));
     Ok(written.io_context(|| format!("writing {}", path.display()))?)
 }
+
+#[cfg(test)]
+mod tests {
+    use bot_bottle_core::{
+        bottle::BackendName,
+        gateway_config::GatewayStart,
+        limits::Limits,
+        plan::{BottlePlan, Program},
+    };
+
+    use crate::{
+        backend::{Enforcement, Resources, Sandbox, Unmet},
+        home::BotBottleHome,
+        host::prerequisites::HostReport,
+        native::Native,
+        request::Terminal,
+        steps::files,
+    };
+
+    use super::*;
+
+    /// A backend that enforces no limit.
+    struct Refusing;
+
+    impl Backend for Refusing {
+        fn prerequisites(&self) -> HostReport {
+            HostReport::default()
+        }
+
+        fn check(&self, _limits: &Limits) -> Result<Enforcement, Vec<Unmet>> {
+            Err(vec![Unmet("no limit is enforced here".to_owned())])
+        }
+
+        fn start(
+            &self,
+            _plan: &BottlePlan,
+            _run: &Run,
+            _resources: &mut Resources,
+        ) -> Result<Box<dyn Sandbox>, LaunchError> {
+            unreachable!("nothing is started")
+        }
+    }
+
+    fn request(home: &Path) -> LaunchRequest {
+        LaunchRequest {
+            plan: BottlePlan::for_program(
+                "agent-aaaaa".parse().expect("an identity"),
+                BackendName::Native,
+                Program::of_bottle(["true"]),
+            ),
+            secrets: GatewayStart::default(),
+            environment: [].into(),
+            operator_home: Some("/home/operator".into()),
+            program: None,
+            home: BotBottleHome::new(home),
+            executable: "/bin/sh".into(),
+            terminal: Terminal::Pipes,
+            fault: None,
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_launched_leaves_no_trace() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut request = request(folder.path());
+        let refused = reserve(&Refusing, &request).expect_err("refused");
+        assert_eq!(refused.to_string(), "no limit is enforced here");
+        request.plan.program.source = ProgramSource::AgentProgram("claude".to_owned());
+        let refused = reserve(&Native, &request).expect_err("refused");
+        assert!(matches!(refused, LaunchError::NoProgram(name) if name == "claude"));
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    }
+
+    #[test]
+    fn a_run_is_made_once_with_its_folders_and_files() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let request = request(folder.path());
+        let directory = reserve(&Native, &request).expect("reserved");
+        let again = reserve(&Native, &request).expect_err("occupied");
+        assert!(matches!(again, LaunchError::Occupied(path) if path == directory.path()));
+
+        let run = fill(directory.path(), &request).expect("filled");
+        for folder in [&run.folders.home, &run.folders.workspace, &run.folders.trust] {
+            assert!(folder.is_dir() && folder.starts_with(&run.directory), "{}", folder.display());
+        }
+        let read = |path: PathBuf| -> serde_json::Value {
+            serde_json::from_slice(&fs::read(path).expect("a file")).expect("JSON")
+        };
+        assert_eq!(read(run.gateway_config())["name"], "agent-aaaaa");
+        assert_eq!(read(run.path("plan.json"))["identity"], "agent-aaaaa");
+        assert_eq!(run.not_shown, [PathBuf::from("/home/operator"), folder.path().to_owned()]);
+    }
+
+    #[test]
+    fn files_are_written_below_home_and_workspace_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut request = request(folder.path());
+        let directory = reserve(&Native, &request).expect("reserved");
+        let run = fill(directory.path(), &request).expect("filled");
+        let guest = request.plan.guest.clone();
+        request.plan.directories = vec![guest.home.join("below"), guest.workspace.join("within")];
+        files::write(&request.plan, &run).expect("written");
+        assert!(run.folders.home.join("below").is_dir() && run.folders.workspace.join("within").is_dir());
+        request.plan.directories = vec!["/etc/outside".into()];
+        let refused = files::write(&request.plan, &run).expect_err("refused");
+        assert!(
+            matches!(refused, LaunchError::OutsideHome { path, .. } if path == Path::new("/etc/outside"))
+        );
+    }
+}

@@ -123,6 +123,7 @@ impl Fixture {
             program: None,
             secrets: GatewayStart::default(),
             executable: executable().to_owned(),
+            recording: None,
         };
         Self { folder, executable: executable().to_owned(), user, order }
     }

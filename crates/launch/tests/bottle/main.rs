@@ -5,6 +5,7 @@
 use std::{env, process::ExitCode};
 
 mod confinement;
+mod export;
 mod fixture;
 mod host_files;
 mod inherited;
@@ -13,8 +14,10 @@ mod limits;
 mod own_program;
 mod parts;
 mod propagation;
+mod recording;
 mod refused_calls;
 mod shares;
+mod steps;
 mod streams;
 mod terminal;
 
@@ -38,6 +41,8 @@ fn main() -> ExitCode {
                 limits::trials(user),
                 lifetime::trials(user),
                 terminal::trials(user),
+                steps::trials(user),
+                export::trials(user),
             ]
         })
         .flatten()

@@ -10,13 +10,20 @@ use std::{
 
 use bot_bottle_core::{error::Hint, gateway_config::GatewayStart, identity::Identity, plan::BottlePlan};
 use bot_bottle_launch::{
+    backend::{Backend, Export},
     cleanup, client,
+    error::ExecError,
     home::BotBottleHome,
     host::programs::FoundProgram,
     native::Native,
-    request::{ExecRequest, FaultKind, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest, Step, Terminal},
+    request::{
+        AgentExit, ExecRequest, FaultKind, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest, Step,
+        Terminal,
+    },
 };
 use serde::{Deserialize, Serialize};
+
+use crate::recording::Recording;
 
 /// What a launcher of a test is told, in a file.
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,6 +37,8 @@ pub(crate) struct Order {
     pub(crate) program: Option<FoundProgram>,
     pub(crate) secrets: GatewayStart,
     pub(crate) executable: PathBuf,
+    /// In the place of a native bottle.
+    pub(crate) recording: Option<Recording>,
 }
 
 /// Plays a part, if the arguments name one.
@@ -47,6 +56,10 @@ pub(crate) fn play(arguments: &[String]) -> Option<ExitCode> {
         [_, "stop-order", home, identity] => {
             let identity: Identity = identity.parse().expect("an identity");
             Some(done(client::stop(&BotBottleHome::new(home), &identity)))
+        }
+        [_, "export-order", home, identity, folder] => {
+            let identity: Identity = identity.parse().expect("an identity");
+            Some(code(client::export(&BotBottleHome::new(home), &identity, &Export::Tar(folder.into()))))
         }
         [_, "wait-for-input", ..] => {
             println!("waiting");
@@ -91,9 +104,10 @@ fn launch(order: &Path) -> ExitCode {
         terminal: order.terminal,
         fault: order.fault.map(|(step, when, kind)| FaultPoint { step, when, kind }),
     };
+    let backend = order.recording.as_ref().map_or(&Native as &dyn Backend, |recording| recording);
     let events = order.home.join("events");
     let mut log = File::create(events).expect("a log");
-    let exit = bot_bottle_launch::launch(&Native, request, &mut |event: LaunchEvent| {
+    let exit = bot_bottle_launch::launch(backend, request, &mut |event: LaunchEvent| {
         writeln!(log, "{event:?}").expect("logged");
     });
     match exit {
@@ -121,7 +135,11 @@ fn exec(home: &str, identity: &str, terminal: &str, command: &[&str]) -> ExitCod
     };
     let terminal = if terminal == "pty" { Terminal::Pty } else { Terminal::Pipes };
     let identity: Identity = identity.parse().expect("an identity");
-    match client::exec(&BotBottleHome::new(home), &identity, &request, terminal) {
+    code(client::exec(&BotBottleHome::new(home), &identity, &request, terminal))
+}
+
+fn code(exit: Result<AgentExit, ExecError>) -> ExitCode {
+    match exit {
         Ok(exit) => ExitCode::from(exit.code()),
         Err(error) => {
             eprintln!("error: {error}");
