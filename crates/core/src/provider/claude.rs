@@ -13,7 +13,7 @@ use crate::{
 
 use super::{
     AgentProvisionPlan, CredentialError, GuestFile, Package, PromptStyle, Provider, ProviderError,
-    ProvisionInput, ProvisionedSecret, RunMode, TokenLogin, credentials, registry, route,
+    ProvisionInput, ProvisionedSecret, RunMode, TokenLogin, credentials, route,
 };
 
 /// Claude Code.
@@ -157,7 +157,7 @@ impl Provider for Claude {
             files,
             directories: vec![home.join(".claude"), home.join(SKILLS_FOLDER)],
             egress_routes: vec![route::bearer(NAME, API, &token, api_requests())],
-            forbidden_hosts: registry::exact_hosts(&TOKEN_ENDPOINTS),
+            forbidden_hosts: route::exact_hosts(&TOKEN_ENDPOINTS),
             skills_folder: SKILLS_FOLDER.into(),
             // It obeys the variables that every bottle has.
             ca_variables: BTreeMap::new(),

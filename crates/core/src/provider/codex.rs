@@ -6,7 +6,7 @@ use crate::{policy::RequestMatch, secret::SecretRef};
 
 use super::{
     AgentProvisionPlan, CaFile, CredentialError, GuestFile, Package, PromptStyle, Provider, ProviderError,
-    ProvisionInput, ProvisionedSecret, RunMode, TokenLogin, registry, route,
+    ProvisionInput, ProvisionedSecret, RunMode, TokenLogin, route,
 };
 
 mod login;
@@ -126,7 +126,7 @@ impl Provider for Codex {
             secrets: vec![ProvisionedSecret { reference, value: login.access_token }],
             files,
             directories: vec![home.join(".codex"), home.join(SKILLS_FOLDER)],
-            forbidden_hosts: registry::exact_hosts(&TOKEN_ENDPOINTS),
+            forbidden_hosts: route::exact_hosts(&TOKEN_ENDPOINTS),
             skills_folder: SKILLS_FOLDER.into(),
             ca_variables: BTreeMap::from([("CODEX_CA_CERTIFICATE".to_owned(), CaFile::Bundle)]),
             headless_prompt: PromptStyle::Positional,

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::host::{HostName, HostPattern};
+use crate::host::HostPattern;
 
-use super::Provider;
+use super::{Provider, route::exact_hosts};
 
 /// Every provider that is built in, in the order in which they are offered.
 #[must_use]
@@ -22,12 +22,4 @@ pub fn by_name(name: &str) -> Option<&'static dyn Provider> {
 #[must_use]
 pub fn forbidden_hosts() -> BTreeSet<HostPattern> {
     all().into_iter().flat_map(|provider| exact_hosts(provider.forbidden_hosts())).collect()
-}
-
-/// The patterns for names that are written in this program.
-pub(super) fn exact_hosts(names: &[&str]) -> BTreeSet<HostPattern> {
-    names
-        .iter()
-        .map(|name| HostPattern::Exact(HostName::parse(name).expect("a provider's own hosts are names")))
-        .collect()
 }

@@ -46,3 +46,11 @@ pub(super) fn allow(methods: &[&str], exact: &[&str], below: &[&str]) -> Request
         headers: Vec::new(),
     }
 }
+
+/// The patterns for names that are written in this program.
+pub(super) fn exact_hosts(names: &[&str]) -> BTreeSet<HostPattern> {
+    names
+        .iter()
+        .map(|name| HostPattern::Exact(HostName::parse(name).expect("a provider's own hosts are names")))
+        .collect()
+}

@@ -36,19 +36,22 @@ pub(super) async fn hold(
     };
     let answer = state.questions.ask(entry.exchange(), question, ANSWER_TIMEOUT).await;
     client.activity.touch();
-    let refused = |reason, source| Decision { verdict: Verdict::Refuse, reason, source, ..decision.clone() };
+    let refused = |entry: Entry, reason, source| {
+        let refused = Decision { verdict: Verdict::Refuse, reason, source, ..decision.clone() };
+        Refusal::from(refused).in_exchange(entry.superseded())
+    };
     match answer {
         Answer::Allowed => {}
         Answer::Refused | Answer::Unanswered => {
-            return Err(entry.ended_by(refused(Reason::NotApproved, DecidedBy::Operator).into()));
+            return Err(refused(entry, Reason::NotApproved, DecidedBy::Operator));
         }
         Answer::TooMany => {
-            return Err(entry.ended_by(refused(Reason::LimitReached, DecidedBy::Limits).into()));
+            return Err(refused(entry, Reason::LimitReached, DecidedBy::Limits));
         }
     }
     exchange.permit = Arc::clone(&state.requests).try_acquire_owned().ok();
     if exchange.permit.is_none() {
-        return Err(entry.ended_by(refused(Reason::LimitReached, DecidedBy::Limits).into()));
+        return Err(refused(entry, Reason::LimitReached, DecidedBy::Limits));
     }
     let approved = Decision {
         verdict: Verdict::Allow,

@@ -11,7 +11,6 @@ use bot_bottle_core::{
 };
 use http::{HeaderMap, StatusCode};
 
-use super::refuse::Refusal;
 use crate::receipts::{Details, ReceiptNotWritten, Receipts};
 
 /// An exchange whose first line is written. Its last line is written when this is dropped, however that comes.
@@ -34,11 +33,10 @@ pub(super) fn begin(
     request: RequestSummary<'_>,
     decision: &Decision,
     stripped: &HeaderMap,
-) -> Result<Entry, Refusal> {
+) -> Result<Entry, ReceiptNotWritten> {
     let stripped: Vec<String> = stripped.keys().map(|name| name.as_str().to_owned()).collect();
     let details = Details { stripped: &stripped, ..Details::default() };
-    let exchange =
-        receipts.record(request, decision, details).map_err(|ReceiptNotWritten| Refusal::internal())?;
+    let exchange = receipts.record(request, decision, details)?;
     Ok(Entry {
         receipts: Arc::clone(receipts),
         exchange,
@@ -59,16 +57,19 @@ impl Entry {
     }
 
     /// Writes down a later decision about the same exchange. If that fails, it does not go on.
-    pub(super) fn decided(&self, request: RequestSummary<'_>, decision: &Decision) -> Result<(), Refusal> {
+    pub(super) fn decided(
+        &self,
+        request: RequestSummary<'_>,
+        decision: &Decision,
+    ) -> Result<(), ReceiptNotWritten> {
         let details = Details { exchange: Some(self.exchange), ..Details::default() };
-        let written = self.receipts.record(request, decision, details);
-        written.map(drop).map_err(|ReceiptNotWritten| Refusal::internal())
+        self.receipts.record(request, decision, details).map(drop)
     }
 
-    /// The exchange ends with this refusal, whose own line is the last.
-    pub(super) fn ended_by(mut self, refusal: Refusal) -> Refusal {
+    /// The exchange ends with a refusal, whose own line is the last; the number that it has to have.
+    pub(super) fn superseded(mut self) -> u64 {
         self.is_refused = true;
-        refusal.in_exchange(self.exchange)
+        self.exchange
     }
 
     /// The count of the request's bytes, for the body that sends them.
@@ -91,10 +92,10 @@ impl Entry {
         self.outcome = Outcome::Complete;
     }
 
-    /// There is no response, and the client is told so.
-    pub(super) fn refused(mut self, refusal: &Refusal) {
-        self.status = Some(refusal.status);
-        self.failed(refusal.decision.reason, refusal.decision.source);
+    /// There is no response, and the client is told so with this status.
+    pub(super) fn refused(mut self, status: StatusCode, reason: Reason, source: DecidedBy) {
+        self.status = Some(status);
+        self.failed(reason, source);
     }
 
     /// The response broke off.

@@ -93,8 +93,14 @@ pub(crate) fn refuse(
     let status = Some(refusal.status.as_u16());
     let details = Details { status, exchange: refusal.exchange, ..Details::default() };
     let written = receipts.record(request, &refusal.decision, details);
-    let refusal = written.map_or_else(|ReceiptNotWritten| Refusal::internal(), |_| refusal);
+    let refusal = written.map_or_else(Refusal::from, |_| refusal);
     refusal.response(request)
+}
+
+impl From<ReceiptNotWritten> for Refusal {
+    fn from(ReceiptNotWritten: ReceiptNotWritten) -> Self {
+        Self::internal()
+    }
 }
 
 impl From<Decision> for Refusal {

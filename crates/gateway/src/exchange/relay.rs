@@ -51,7 +51,7 @@ pub(super) async fn relay(
         Err(refusal) => refusal,
     };
     let refusal = refusal.of(upgrade);
-    entry.refused(&refusal);
+    entry.refused(refusal.status, refusal.decision.reason, refusal.decision.source);
     refusal.response(asked.summary())
 }
 
