@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use bot_bottle_core::{bottle::BackendName, identity::Identity};
 use clap::{Args, Parser, Subcommand};
 
-/// Runs coding agents with their permission prompts off, each in a sandbox; a gateway enforces the policy and adds
-/// credentials.
+/// Runs coding agents with their permission prompts off, each in a sandbox; a gateway enforces the policy and
+/// adds credentials.
 #[derive(Debug, Parser)]
 #[command(name = "bot-bottle", version, max_term_width = 100, arg_required_else_help = true)]
 pub(crate) struct Arguments {

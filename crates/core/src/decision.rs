@@ -54,7 +54,8 @@ pub enum DecidedBy {
 
 macro_rules! reasons {
     ($($(#[$doc:meta])+ $variant:ident = $name:literal / $hint:literal),+ $(,)?) => {
-        /// Why a request was allowed or refused. The strings are part of the interface: they are never changed.
+        /// Why a request was allowed or refused. The strings are part of the interface: they are never
+        /// changed.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
         #[non_exhaustive]
         pub enum Reason {
@@ -125,7 +126,8 @@ reasons! {
     UnknownProtocol = "unknown_protocol" / "only HTTPS and HTTP leave the bottle; for git over ssh the operator can name the repository under `git.remotes`",
     /// The client broke off the TLS handshake, as one does that does not trust the bottle's CA.
     ClientTls = "client_tls" / "make the program trust the bottle's CA: SSL_CERT_FILE and the system's bundle name it",
-    /// The name resolves only to addresses that are never dialled: loopback, private, link-local, metadata, multicast.
+    /// The name resolves only to addresses that are never dialled: loopback, private, link-local, metadata,
+    /// multicast.
     AddressNotPublic = "address_not_public" / "the host resolves to an address inside the operator's network; only `egress.resolve` in settings.yml can allow that",
     /// The name does not resolve.
     NameUnresolvable = "name_unresolvable" / "the host's name does not resolve; check its spelling",

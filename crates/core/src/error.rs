@@ -10,8 +10,8 @@ pub trait Hint: Error {
     }
 }
 
-/// An error of the operating system with its context, because the system's text names neither the action nor the
-/// file.
+/// An error of the operating system with its context, because the system's text names neither the action nor
+/// the file.
 #[derive(Debug, thiserror::Error)]
 #[error("{context}: {source}")]
 pub struct IoError {
@@ -55,9 +55,9 @@ impl<T, E: Into<io::Error>> IoContext<T> for Result<T, E> {
     }
 }
 
-/// The causes of an error, outermost first. A cause whose text is part of an earlier message is left out, because
-/// many messages quote their cause. An error whose cause may quote a secret, such as a parser's, must have no
-/// `source`: everything that is returned here is printed.
+/// The causes of an error, outermost first. A cause whose text is part of an earlier message is left out,
+/// because many messages quote their cause. An error whose cause may quote a secret, such as a parser's, must
+/// have no `source`: everything that is returned here is printed.
 #[must_use]
 pub fn causes(error: &dyn Error) -> Vec<String> {
     let mut told = error.to_string();

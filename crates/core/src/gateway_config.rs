@@ -65,7 +65,8 @@ pub struct GatewayReady {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ListenerKind {
-    /// HTTP clients that know that it is a proxy: CONNECT, and requests in absolute form. TCP or a Unix socket.
+    /// HTTP clients that know that it is a proxy: CONNECT, and requests in absolute form. TCP or a Unix
+    /// socket.
     Proxy,
     /// TCP connections that were redirected here on their way somewhere else; the kernel tells where to.
     Transparent,
@@ -79,15 +80,16 @@ pub enum ListenerKind {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "message", rename_all = "snake_case")]
 pub enum ControlMessage {
-    /// Another policy, with the values of the secrets that it names. Requests that are under way are not affected.
-    /// Answered with [`GatewayEvent::Reloaded`] or [`GatewayEvent::NotReloaded`].
+    /// Another policy, with the values of the secrets that it names. Requests that are under way are not
+    /// affected. Answered with [`GatewayEvent::Reloaded`] or [`GatewayEvent::NotReloaded`].
     Reload {
         /// The whole policy.
         policy: Policy,
         /// All its secrets.
         secrets: Secrets,
     },
-    /// The operator's answer to a [`GatewayEvent::Question`]. An answer to a question that was withdrawn is ignored.
+    /// The operator's answer to a [`GatewayEvent::Question`]. An answer to a question that was withdrawn is
+    /// ignored.
     Answer {
         /// Which question.
         exchange: u64,
@@ -140,8 +142,8 @@ impl std::fmt::Debug for Secrets {
 
 /// What the launcher sends a gateway process over its control socket, together with the listening sockets as
 /// descriptors (SCM_RIGHTS): a length of four bytes, little endian, and this as JSON. The gateway answers
-/// with [`GatewayReady`] on one line; then [`ControlMessage`] and [`GatewayEvent`] follow as they come. The end of the
-/// socket is the end of the gateway.
+/// with [`GatewayReady`] on one line; then [`ControlMessage`] and [`GatewayEvent`] follow as they come. The
+/// end of the socket is the end of the gateway.
 #[derive(Default, Serialize, Deserialize)]
 pub struct GatewayStart {
     /// The value behind each reference that a route names.

@@ -100,7 +100,8 @@ impl HostName {
 }
 
 impl Host {
-    /// Reads what a client wrote as a host: a name, an IPv4 literal, or an IPv6 literal with or without brackets.
+    /// Reads what a client wrote as a host: a name, an IPv4 literal, or an IPv6 literal with or without
+    /// brackets.
     ///
     /// # Errors
     /// See [`HostError`].

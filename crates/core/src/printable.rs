@@ -1,8 +1,8 @@
 //! Text of strangers on the operator's terminal: the one place that says what of it a terminal must not get.
 //!
-//! File names, branches, headers, error messages and proposals may come from a cloned repository, an agent or a
-//! server. A terminal acts on control characters (its title, the clipboard, answers that the shell then reads), and
-//! shows text in another order, or not at all, for some others.
+//! File names, branches, headers, error messages and proposals may come from a cloned repository, an agent or
+//! a server. A terminal acts on control characters (its title, the clipboard, answers that the shell then
+//! reads), and shows text in another order, or not at all, for some others.
 
 use std::fmt::Write as _;
 
@@ -44,8 +44,8 @@ pub fn printable_lines(text: &str) -> String {
     text.split('\n').map(tabs_stay).collect::<Vec<_>>().join("\n")
 }
 
-/// As [`printable_lines`], for text that has colours of ours in it: of all sequences those stay that set colours and
-/// weight (SGR, ECMA-48 8.3.117). What comes from strangers has to be printable before.
+/// As [`printable_lines`], for text that has colours of ours in it: of all sequences those stay that set
+/// colours and weight (SGR, ECMA-48 8.3.117). What comes from strangers has to be printable before.
 #[must_use]
 pub fn printable_but_colours(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());

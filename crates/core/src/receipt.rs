@@ -16,8 +16,8 @@ pub struct Line<T> {
     pub line: T,
 }
 
-/// The record of a decision. It holds no header, no query, no body and so no secret: the path alone is what the agent
-/// wrote, cut to [`MAX_PATH_BYTES`].
+/// The record of a decision. It holds no header, no query, no body and so no secret: the path alone is what
+/// the agent wrote, cut to [`MAX_PATH_BYTES`].
 #[derive(Debug, Clone, Serialize)]
 pub struct Receipt<'a> {
     /// The exchange that it is about: the `sequence` of this line.
@@ -31,14 +31,14 @@ pub struct Receipt<'a> {
     /// Credentials that the agent sent itself and that were removed, by the names of their fields.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub stripped: &'a [String],
-    /// Status of the refusal, where one was sent. An allowed request has none: its line is written before anything of
-    /// it goes on, so that no end of the gateway can lose it.
+    /// Status of the refusal, where one was sent. An allowed request has none: its line is written before
+    /// anything of it goes on, so that no end of the gateway can lose it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
 }
 
-/// The record of the end of an exchange that was let out. An exchange without one was under way when the gateway
-/// ended.
+/// The record of the end of an exchange that was let out. An exchange without one was under way when the
+/// gateway ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Ending {
     /// The exchange: the number of the [`Receipt`] with which it began.

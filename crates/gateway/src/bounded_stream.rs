@@ -18,8 +18,8 @@ use tokio::{
 
 use crate::limits::{LINGER_BYTES, LINGER_TIMEOUT};
 
-/// A connection of a client or to an upstream. Where a bottle has no network of its own to share, its clients come over
-/// Unix sockets.
+/// A connection of a client or to an upstream. Where a bottle has no network of its own to share, its clients
+/// come over Unix sockets.
 #[derive(Debug)]
 pub(crate) enum StreamSocket {
     Tcp(TcpStream),
@@ -111,7 +111,8 @@ struct Idle {
     sleep: Pin<Box<Sleep>>,
 }
 
-/// When something last passed on a connection. A request that is held counts as something: [`Activity::touch`].
+/// When something last passed on a connection. A request that is held counts as something:
+/// [`Activity::touch`].
 #[derive(Debug, Clone)]
 pub(crate) struct Activity(Arc<Mutex<Instant>>);
 

@@ -27,8 +27,8 @@ use crate::limits::LEAF_CACHE_GENERATION;
 
 /// Signs a certificate for whatever name a client asks for.
 ///
-/// The authority's key exists in this process alone and is never written. Leaf certificates share one key, which
-/// is another than the authority's: what serves traffic cannot sign.
+/// The authority's key exists in this process alone and is never written. Leaf certificates share one key,
+/// which is another than the authority's: what serves traffic cannot sign.
 pub(crate) struct CertificateAuthority {
     issuer: Issuer<'static, KeyPair>,
     certificate_pem: String,
@@ -135,7 +135,8 @@ impl CertificateAuthority {
     }
 }
 
-/// The configuration of TLS with clients. One for all: the certificate is found by the server name in the handshake.
+/// The configuration of TLS with clients. One for all: the certificate is found by the server name in the
+/// handshake.
 pub(crate) fn server_config(
     authority: Arc<CertificateAuthority>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {

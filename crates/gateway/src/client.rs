@@ -1,4 +1,5 @@
-//! One connection of a client: detect the protocol → terminate TLS → serve HTTP/1.1 or HTTP/2 → one exchange a request.
+//! One connection of a client: detect the protocol → terminate TLS → serve HTTP/1.1 or HTTP/2 → one exchange
+//! a request.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -141,9 +142,9 @@ fn switches(is_tunnel: bool, status: StatusCode) -> bool {
     status == StatusCode::SWITCHING_PROTOCOLS || (is_tunnel && status.is_success())
 }
 
-/// Answers a CONNECT. Whether the destination may be reached is told inside the tunnel, where clients show the
-/// refusal to their user; a CONNECT that is refused they retry for minutes. Only a destination that nobody
-/// could connect to is refused here.
+/// Answers a CONNECT. Whether the destination may be reached is told inside the tunnel, where clients show
+/// the refusal to their user; a CONNECT that is refused they retry for minutes. Only a destination that
+/// nobody could connect to is refused here.
 fn open_tunnel(state: &Arc<State>, request: Request<Incoming>) -> Response<ResponseBody> {
     let written = request.uri().authority().map_or("", http::uri::Authority::as_str).to_owned();
     // Host and port alone (RFC 9110 section 9.3.6), not the URL of something.
@@ -180,7 +181,8 @@ fn open_tunnel(state: &Arc<State>, request: Request<Incoming>) -> Response<Respo
     }
 }
 
-/// Serves a tunnel: its destination is known, its protocol is not. The client has `first_byte_timeout` to begin.
+/// Serves a tunnel: its destination is known, its protocol is not. The client has `first_byte_timeout` to
+/// begin.
 pub(crate) async fn serve_tunnel(
     state: Arc<State>,
     mut stream: BoundedStream,

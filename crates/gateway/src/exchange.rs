@@ -6,9 +6,10 @@
 //! 2. `normalise` finds the one destination that all parts of the request agree on.
 //! 3. `hop_by_hop` and `strip` remove the fields for one hop and the agent's own credentials, so that
 //! 4. `decide` asks the policy about exactly what will be sent.
-//! 5. `scan` looks at content that the decision depends on, before the first byte leaves and as the rest passes.
-//! 6. `record` writes the decision down. Nothing leaves for a request that has no receipt: no name is resolved and
-//!    nothing is dialled before.
+//! 5. `scan` looks at content that the decision depends on, before the first byte leaves and as the rest
+//!    passes.
+//! 6. `record` writes the decision down. Nothing leaves for a request that has no receipt: no name is
+//!    resolved and nothing is dialled before.
 //! 7. `hold` waits for the operator where the decision is to ask, and records the answer.
 //! 8. `inject` adds the credential after every stage that looks at the request, so that none can leak it.
 //! 9. `relay` connects, sends, and streams both ways. The receipt's entry ends when the response does.
@@ -42,8 +43,8 @@ use refuse::Refusal;
 /// What is known about a client's connection before its first request.
 #[derive(Debug, Clone)]
 pub(crate) struct ClientConnection {
-    /// Where a CONNECT said that it leads, or where a redirected connection was going; `None` on the proxy's port
-    /// itself.
+    /// Where a CONNECT said that it leads, or where a redirected connection was going; `None` on the proxy's
+    /// port itself.
     pub(crate) tunnel: Option<HostPort>,
     /// The TLS server name that the client sent.
     pub(crate) sni: Option<Host>,
@@ -99,8 +100,8 @@ async fn run(
     Ok(relay::relay(state, asked, exchange, &destination, entry).await)
 }
 
-/// What was asked for, as the client wrote it: for receipts and refusals, which also tell about requests that no stage
-/// could make sense of.
+/// What was asked for, as the client wrote it: for receipts and refusals, which also tell about requests that
+/// no stage could make sense of.
 struct Asked {
     method: Method,
     uri: Uri,

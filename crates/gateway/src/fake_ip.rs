@@ -1,5 +1,5 @@
-//! Fake IPs: the bottle's DNS answers each allowed name with an address of its own (198.19.0.0/16), and a connection
-//! to such an address is a connection to the name.
+//! Fake IPs: the bottle's DNS answers each allowed name with an address of its own (198.19.0.0/16), and a
+//! connection to such an address is a connection to the name.
 
 use std::{
     collections::HashMap,
@@ -15,8 +15,8 @@ use bot_bottle_core::{
 
 use crate::limits::MAX_NAMES;
 
-/// Which fake IP stands for which name. An entry is never removed or reused while the gateway lives, because clients
-/// cache addresses for longer than any TTL says.
+/// Which fake IP stands for which name. An entry is never removed or reused while the gateway lives, because
+/// clients cache addresses for longer than any TTL says.
 #[derive(Debug, Default)]
 pub(crate) struct FakeIpTable(Mutex<Table>);
 
@@ -27,8 +27,8 @@ struct Table {
 }
 
 impl FakeIpTable {
-    /// Gives every name of an exact route its address, so that a wildcard below which many names were asked for does not
-    /// take it.
+    /// Gives every name of an exact route its address, so that a wildcard below which many names were asked
+    /// for does not take it.
     pub(crate) fn reserve(&self, policy: &Policy) {
         for route in &policy.routes {
             if let HostPattern::Exact(name) = &route.host {

@@ -2,12 +2,13 @@
 //!
 //! - `listen` accepts a client: the proxy's port, redirected connections, DNS;
 //! - `client` detects the protocol, terminates TLS, and reads HTTP/1.1 strictly or HTTP/2;
-//! - `exchange` is the pipeline of one request, from what was asked to a receipt, a credential and a response;
+//! - `exchange` is the pipeline of one request, from what was asked to a receipt, a credential and a
+//!   response;
 //! - `upstream` resolves, approves the addresses, dials, and keeps connections.
 //!
-//! Beside them: `dns` answers the bottle's questions from the policy alone, `process` runs all of it under a launcher or
-//! alone, and `state` is the data that connections share. Modules import only modules below them, in the order of
-//! `tests/layers.rs`. Every bound is in [`limits`].
+//! Beside them: `dns` answers the bottle's questions from the policy alone, `process` runs all of it under a
+//! launcher or alone, and `state` is the data that connections share. Modules import only modules below them,
+//! in the order of `tests/layers.rs`. Every bound is in [`limits`].
 
 mod bounded_stream;
 mod certificates;

@@ -1,5 +1,5 @@
-//! Every bound of the gateway, in one place. Each has a test at its edge where a test can reach it, and those that an
-//! operator can meet have a row in `docs/limits.md`.
+//! Every bound of the gateway, in one place. Each has a test at its edge where a test can reach it, and those
+//! that an operator can meet have a row in `docs/limits.md`.
 
 use std::time::Duration;
 
@@ -70,8 +70,8 @@ pub const SNIFF_BYTES: usize = 64;
 /// How long a client may take to send the first bytes of a tunnel.
 pub const SNIFF_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a redirected client may take to send its first bytes where its destination is refused anyway. A client that
-/// speaks first does so at once; one that waits for its server learns soon that it is refused.
+/// How long a redirected client may take to send its first bytes where its destination is refused anyway. A
+/// client that speaks first does so at once; one that waits for its server learns soon that it is refused.
 pub const UNLISTED_SNIFF_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Names that have an address in the bottle's DNS. One more is answered SERVFAIL (`limit_reached`).
@@ -89,8 +89,8 @@ pub const DNS_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client's TLS handshake may take.
 pub const CLIENT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long a client may take to send a request's head, and how long its kept-alive HTTP/1.1 connection may be
-/// idle between two requests.
+/// How long a client may take to send a request's head, and how long its kept-alive HTTP/1.1 connection may
+/// be idle between two requests.
 pub const CLIENT_HEADER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long nothing may pass on a client's connection in either direction. More than

@@ -78,8 +78,8 @@ impl Listener {
     }
 }
 
-/// Whether a socket can be a listener of the kind. Only the kernel knows the original destination of a redirected TCP
-/// connection; a proxy's clients may come over a Unix socket.
+/// Whether a socket can be a listener of the kind. Only the kernel knows the original destination of a
+/// redirected TCP connection; a proxy's clients may come over a Unix socket.
 pub(crate) fn is_of_kind(socket: impl AsFd, kind: ListenerKind) -> bool {
     let (Ok(family), Ok(socket_type)) = (sockopt::socket_domain(&socket), sockopt::socket_type(&socket))
     else {

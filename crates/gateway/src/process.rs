@@ -117,8 +117,8 @@ pub fn read_config(path: &Path) -> Result<GatewayConfig, ServeError> {
 }
 
 /// Serves a launcher's bottle: receives the secrets and the listening sockets over `control`, answers with
-/// [`GatewayReady`] on one line, and serves until the launcher's end of the socket is closed, however it came to
-/// that. Blocks.
+/// [`GatewayReady`] on one line, and serves until the launcher's end of the socket is closed, however it came
+/// to that. Blocks.
 ///
 /// # Errors
 /// When the gateway cannot start, or the launcher does not keep to the protocol.
@@ -143,8 +143,8 @@ pub fn serve_controlled(config: &GatewayConfig, control: UnixStream) -> Result<(
     served
 }
 
-/// Serves alone, on the addresses of the configuration, until the process ends. `ready` is called once, with the
-/// addresses that are listened on. Blocks.
+/// Serves alone, on the addresses of the configuration, until the process ends. `ready` is called once, with
+/// the addresses that are listened on. Blocks.
 ///
 /// # Errors
 /// When the gateway cannot start.
@@ -190,8 +190,8 @@ fn serve(state: &Arc<State>, listeners: Vec<Listener>) -> Result<(), ServeError>
     Ok(())
 }
 
-/// Keeps the credentials in this process's memory out of core dumps and from other programs of the same user. A
-/// limit of 1 is what stops a `core_pattern` with a pipe too, core(5).
+/// Keeps the credentials in this process's memory out of core dumps and from other programs of the same user.
+/// A limit of 1 is what stops a `core_pattern` with a pipe too, core(5).
 fn protect_memory() {
     // Neither fails for a process that does this to itself, prctl(2) and setrlimit(2): a limit is lowered.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
@@ -199,7 +199,8 @@ fn protect_memory() {
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(bytes), maximum: Some(bytes) });
 }
 
-/// Raises the limit of open files as far as it may be: every client connection needs one, and another to its upstream.
+/// Raises the limit of open files as far as it may be: every client connection needs one, and another to its
+/// upstream.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     // Ignored: a soft limit may always be raised to the hard one, setrlimit(2).

@@ -21,8 +21,8 @@ use crate::{
     limits::{MAX_HOST_ECHO, MAX_METHOD_ECHO, RECEIPT_TAIL_BYTES},
 };
 
-/// Appends one line for each decision before it takes effect, and one when an exchange that was let out ends. Each is
-/// one write of its own: the kernel's page cache survives the end of this process, kill -9 included.
+/// Appends one line for each decision before it takes effect, and one when an exchange that was let out ends.
+/// Each is one write of its own: the kernel's page cache survives the end of this process, kill -9 included.
 #[derive(Debug)]
 pub(crate) struct Receipts {
     writer: Mutex<Writer>,
@@ -34,7 +34,8 @@ struct Writer {
     /// Of the line that was written last.
     sequence: u64,
     line: Vec<u8>,
-    /// A write failed. The end of the file is unknown now, so nothing more is written and nothing more allowed.
+    /// A write failed. The end of the file is unknown now, so nothing more is written and nothing more
+    /// allowed.
     failed: bool,
 }
 

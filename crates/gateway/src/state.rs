@@ -86,7 +86,8 @@ pub enum GatewayError {
 }
 
 impl State {
-    /// Makes a gateway: its certificate authority, its receipts, its way out. Has to be called inside a runtime.
+    /// Makes a gateway: its certificate authority, its receipts, its way out. Has to be called inside a
+    /// runtime.
     ///
     /// # Errors
     /// See [`GatewayError`].
@@ -113,7 +114,8 @@ impl State {
         }))
     }
 
-    /// Puts another policy in force, for requests from now on. If it cannot be, the one before stays in force.
+    /// Puts another policy in force, for requests from now on. If it cannot be, the one before stays in
+    /// force.
     ///
     /// # Errors
     /// As for [`State::new`].

@@ -97,12 +97,13 @@ impl Upstream {
         })
     }
 
-    /// Sends a request, whose URI is absolute, on a kept connection or a new one, and waits for the head of the
-    /// response.
+    /// Sends a request, whose URI is absolute, on a kept connection or a new one, and waits for the head of
+    /// the response.
     ///
-    /// A kept connection may turn out to be closed. If nothing of the request was handed to it, which hyper tells by
-    /// giving the request back, a new one is made. Otherwise the upstream may have acted on it: it is sent again, once, only
-    /// where the upstream says that it has not, or where it has no body and may be repeated (RFC 9110 section 9.2.2).
+    /// A kept connection may turn out to be closed. If nothing of the request was handed to it, which hyper
+    /// tells by giving the request back, a new one is made. Otherwise the upstream may have acted on it: it
+    /// is sent again, once, only where the upstream says that it has not, or where it has no body and may be
+    /// repeated (RFC 9110 section 9.2.2).
     pub(crate) async fn send(
         &self,
         origin: Origin,
@@ -173,8 +174,8 @@ enum SendError {
     Timeout,
 }
 
-/// Counts the informational responses (RFC 9110 section 15.2) to a request, so that an upstream cannot send them
-/// without end.
+/// Counts the informational responses (RFC 9110 section 15.2) to a request, so that an upstream cannot send
+/// them without end.
 #[derive(Debug, Clone, Default)]
 struct Informational {
     count: Arc<AtomicUsize>,
@@ -236,8 +237,8 @@ async fn send_once(
     }
 }
 
-/// Writes the target in the form of the connection's protocol: origin form and `Host` (RFC 9112 section 3.2.1), or
-/// `:scheme` and `:authority` (RFC 9113 section 8.3.1).
+/// Writes the target in the form of the connection's protocol: origin form and `Host` (RFC 9112 section
+/// 3.2.1), or `:scheme` and `:authority` (RFC 9113 section 8.3.1).
 fn set_target(request: &mut Request<RequestBody>, target: &Uri, sender: &Sender) {
     match sender {
         Sender::Http1(_) => {
@@ -262,8 +263,8 @@ fn set_target(request: &mut Request<RequestBody>, target: &Uri, sender: &Sender)
 }
 
 impl UpstreamError {
-    /// Why, as clients and receipts are told. The details go to the log: they may name hosts inside the operator's
-    /// network.
+    /// Why, as clients and receipts are told. The details go to the log: they may name hosts inside the
+    /// operator's network.
     pub(crate) fn reason(&self) -> (Reason, DecidedBy) {
         match self {
             Self::Unresolvable => (Reason::NameUnresolvable, DecidedBy::Upstream),
@@ -278,8 +279,8 @@ impl UpstreamError {
     }
 }
 
-/// Whether the upstream said that it did nothing about the request: a stream that it refused, or one behind the last that
-/// it goes on with as it shuts down (RFC 9113 sections 6.8 and 8.7).
+/// Whether the upstream said that it did nothing about the request: a stream that it refused, or one behind
+/// the last that it goes on with as it shuts down (RFC 9113 sections 6.8 and 8.7).
 fn was_not_processed(error: &hyper::Error) -> bool {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
     cause.is_some_and(|cause| {
@@ -289,7 +290,8 @@ fn was_not_processed(error: &hyper::Error) -> bool {
     })
 }
 
-/// Whether the connection ended without a response: an upstream may close a kept connection as a request arrives.
+/// Whether the connection ended without a response: an upstream may close a kept connection as a request
+/// arrives.
 fn has_closed(error: &hyper::Error) -> bool {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
     error.is_incomplete_message()

@@ -25,7 +25,8 @@ const LAYERS: [&str; 15] = [
     "limits",
 ];
 
-/// The stages of the pipeline: none of them calls another. What they pass on lies in the other files of `exchange/`.
+/// The stages of the pipeline: none of them calls another. What they pass on lies in the other files of
+/// `exchange/`.
 const STAGES: [&str; 9] =
     ["read", "normalise", "strip", "decide", "scan", "hold", "record", "inject", "relay"];
 

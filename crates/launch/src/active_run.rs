@@ -7,7 +7,8 @@ use crate::{
     state::{self, Outcome, RunDirectory, Settled, WORKSPACE},
 };
 
-/// The directory and the resources of a run. Released when dropped: at an error, a panic and the normal end alike.
+/// The directory and the resources of a run. Released when dropped: at an error, a panic and the normal end
+/// alike.
 #[derive(Debug)]
 pub(crate) struct ActiveRun {
     /// Holds the lock, until everything is released.
@@ -23,8 +24,8 @@ impl ActiveRun {
         Self { directory: Some(directory), resources, outcome: Outcome::default() }
     }
 
-    /// Releases everything. Returns where the agent's work is, and what could not be removed; `cleanup` finds that
-    /// later because the lock is free.
+    /// Releases everything. Returns where the agent's work is, and what could not be removed; `cleanup` finds
+    /// that later because the lock is free.
     pub(crate) fn release(&mut self) -> Settled {
         let Some(directory) = self.directory.take() else { return Settled::default() };
         let failed = self.resources.release();

@@ -1,8 +1,8 @@
 //! What a backend is: how a plan becomes a sandbox, and how the launcher talks to a sandbox that runs.
 //!
 //! [`crate::launch()`] has the steps of a launch, once for all backends, and its event loop serves any
-//! [`Sandbox`]. A backend differs in how it starts one ([`Backend`]), and in how programs are started in it and
-//! its events arrive ([`Sandbox`]). Everything it makes is recorded as a resource before it is used;
+//! [`Sandbox`]. A backend differs in how it starts one ([`Backend`]), and in how programs are started in it
+//! and its events arrive ([`Sandbox`]). Everything it makes is recorded as a resource before it is used;
 //! `cleanup` releases that without the backend.
 
 use std::{
@@ -46,8 +46,8 @@ pub trait Backend {
     /// The limits that cannot be.
     fn check(&self, limits: &Limits) -> Result<Enforcement, Vec<Unmet>>;
 
-    /// Starts the gateway, which waits for [`Gateway::hand_over`]. It is a process of the host unless the backend
-    /// has another place for it.
+    /// Starts the gateway, which waits for [`Gateway::hand_over`]. It is a process of the host unless the
+    /// backend has another place for it.
     ///
     /// # Errors
     /// When it cannot be started; what was recorded is released by the caller.
@@ -100,8 +100,8 @@ pub trait Gateway {
 
 /// A sandbox that was started. Everything in it ends when this is dropped.
 ///
-/// The launcher has one thread. So a program is started without waiting for it: [`SandboxEvent::Started`] comes
-/// when it runs, and meanwhile limits, signals and the other programs are attended to.
+/// The launcher has one thread. So a program is started without waiting for it: [`SandboxEvent::Started`]
+/// comes when it runs, and meanwhile limits, signals and the other programs are attended to.
 pub trait Sandbox {
     /// Where the gateway listens. Once, before [`Self::initialise`].
     ///
@@ -109,8 +109,8 @@ pub trait Sandbox {
     /// When the sandbox failed, with its reason.
     fn listeners(&mut self) -> Result<GatewayListeners, LaunchError>;
 
-    /// Waits until programs can be started: the file system is complete, and they will be confined. Returns what
-    /// the operator should know about this sandbox, one sentence each.
+    /// Waits until programs can be started: the file system is complete, and they will be confined. Returns
+    /// what the operator should know about this sandbox, one sentence each.
     ///
     /// # Errors
     /// When the sandbox failed, with its reason.
@@ -125,9 +125,9 @@ pub trait Sandbox {
     /// Starts to bring something out of the sandbox. It comes as the standard output of
     /// [`SandboxEvent::Started`], and is whole if the session ends with exit code 0.
     ///
-    /// Nothing on the host follows a path that the agent made: a program inside reads, as confined as the agent,
-    /// and what arrives is bytes. The agent could have changed them, so they are unpacked with the care that an
-    /// archive from a stranger needs.
+    /// Nothing on the host follows a path that the agent made: a program inside reads, as confined as the
+    /// agent, and what arrives is bytes. The agent could have changed them, so they are unpacked with the
+    /// care that an archive from a stranger needs.
     ///
     /// # Errors
     /// When the sandbox takes nothing any more.
@@ -252,7 +252,8 @@ impl Export {
         let command = ["tar", "--create", "--file=-", "--directory", &folder, "--", "."];
         StartProgram {
             command: command.map(str::to_owned).into(),
-            // The host's own tar, whatever lies in the agent's `PATH` or is set by its variables (`TAR_OPTIONS`).
+            // The host's own tar, whatever lies in the agent's `PATH` or is set by its variables
+            // (`TAR_OPTIONS`).
             environment: [("PATH", "/usr/bin:/bin"), ("LC_ALL", "C")]
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into(),

@@ -49,11 +49,12 @@ pub(crate) struct ChildProgram<'a> {
     pub(crate) log: &'a Path,
 }
 
-/// Starts a child that waits at its gate until `before_exec` has returned, so that it runs with its cgroups and
-/// user map in place.
+/// Starts a child that waits at its gate until `before_exec` has returned, so that it runs with its cgroups
+/// and user map in place.
 ///
-/// A process can be recorded only after clone(2) has told its number. That is done while the child waits: it has
-/// executed nothing yet, and exits when the launcher dies and the gate closes. So no process runs unrecorded.
+/// A process can be recorded only after clone(2) has told its number. That is done while the child waits: it
+/// has executed nothing yet, and exits when the launcher dies and the gate closes. So no process runs
+/// unrecorded.
 pub(crate) fn spawn(
     child: &ChildProgram<'_>,
     resources: &mut Resources,

@@ -48,8 +48,8 @@ impl Progress<'_> {
 
 /// Starts the bottle, waits for the agent, and cleans up.
 ///
-/// The calling thread has to live as long as the bottle: the kernel ends a native bottle's processes with it. No
-/// other thread is needed, and none should have been started.
+/// The calling thread has to live as long as the bottle: the kernel ends a native bottle's processes with it.
+/// No other thread is needed, and none should have been started.
 ///
 /// # Errors
 /// See [`LaunchError`]; nothing is left running then.
@@ -75,14 +75,15 @@ pub fn launch(
 
 /// Runs the steps, in the order of [`Step::ALL`]. The order is part of the confinement:
 ///
-/// 1. Allocate resources: the directory is locked and its list of resources open before anything is started, and
-///    each step records what it makes before it is used. So an end at any point leaves nothing behind.
+/// 1. Allocate resources: the directory is locked and its list of resources open before anything is started,
+///    and each step records what it makes before it is used. So an end at any point leaves nothing behind.
 /// 2. Start gateway: before the sandbox, because its start-up takes longest. It cannot listen or send yet.
 /// 3. Start sandbox: its file system is made while the next step writes what is mounted there.
 /// 4. Prepare files: before any program of the bottle could put links in the way.
-/// 5. Connect gateway: it gets the secrets together with the sockets of the sandbox, and listens nowhere else.
-/// 6. Wait for gateway: its certificate is known only now, and a gateway that fails ends the launch before any
-///    program could run without it.
+/// 5. Connect gateway: it gets the secrets together with the sockets of the sandbox, and listens nowhere
+///    else.
+/// 6. Wait for gateway: its certificate is known only now, and a gateway that fails ends the launch before
+///    any program could run without it.
 /// 7. Provision: the certificate is in place before the first program reads it.
 /// 8. Initialise sandbox: no capability is left and all files are written when programs can be started.
 /// 9. Attach: the agent runs last.

@@ -1,10 +1,10 @@
 //! The effects of bot-bottle: turns a plan into a running bottle, keeps its state, and cleans up after it.
 //!
-//! [`launch()`] has the steps of a launch, and [`backend`] says what a backend does in them; [`native`] runs a
-//! bottle in Linux namespaces. [`client`] runs commands in a running bottle and ends it. [`host`] looks at the
-//! machine: what it offers, what it lacks, and where its agent programs are. [`home`] says where state lies, and
-//! [`cleanup`] removes what dead runs left. Nothing here prints: what the operator should see comes out as
-//! [`request::LaunchEvent`]s and errors, with a hint where something can be done.
+//! [`launch()`] has the steps of a launch, and [`backend`] says what a backend does in them; [`native`] runs
+//! a bottle in Linux namespaces. [`client`] runs commands in a running bottle and ends it. [`host`] looks at
+//! the machine: what it offers, what it lacks, and where its agent programs are. [`home`] says where state
+//! lies, and [`cleanup`] removes what dead runs left. Nothing here prints: what the operator should see comes
+//! out as [`request::LaunchEvent`]s and errors, with a hint where something can be done.
 
 use std::os::fd::{OwnedFd, RawFd};
 
@@ -37,8 +37,8 @@ pub use files::copy::CopyError;
 pub use launch::launch;
 pub use sys::attempt_syscall;
 
-/// The first process inside a sandbox: what `bot-bottle sandbox-init FD` is. To be called before anything else,
-/// while the process has one thread and has opened nothing.
+/// The first process inside a sandbox: what `bot-bottle sandbox-init FD` is. To be called before anything
+/// else, while the process has one thread and has opened nothing.
 pub fn sandbox_init(control: RawFd) -> ! {
     native::sandbox_init(control)
 }

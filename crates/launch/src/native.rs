@@ -1,9 +1,9 @@
 //! The native backend: a bottle in Linux namespaces, without a daemon, an image or root.
 //!
-//! A plan is [`render`]ed into a [`NativeSpec`], which is pure, and [`start`] starts the bottle's first process
-//! with it (`init`), which makes the file system (`rootfs`) and starts programs (`exec`, `confine`, `seccomp`).
-//! `sandbox` is the launcher's side of it, and `protocol` has the messages between the two. How the confinement
-//! works is described in `docs/backends/native.md`.
+//! A plan is [`render`]ed into a [`NativeSpec`], which is pure, and [`start`] starts the bottle's first
+//! process with it (`init`), which makes the file system (`rootfs`) and starts programs (`exec`, `confine`,
+//! `seccomp`). `sandbox` is the launcher's side of it, and `protocol` has the messages between the two. How
+//! the confinement works is described in `docs/backends/native.md`.
 
 use std::os::fd::RawFd;
 

@@ -1,8 +1,8 @@
 //! What a run owns on the host besides its directory: recorded before it is used, released in reverse order.
 //!
-//! A launcher releases the resources of its run however it ends, unless it is killed. `cleanup` then reads the
-//! list that the launcher kept in the run's directory, and releases them by the same code. The directory itself
-//! is in no list: it is where the list is, and it is removed when the list is empty.
+//! A launcher releases the resources of its run however it ends, unless it is killed. `cleanup` then reads
+//! the list that the launcher kept in the run's directory, and releases them by the same code. The directory
+//! itself is in no list: it is where the list is, and it is removed when the list is empty.
 
 use std::{
     fmt, fs, io,
@@ -20,8 +20,8 @@ pub(crate) use process::ProcessIdentity;
 /// Name of the list in the directory of a run.
 const LIST: &str = "resources.json";
 
-/// Something that a run owns. What another backend makes (a container, a machine) becomes a variant, with the name
-/// or id by which its engine finds it; `release` asks the engine to remove it.
+/// Something that a run owns. What another backend makes (a container, a machine) becomes a variant, with the
+/// name or id by which its engine finds it; `release` asks the engine to remove it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resource {
@@ -90,8 +90,8 @@ impl Resources {
         self.write()
     }
 
-    /// Releases everything, the newest first: a cgroup cannot be removed before its processes have ended. Returns
-    /// what could not be released; it stays in the list, for `cleanup`.
+    /// Releases everything, the newest first: a cgroup cannot be removed before its processes have ended.
+    /// Returns what could not be released; it stays in the list, for `cleanup`.
     pub(crate) fn release(&mut self) -> Vec<(Resource, io::Error)> {
         let mut failed = Vec::new();
         while let Some(resource) = self.entries.pop() {
@@ -126,8 +126,8 @@ pub(crate) fn running(entries: &[Resource]) -> Vec<u32> {
     processes.collect()
 }
 
-/// Reads a list; empty if there is no file. An empty file is what is left of one after a power failure, which no
-/// process and no cgroup outlives.
+/// Reads a list; empty if there is no file. An empty file is what is left of one after a power failure, which
+/// no process and no cgroup outlives.
 pub(crate) fn read_json<T: serde::de::DeserializeOwned>(list: &Path) -> io::Result<Vec<T>> {
     let invalid = |error: serde_json::Error| {
         io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged: {error}", list.display()))
@@ -140,8 +140,8 @@ pub(crate) fn read_json<T: serde::de::DeserializeOwned>(list: &Path) -> io::Resu
     }
 }
 
-/// Writes a file by renaming a finished one to its name, rename(2): a reader sees the old content or the new one,
-/// whenever the writer is killed.
+/// Writes a file by renaming a finished one to its name, rename(2): a reader sees the old content or the new
+/// one, whenever the writer is killed.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let unfinished = path.with_extension("new");
     fs::write(&unfinished, content)?;

@@ -1,5 +1,5 @@
-//! Checks that a vendor's format allows beyond its regular expression. A candidate that fails its check is not a
-//! credential of that kind.
+//! Checks that a vendor's format allows beyond its regular expression. A candidate that fails its check is
+//! not a credential of that kind.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;

@@ -1,4 +1,5 @@
-//! Finds what rules describe: one pass of an automaton over all keywords, and a rule's expression only near its own.
+//! Finds what rules describe: one pass of an automaton over all keywords, and a rule's expression only near
+//! its own.
 
 use std::ops::Range;
 
@@ -10,7 +11,8 @@ use crate::{
     rules::{Candidate, Rule, RuleSet},
 };
 
-/// How far before and after a keyword a match may reach, for an expression without a bound of its own, in bytes.
+/// How far before and after a keyword a match may reach, for an expression without a bound of its own, in
+/// bytes.
 pub const UNBOUNDED_REACH: usize = 8 << 10;
 /// The most findings in one text; there is no use in more.
 pub const MAX_FINDINGS: usize = 10_000;

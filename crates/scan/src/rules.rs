@@ -1,5 +1,5 @@
-//! Rules as data: gitleaks' TOML syntax, so that an operator's own files load as they are. What a file asks for and
-//! this scanner cannot do is an error or a named [`Warning`], never passed over in silence.
+//! Rules as data: gitleaks' TOML syntax, so that an operator's own files load as they are. What a file asks
+//! for and this scanner cannot do is an error or a named [`Warning`], never passed over in silence.
 
 use regex::bytes::Regex;
 

@@ -22,8 +22,8 @@ pub(super) fn is_token(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-/// The name of a host variable that holds a secret. Messages conceal any other value, because it may be the secret
-/// itself, pasted by mistake.
+/// The name of a host variable that holds a secret. Messages conceal any other value, because it may be the
+/// secret itself, pasted by mistake.
 pub(super) fn secret_ref(reader: &mut Reader, node: &Node, key: &str) -> Option<SecretRef> {
     let text = reader.text(node, key)?;
     let is_secret =

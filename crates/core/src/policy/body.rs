@@ -42,10 +42,12 @@ impl Policy {
     }
 }
 
-/// Why a batch request of git LFS with this body may not go on: it is for uploads, or servers could read it as one.
+/// Why a batch request of git LFS with this body may not go on: it is for uploads, or servers could read it
+/// as one.
 ///
-/// An upload goes where the batch's answer says, to a host of its own where no other sign of git is left. Go's JSON
-/// takes the last of several keys, in whatever case, so there may be one alone (git LFS API, `docs/api/batch.md`).
+/// An upload goes where the batch's answer says, to a host of its own where no other sign of git is left.
+/// Go's JSON takes the last of several keys, in whatever case, so there may be one alone (git LFS API,
+/// `docs/api/batch.md`).
 #[must_use]
 pub fn refusal_of_large_file_batch(body: &[u8]) -> Option<Reason> {
     let mut reader = serde_json::Deserializer::from_slice(body);

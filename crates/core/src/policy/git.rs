@@ -1,9 +1,9 @@
 //! What git asks for over HTTP, however a server may read the request that asks for it.
 //!
-//! Servers split, decode and trim targets in many ways: parameters (`;x`), escapes decoded once or twice, backslashes,
-//! repeated slashes, blanks, NUL, another case, a path in the query. Rather than to follow each of them, a target is cut
-//! into words at every character that any of them could take for a border. A server that finds `git-receive-pack` in it
-//! has one of these words before it.
+//! Servers split, decode and trim targets in many ways: parameters (`;x`), escapes decoded once or twice,
+//! backslashes, repeated slashes, blanks, NUL, another case, a path in the query. Rather than to follow each
+//! of them, a target is cut into words at every character that any of them could take for a border. A server
+//! that finds `git-receive-pack` in it has one of these words before it.
 
 use super::{RequestFacts, overrides};
 
@@ -16,8 +16,8 @@ pub(super) enum GitService {
     Push,
 }
 
-/// Services by their name in a path, in `service=`, or in `application/x-<name>-request`. Those with `ssh-` are what
-/// GitLab's workhorse serves to its own shell.
+/// Services by their name in a path, in `service=`, or in `application/x-<name>-request`. Those with `ssh-`
+/// are what GitLab's workhorse serves to its own shell.
 const SERVICES: [(&str, GitService); 5] = [
     ("git-receive-pack", GitService::Push),
     ("ssh-receive-pack", GitService::Push),
@@ -122,8 +122,8 @@ fn is_in_repository(path: &[String], method: &Method) -> bool {
     })
 }
 
-/// Git LFS. Whether a batch is for up- or download is in its body ([`is_large_file_batch`]). Uploads are PUT where the
-/// batch's answer says, and locks are writes.
+/// Git LFS. Whether a batch is for up- or download is in its body ([`is_large_file_batch`]). Uploads are PUT
+/// where the batch's answer says, and locks are writes.
 fn large_files(method: &Method, path: &[String]) -> Option<GitService> {
     let at = path.windows(2).position(|pair| pair == ["info", "lfs"])?;
     let is_batch = path[at + 2..].iter().map(String::as_str).eq(BATCH) && !method.is_webdav;
@@ -133,8 +133,8 @@ fn large_files(method: &Method, path: &[String]) -> Option<GitService> {
 /// Where a batch is sent, below `info/lfs`.
 const BATCH: [&str; 2] = ["objects", "batch"];
 
-/// Whether some server may take a request for a batch of git LFS: by its address, or by the content type that the API
-/// asks for at whatever address (`lfs.url`).
+/// Whether some server may take a request for a batch of git LFS: by its address, or by the content type that
+/// the API asks for at whatever address (`lfs.url`).
 pub(super) fn is_large_file_batch(request: &RequestFacts<'_>) -> bool {
     let types = overrides::values_of(&["content-type"], request).join(",").to_ascii_lowercase();
     let mut targets = overrides::targets(request);

@@ -7,19 +7,19 @@ use super::overrides::DECODINGS;
 /// What servers take for the border between two segments.
 const SEPARATORS: [&[&str]; 4] = [&["/"], &["/", "%2F"], &["/", "\\", "%5C"], &["/", "%2F", "\\", "%5C"]];
 
-/// The path in the spelling that routes are written in: its escaped unreserved characters are decoded (RFC 3986 section
-/// 6.2.2.2). `None` where a server could read it differently: dot segments, encoded separators, backslashes, control
-/// characters, broken escapes.
+/// The path in the spelling that routes are written in: its escaped unreserved characters are decoded (RFC
+/// 3986 section 6.2.2.2). `None` where a server could read it differently: dot segments, encoded separators,
+/// backslashes, control characters, broken escapes.
 pub(crate) fn canonical(path: &str) -> Option<Cow<'_, str>> {
     let decoded = decode_unreserved(path)?;
     let readings = readings(path)?;
     (readings.len() == 1).then_some(decoded)
 }
 
-/// Every reading of a path by some server, each in the spelling that routes are written in: escapes decoded once or
-/// again, an encoded slash or a backslash as a character or as a separator, parameters (`;x`) kept or dropped,
-/// repeated slashes kept or merged, dot segments kept or resolved. `None` where a reading cannot be told: control
-/// characters, which end a path for some, and broken escapes.
+/// Every reading of a path by some server, each in the spelling that routes are written in: escapes decoded
+/// once or again, an encoded slash or a backslash as a character or as a separator, parameters (`;x`) kept or
+/// dropped, repeated slashes kept or merged, dot segments kept or resolved. `None` where a reading cannot be
+/// told: control characters, which end a path for some, and broken escapes.
 pub(super) fn readings(path: &str) -> Option<BTreeSet<String>> {
     let mut decoded = decode_unreserved(path)?.into_owned();
     let mut readings = BTreeSet::from([decoded.clone()]);
@@ -51,7 +51,8 @@ fn has_choices(path: &str) -> bool {
         || path.split('/').any(|segment| matches!(segment, "." | ".."))
 }
 
-/// Decodes escaped unreserved characters, writes other escapes in upper case, and refuses what a server could stop at.
+/// Decodes escaped unreserved characters, writes other escapes in upper case, and refuses what a server could
+/// stop at.
 fn decode_unreserved(path: &str) -> Option<Cow<'_, str>> {
     if path.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
         return None;

@@ -198,7 +198,8 @@ fn command(input: &ProvisionInput<'_>, prompt_file: Option<&Path>) -> Vec<String
     }
     command.extend_from_slice(input.extra_arguments);
     if let RunMode::Headless { prompt } = input.mode {
-        // `-p` is a switch and the prompt an argument: without `--`, one that starts with `-` is read as options.
+        // `-p` is a switch and the prompt an argument: without `--`, one that starts with `-` is read as
+        // options.
         command.extend(["-p".to_owned(), "--".to_owned(), prompt.clone()]);
     }
     command

@@ -33,7 +33,8 @@ pub(super) async fn detect(stream: &mut BoundedStream) -> io::Result<Option<Prot
     Ok(protocol)
 }
 
-/// A TLS record of type handshake, or a request line: a method and the start of a target. `None`: more is needed.
+/// A TLS record of type handshake, or a request line: a method and the start of a target. `None`: more is
+/// needed.
 fn recognise(start: &[u8]) -> Option<Protocol> {
     const TLS_HANDSHAKE: u8 = 0x16;
     let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);

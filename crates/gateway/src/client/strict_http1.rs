@@ -1,10 +1,10 @@
-//! Where each message of a client's HTTP/1.1 connection begins and ends, read so strictly that nobody can read it in
-//! another way (RFC 9112; CWE-444).
+//! Where each message of a client's HTTP/1.1 connection begins and ends, read so strictly that nobody can
+//! read it in another way (RFC 9112; CWE-444).
 //!
 //! An HTTP library is lenient where the standard lets it be: it drops a `Content-Length` beside a
-//! `Transfer-Encoding`, takes a bare LF for the end of a line, folds lines. Each of these is a place where two
-//! servers see two different requests in the same bytes. Here such bytes end the connection before the library sees
-//! them. What passes is not changed.
+//! `Transfer-Encoding`, takes a bare LF for the end of a line, folds lines. Each of these is a place where
+//! two servers see two different requests in the same bytes. Here such bytes end the connection before the
+//! library sees them. What passes is not changed.
 
 use crate::limits::MAX_HEAD_BYTES;
 
@@ -60,7 +60,8 @@ impl Framing {
         Self::Head(head::Scan::default())
     }
 
-    /// How many of the bytes at the front may pass now, and what follows them. None may pass before there are more.
+    /// How many of the bytes at the front may pass now, and what follows them. None may pass before there are
+    /// more.
     fn advance(&mut self, bytes: &[u8]) -> Result<usize, Unreadable> {
         match self {
             Self::Head(scan) => {

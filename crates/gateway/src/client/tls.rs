@@ -15,7 +15,8 @@ use crate::{
     limits::CLIENT_HANDSHAKE_TIMEOUT, state::State,
 };
 
-/// Terminates a client's TLS. Returns the stream and the server name that the client sent, or the refusal to record.
+/// Terminates a client's TLS. Returns the stream and the server name that the client sent, or the refusal to
+/// record.
 pub(super) async fn terminate(
     state: &State,
     stream: BoundedStream,

@@ -35,7 +35,8 @@ pub(super) trait Inspect: Send {
     fn end(&mut self) -> Result<(), Reason>;
 }
 
-/// The body of a request on its way to an upstream, as the client sends it but for trailers that would act as headers.
+/// The body of a request on its way to an upstream, as the client sends it but for trailers that would act as
+/// headers.
 pub(super) struct RequestBody {
     incoming: Lingering,
     /// Frames that were read, and inspected, before anything of the request has left.
@@ -48,8 +49,9 @@ pub(super) struct RequestBody {
     decided_on: Vec<String>,
 }
 
-/// The body of a client's request. Where it is a stream of HTTP/2 and is dropped before its end, the rest is read and
-/// dropped for a while: a stream that is reset as its response ends is an error for curl, which then shows no refusal.
+/// The body of a client's request. Where it is a stream of HTTP/2 and is dropped before its end, the rest is
+/// read and dropped for a while: a stream that is reset as its response ends is an error for curl, which then
+/// shows no refusal.
 #[derive(Debug)]
 struct Lingering {
     incoming: Option<Incoming>,

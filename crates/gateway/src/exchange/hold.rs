@@ -12,8 +12,8 @@ use crate::{limits::ANSWER_TIMEOUT, questions::Answer, state::State};
 
 /// Lets an exchange pass whose decision is not to ask. Otherwise asks, and writes the answer down.
 ///
-/// The request's permit is given back meanwhile, so that requests that wait hold up no others, and the client's
-/// connection counts as used when the answer is there.
+/// The request's permit is given back meanwhile, so that requests that wait hold up no others, and the
+/// client's connection counts as used when the answer is there.
 pub(super) async fn hold(
     state: &State,
     client: &ClientConnection,

@@ -42,8 +42,8 @@ pub(super) fn request(headers: &mut HeaderMap, upgrade: Upgrade) {
 
 /// Removes the hop-by-hop fields of a response, and leaves one reading of where its body ends.
 pub(super) fn response(headers: &mut HeaderMap, upgrade: Upgrade) {
-    // Chunks decide where a response ends that has both (RFC 9112 section 6.3); the length would frame it anew for the
-    // client.
+    // Chunks decide where a response ends that has both (RFC 9112 section 6.3); the length would frame it
+    // anew for the client.
     if headers.contains_key(header::TRANSFER_ENCODING) {
         headers.remove(header::CONTENT_LENGTH);
     }

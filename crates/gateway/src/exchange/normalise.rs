@@ -1,7 +1,7 @@
 //! One destination out of the tunnel, the TLS server name, the request's target and `Host`.
 //!
-//! All of them have to agree: a destination that is decided on by one and routed by another is how requests reach
-//! hosts that no route allows (CWE-350, domain fronting).
+//! All of them have to agree: a destination that is decided on by one and routed by another is how requests
+//! reach hosts that no route allows (CWE-350, domain fronting).
 
 use std::net::IpAddr;
 
@@ -30,7 +30,8 @@ pub(super) struct Destination {
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
 
-/// Finds the destination and writes it into the request, or refuses a request whose parts contradict each other.
+/// Finds the destination and writes it into the request, or refuses a request whose parts contradict each
+/// other.
 pub(super) fn normalise(parts: &mut Parts, client: &ClientConnection) -> Result<Destination, Refusal> {
     let destination = destination(parts, client)?;
     destination.write_into(parts)?;

@@ -13,7 +13,8 @@ use http::{HeaderMap, StatusCode};
 
 use crate::receipts::{Details, ReceiptNotWritten, Receipts};
 
-/// An exchange whose first line is written. Its last line is written when this is dropped, however that comes.
+/// An exchange whose first line is written. Its last line is written when this is dropped, however that
+/// comes.
 #[derive(Debug)]
 pub(crate) struct Entry {
     receipts: Arc<Receipts>,

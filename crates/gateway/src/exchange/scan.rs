@@ -20,8 +20,8 @@ use crate::{
     state::ActivePolicy,
 };
 
-/// Refuses a request for what is in its body, or has the rest of the body looked at as it passes. Bodies on which no
-/// decision depends are not waited for.
+/// Refuses a request for what is in its body, or has the rest of the body looked at as it passes. Bodies on
+/// which no decision depends are not waited for.
 pub(super) async fn scan(
     policy: &Arc<ActivePolicy>,
     exchange: &mut Exchange,

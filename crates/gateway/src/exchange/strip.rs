@@ -8,8 +8,8 @@ use super::hop_by_hop::{HOP_BY_HOP, drop_fields, is_one_of};
 /// Credentials that the gateway alone may send.
 const CREDENTIALS: [&str; 3] = ["authorization", "x-api-key", "proxy-authorization"];
 
-/// Fields that no trailer may be (RFC 9110 section 6.5.1): a server that merges trailers into the headers would frame,
-/// route, authenticate or process the request by fields that were not decided on.
+/// Fields that no trailer may be (RFC 9110 section 6.5.1): a server that merges trailers into the headers
+/// would frame, route, authenticate or process the request by fields that were not decided on.
 const NOT_IN_TRAILERS: [&str; 16] = [
     "host",
     "trailer",
@@ -48,8 +48,8 @@ pub(super) fn credentials(headers: &mut HeaderMap) -> HeaderMap {
     taken
 }
 
-/// Removes from a request's trailers every field that a header may not be, that RFC 9110 forbids there, or whose
-/// name is that of a header the decision was made on.
+/// Removes from a request's trailers every field that a header may not be, that RFC 9110 forbids there, or
+/// whose name is that of a header the decision was made on.
 pub(super) fn trailers(trailers: &mut HeaderMap, decided_on: &[String]) {
     drop_fields(trailers, |name| {
         let plain = name.replace('_', "-");

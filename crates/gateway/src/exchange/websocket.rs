@@ -12,8 +12,8 @@ use crate::limits::UPGRADE_BUFFER;
 
 use super::{hop_by_hop::Upgrade, record::Entry};
 
-/// The upgrade that a request asks for. Only WebSockets are relayed; any other upgrade is a wish that a server may
-/// ignore (RFC 9110 section 7.8), and so do we, by not passing it on.
+/// The upgrade that a request asks for. Only WebSockets are relayed; any other upgrade is a wish that a
+/// server may ignore (RFC 9110 section 7.8), and so do we, by not passing it on.
 pub(super) fn requested<B>(request: &Request<B>) -> Upgrade {
     let is_websocket = request.version() == Version::HTTP_11
         && request.method() == Method::GET

@@ -30,8 +30,8 @@ pub(super) fn destination(state: &State, stream: &StreamSocket) -> Option<HostPo
     Some(HostPort { host, port: address.port() })
 }
 
-/// How long to wait for the client's first bytes. Clients of TLS and HTTP send at once. Where the destination is refused
-/// anyway, a client whose server would speak first (SSH) is not left waiting for it.
+/// How long to wait for the client's first bytes. Clients of TLS and HTTP send at once. Where the destination
+/// is refused anyway, a client whose server would speak first (SSH) is not left waiting for it.
 pub(super) fn first_byte_timeout(state: &State, target: &HostPort) -> Duration {
     match state.policy.load().policy.decide_destination(&target.host, target.port) {
         Ok(_) => SNIFF_TIMEOUT,

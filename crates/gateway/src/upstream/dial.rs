@@ -1,4 +1,5 @@
-//! A connection to an upstream: only to addresses that were approved, and TLS only with the name that was asked for.
+//! A connection to an upstream: only to addresses that were approved, and TLS only with the name that was
+//! asked for.
 
 use std::{
     io,
@@ -31,7 +32,8 @@ use crate::limits::{
 pub(super) async fn dial(upstream: &Upstream, origin: &Origin, alpn: Alpn) -> Result<Sender, UpstreamError> {
     let addresses = approved_addresses(upstream, origin).await?;
     let stream = connect(&addresses).await?;
-    // What the connection really is, whatever was found out before: a byte that was sent cannot be taken back.
+    // What the connection really is, whatever was found out before: a byte that was sent cannot be taken
+    // back.
     if !upstream.fixed.contains_key(&origin.host)
         && is_to_self(&stream).map_err(UpstreamError::Unreachable)?
     {
@@ -59,9 +61,9 @@ pub(super) async fn dial(upstream: &Upstream, origin: &Origin, alpn: Alpn) -> Re
     timeout(UPSTREAM_HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| UpstreamError::Timeout)?
 }
 
-/// Where the name leads: to the operator's fixed address, or else to public addresses alone. A name that leads
-/// to both public and other addresses is refused whole, because that is how rebinding attacks look and no
-/// honest public name does it.
+/// Where the name leads: to the operator's fixed address, or else to public addresses alone. A name that
+/// leads to both public and other addresses is refused whole, because that is how rebinding attacks look and
+/// no honest public name does it.
 async fn approved_addresses(upstream: &Upstream, origin: &Origin) -> Result<Vec<SocketAddr>, UpstreamError> {
     if let Some(fixed) = upstream.fixed.get(&origin.host) {
         return Ok(vec![SocketAddr::new(fixed.address, fixed.port.unwrap_or(origin.port))]);
@@ -89,9 +91,9 @@ async fn lookup(upstream: &Upstream, host: &HostName) -> Result<Vec<IpAddr>, Ups
 
 /// Whether the address is this machine's own, public or not: its services are not the internet.
 ///
-/// Connects a UDP socket, which sends nothing; if the kernel picks the target as the source, the address is ours. An
-/// address that cannot be reached is nobody's; where it cannot be found out for another reason, such as a lack of
-/// descriptors, that is an error.
+/// Connects a UDP socket, which sends nothing; if the kernel picks the target as the source, the address is
+/// ours. An address that cannot be reached is nobody's; where it cannot be found out for another reason, such
+/// as a lack of descriptors, that is an error.
 fn is_own(address: IpAddr) -> io::Result<bool> {
     let unspecified: IpAddr = match address {
         IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),

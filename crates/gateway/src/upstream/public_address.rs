@@ -34,7 +34,8 @@ const NOT_PUBLIC_V4: [Ipv4Net; 17] = [
 ];
 
 /// Global unicast is all that IANA has given out in IPv6. Outside of it lie loopback, unspecified, mapped and
-/// compatible IPv4, unique local (fc00::/7, with AWS's metadata fd00:ec2::254), link- and site-local, multicast.
+/// compatible IPv4, unique local (fc00::/7, with AWS's metadata fd00:ec2::254), link- and site-local,
+/// multicast.
 const GLOBAL_UNICAST_V6: Ipv6Net = v6([0x2000, 0, 0], 3);
 
 /// What inside global unicast is not the public internet.

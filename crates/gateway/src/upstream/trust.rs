@@ -48,7 +48,8 @@ pub enum ExtraCaError {
 }
 
 impl Trust {
-    /// Reads `extra_ca` at once, since a mistake there is the operator's to mend, and the rest in the background.
+    /// Reads `extra_ca` at once, since a mistake there is the operator's to mend, and the rest in the
+    /// background.
     pub(crate) fn load(extra_ca: &[PathBuf]) -> Result<Self, ExtraCaError> {
         let mut extra = Vec::new();
         for path in extra_ca {

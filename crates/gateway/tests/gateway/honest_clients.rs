@@ -26,7 +26,8 @@ async fn open_gateway(address: std::net::SocketAddr) -> TestGateway {
         .await
 }
 
-/// Bytes that are not read as a request are refused in the words of all refusals, and recorded with their own status.
+/// Bytes that are not read as a request are refused in the words of all refusals, and recorded with their own
+/// status.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_cannot_be_read_is_told_why() {
     let upstream = TestUpstream::start(HTTP1).await;
@@ -118,8 +119,8 @@ async fn curl_shows_the_refusal_of_a_request_with_a_body() {
     }
 }
 
-/// An upstream that answers the first request of a connection and closes the connection at the second, as a server does
-/// whose keep-alive time ends while the request is on its way.
+/// An upstream that answers the first request of a connection and closes the connection at the second, as a
+/// server does whose keep-alive time ends while the request is on its way.
 async fn closing_upstream() -> (std::net::SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
     let address = listener.local_addr().expect("an address");

@@ -1,4 +1,5 @@
-//! Requests that two parsers could read in two ways: either refused, or passed on in the one way that we read.
+//! Requests that two parsers could read in two ways: either refused, or passed on in the one way that we
+//! read.
 
 use tokio::{io::AsyncWriteExt, time::timeout};
 

@@ -214,7 +214,8 @@ async fn a_head_response_keeps_the_length_that_it_tells() {
     );
 }
 
-/// Nothing but what is for one hop is changed: names keep their case, duplicates stay, encodings are not undone.
+/// Nothing but what is for one hop is changed: names keep their case, duplicates stay, encodings are not
+/// undone.
 #[tokio::test(flavor = "multi_thread")]
 async fn heads_pass_as_they_were() {
     let (address, mut received) = raw_upstream(

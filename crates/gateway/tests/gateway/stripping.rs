@@ -14,8 +14,8 @@ async fn ask(gateway: &TestGateway, head: &str, rest: &str) -> String {
     exchange(&mut stream, format!("{head}\r\n\r\n{rest}").as_bytes()).await
 }
 
-/// A server that knows TRACE answers with the request as it arrived (RFC 9110 section 9.3.8), the injected credential
-/// in it.
+/// A server that knows TRACE answers with the request as it arrived (RFC 9110 section 9.3.8), the injected
+/// credential in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn methods_that_send_the_request_back_are_refused_everywhere() {
     let upstream = TestUpstream::start(HTTP1).await;

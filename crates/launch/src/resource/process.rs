@@ -31,13 +31,13 @@ impl ProcessIdentity {
         read_stat(self.pid).is_some_and(|(started, has_ended)| started == self.started && !has_ended)
     }
 
-    /// Kills the process and waits until it is gone, and with a bottle's first process everything in the bottle: a
-    /// process that still runs there could replace folders while they are removed.
+    /// Kills the process and waits until it is gone, and with a bottle's first process everything in the
+    /// bottle: a process that still runs there could replace folders while they are removed.
     pub(super) fn end(self) -> io::Result<()> {
         let Some(pid) = Pid::from_raw(self.pid) else { return Ok(()) };
         let Ok(descriptor) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
-        // The descriptor refers to one process for good: if that is the recorded one now, the signal goes to it and
-        // to no later one.
+        // The descriptor refers to one process for good: if that is the recorded one now, the signal goes to
+        // it and to no later one.
         if Self::of(self.pid) != Some(self) {
             return Ok(());
         }
@@ -56,7 +56,8 @@ impl ProcessIdentity {
     }
 }
 
-/// When a process was started, and whether it has ended: fields 22 and 3 of `/proc/PID/stat`, proc_pid_stat(5).
+/// When a process was started, and whether it has ended: fields 22 and 3 of `/proc/PID/stat`,
+/// proc_pid_stat(5).
 fn read_stat(pid: i32) -> Option<(u64, bool)> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name of the program is in parentheses and may hold anything.

@@ -66,8 +66,8 @@ fn as_watcher<W: Watcher>(watcher: &Option<W>) -> Option<&dyn Watcher> {
     watcher.as_ref().map(|watcher| watcher as _)
 }
 
-/// The kernel kills some process of a bottle that has used its memory. A bottle with one process missing is of
-/// no use, so all of it ends.
+/// The kernel kills some process of a bottle that has used its memory. A bottle with one process missing is
+/// of no use, so all of it ends.
 struct MemoryWatcher {
     limit: ByteSize,
     due: Instant,

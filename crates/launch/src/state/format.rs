@@ -36,7 +36,8 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// An empty file is what a power failure may leave; such a run cannot be told from an older one, and owns as little.
+    /// An empty file is what a power failure may leave; such a run cannot be told from an older one, and owns
+    /// as little.
     pub(crate) fn of(run: &Path) -> io::Result<Self> {
         match fs::read(run.join(FORMAT_FILE)) {
             Ok(text) if text.trim_ascii() == CURRENT.as_bytes() => Ok(Self::Current),

@@ -59,8 +59,8 @@ impl Run {
     }
 }
 
-/// Makes and locks the directory of a run. First it is checked whether the backend can do what the plan wants,
-/// so that a run that cannot be leaves no trace.
+/// Makes and locks the directory of a run. First it is checked whether the backend can do what the plan
+/// wants, so that a run that cannot be leaves no trace.
 pub(crate) fn reserve(backend: &dyn Backend, request: &LaunchRequest) -> Result<RunDirectory, LaunchError> {
     let plan = &request.plan;
     backend.check(&plan.limits).map_err(LaunchError::Limits)?;

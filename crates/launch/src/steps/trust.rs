@@ -20,8 +20,8 @@ pub(crate) fn trust_folder(plan: &BottlePlan) -> PathBuf {
     plan.guest.ca_certificate.parent().unwrap_or(Path::new("/etc/bot-bottle")).to_owned()
 }
 
-/// Writes into `folder`, which the bottle sees as its [`trust_folder`]: the certificate of the bottle's CA, the
-/// bundle of the host's own certificate authorities and it, and the settings that name them.
+/// Writes into `folder`, which the bottle sees as its [`trust_folder`]: the certificate of the bottle's CA,
+/// the bundle of the host's own certificate authorities and it, and the settings that name them.
 pub(crate) fn provision(plan: &BottlePlan, folder: &Path, certificate: &str) -> Result<(), LaunchError> {
     let written =
         RootedDir::open(folder, None).and_then(|folder| write(&folder, plan, &system_roots(), certificate));

@@ -26,8 +26,8 @@ fn workspace(user: User) -> anyhow::Result<()> {
     let secret = outside.path().join("secret");
     fs::write(&secret, "of the operator")?;
     fs::set_permissions(outside.path(), fs::Permissions::from_mode(0o755))?;
-    // A name that starts like an option, a program that could be taken for tar, and links to the host's files: to
-    // one, and to the folder above it.
+    // A name that starts like an option, a program that could be taken for tar, and links to the host's
+    // files: to one, and to the folder above it.
     let script = format!(
         "umask 022; mkdir -p deep/er; head -c 3000000 /dev/zero | tr '\\0' x > deep/er/large; echo run > ./--run; \
          chmod 755 ./--run; printf '#!/bin/sh\\necho forged' > tar; chmod 755 tar; ln -s {} secret; ln -s {} outside; \

@@ -1,5 +1,5 @@
-//! A backend that starts nothing and records what it is asked for. It drives the steps, the event loop and the
-//! `exec` server without a kernel's help.
+//! A backend that starts nothing and records what it is asked for. It drives the steps, the event loop and
+//! the `exec` server without a kernel's help.
 
 use std::{
     collections::VecDeque,

@@ -11,7 +11,8 @@ use crate::checksum::Check;
 pub const MAX_RULE_FILE: usize = 8 << 20;
 /// The largest compiled expression, in bytes.
 const MAX_COMPILED: usize = 32 << 20;
-/// The syntax of these expressions, which Go's engine and Rust's share: repetition bounds above it are a mistake.
+/// The syntax of these expressions, which Go's engine and Rust's share: repetition bounds above it are a
+/// mistake.
 const NESTING: u32 = 128;
 
 /// Why a rule file does not load.

@@ -134,8 +134,8 @@ impl Claims {
     }
 }
 
-/// Whether this can be an account's id. It goes into the bottle as it is, so nothing that could be a token may
-/// pass for one.
+/// Whether this can be an account's id. It goes into the bottle as it is, so nothing that could be a token
+/// may pass for one.
 fn is_account_id(id: &str) -> bool {
     !id.is_empty()
         && id.len() <= MAX_ACCOUNT_ID_BYTES

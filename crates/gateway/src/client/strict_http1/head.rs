@@ -5,8 +5,8 @@ use http::Uri;
 use super::{Chunk, Framing, Unreadable, Unreadable::Ambiguous};
 use crate::limits::MAX_HEADERS;
 
-/// The search for the end of a head. It goes on where it stopped, so that a head that comes byte by byte costs no
-/// more than one that comes whole.
+/// The search for the end of a head. It goes on where it stopped, so that a head that comes byte by byte
+/// costs no more than one that comes whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Scan {
     at: usize,
@@ -22,13 +22,14 @@ impl Default for Scan {
 }
 
 impl Scan {
-    /// Where the head ends, if it does. Lines that end in anything but CR and LF are found before the head is whole:
-    /// a lenient reader would take them for its end.
+    /// Where the head ends, if it does. Lines that end in anything but CR and LF are found before the head is
+    /// whole: a lenient reader would take them for its end.
     pub(super) fn end(&mut self, bytes: &[u8]) -> Result<Option<usize>, Unreadable> {
         while let Some(byte) = bytes.get(self.at).copied() {
             self.at += 1;
             match (self.previous, byte) {
-                // One empty line before a request is ignored by everybody: old clients end their bodies with one.
+                // One empty line before a request is ignored by everybody: old clients end their bodies with
+                // one.
                 (b'\r', b'\n') if self.line_is_empty && self.is_first_line => {
                     if self.at > 2 {
                         return Err(Ambiguous);
@@ -119,7 +120,8 @@ impl RequestLine {
 pub(super) fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Unreadable> {
     let colon = line.iter().position(|byte| *byte == b':').ok_or(Ambiguous)?;
     let (name, value) = (&line[..colon], &line[colon + 1..]);
-    // Refuse obs-fold and white space before the colon: parsers disagree on both (RFC 9112 sections 5.1, 5.2).
+    // Refuse obs-fold and white space before the colon: parsers disagree on both (RFC 9112 sections 5.1,
+    // 5.2).
     let in_value = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7F);
     if !is_token(name) || !value.iter().all(in_value) {
         return Err(Ambiguous);

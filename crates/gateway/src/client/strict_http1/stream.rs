@@ -22,8 +22,8 @@ use tokio_util::io::poll_read_buf;
 use super::{Framing, Unreadable};
 use crate::limits::HALF_CLOSE_TIMEOUT;
 
-/// What the library reads in the place of bytes that cannot be read: a request that is answered with the refusal of
-/// [`UpgradeState::unreadable`], so that the client gets it in the words of all refusals.
+/// What the library reads in the place of bytes that cannot be read: a request that is answered with the
+/// refusal of [`UpgradeState::unreadable`], so that the client gets it in the words of all refusals.
 const IN_ITS_PLACE: &[u8] = b"GET / HTTP/1.1\r\nHost: unreadable.invalid\r\nConnection: close\r\n\r\n";
 
 /// Bytes that are read from the connection at one time while a head is put together.
@@ -58,8 +58,8 @@ enum End {
     Refused(&'static [u8]),
 }
 
-/// Tells a connection how its requests were answered: whether bytes that follow are another request, or another
-/// protocol.
+/// Tells a connection how its requests were answered: whether bytes that follow are another request, or
+/// another protocol.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct UpgradeState(Arc<Shared>);
 
@@ -76,7 +76,8 @@ struct Shared {
 }
 
 impl UpgradeState {
-    /// One more request was answered, in their order; `switched` if the client may go on with another protocol.
+    /// One more request was answered, in their order; `switched` if the client may go on with another
+    /// protocol.
     pub(crate) fn answered(&self, switched: bool) {
         // Store `switched` first: `outcome` reads the count, then the flag.
         self.0.switched.store(switched, Ordering::Release);
@@ -86,7 +87,8 @@ impl UpgradeState {
         }
     }
 
-    /// Why the request that is to be answered next stands in the place of bytes that could not be read, if it does.
+    /// Why the request that is to be answered next stands in the place of bytes that could not be read, if it
+    /// does.
     pub(in crate::client) fn unreadable(&self) -> Option<Unreadable> {
         let next = self.0.answered.load(Ordering::Acquire) + 1;
         self.0.unreadable.get().filter(|(number, _)| *number == next).map(|(_, why)| *why)
@@ -223,9 +225,10 @@ impl<S: AsyncRead + Unpin> StrictStream<S> {
 }
 
 impl<S> StrictStream<S> {
-    /// The client has ended its side. The library would take that for the end of the connection and drop the requests that
-    /// wait for a response; but a client may only be done with asking (`shutdown(SHUT_WR)`, `nc -N`). Which of the two it
-    /// is shows when something is written to it, so the end is kept back for a while.
+    /// The client has ended its side. The library would take that for the end of the connection and drop the
+    /// requests that wait for a response; but a client may only be done with asking (`shutdown(SHUT_WR)`, `nc
+    /// -N`). Which of the two it is shows when something is written to it, so the end is kept back for a
+    /// while.
     fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         *self.upgrades.waker() = Some(context.waker().clone());
         let is_between_messages = self.pending.is_empty() && matches!(self.framing, Framing::Head(_));
@@ -249,7 +252,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for StrictStream<S> {
                 Some(End::Refused(rest)) => {
                     if rest.is_empty() {
                         *this.upgrades.waker() = Some(context.waker().clone());
-                        // Until the refusal has been sent: the library drops what it does at the end of the stream.
+                        // Until the refusal has been sent: the library drops what it does at the end of the
+                        // stream.
                         let is_sent = this.upgrades.is_idle(this.heads);
                         return if is_sent { Poll::Ready(Ok(())) } else { Poll::Pending };
                     }

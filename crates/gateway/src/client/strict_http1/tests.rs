@@ -1,7 +1,7 @@
 use super::{Unreadable::Ambiguous, *};
 
-/// What is left of the bytes when they come in pieces of this size, and how many heads passed; `Err` if they are
-/// ambiguous.
+/// What is left of the bytes when they come in pieces of this size, and how many heads passed; `Err` if they
+/// are ambiguous.
 fn read(bytes: &[u8], piece: usize) -> Result<(Framing, usize), Unreadable> {
     let (mut framing, mut pending, mut passed) = (Framing::message(), Vec::new(), 0);
     for piece in bytes.chunks(piece) {

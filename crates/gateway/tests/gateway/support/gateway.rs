@@ -78,7 +78,8 @@ impl Setup {
         }
     }
 
-    /// The usual: `api.test` leads to the upstream and has a credential, `open.test` leads there and has none.
+    /// The usual: `api.test` leads to the upstream and has a credential, `open.test` leads there and has
+    /// none.
     pub(crate) fn for_upstream(upstream: &TestUpstream) -> Self {
         Self::new()
             .trusting(upstream)
@@ -205,7 +206,8 @@ impl TestGateway {
         panic!("fewer than {count} receipts: {:?}", self.receipts());
     }
 
-    /// Waits for a receipt with this reason: some are written when a connection ends, not when it is answered.
+    /// Waits for a receipt with this reason: some are written when a connection ends, not when it is
+    /// answered.
     pub(crate) async fn wait_for_receipt(&self, reason: &str) -> Value {
         for _ in 0..2000 {
             if let Some(found) = self.receipts().into_iter().find(|receipt| receipt["reason"] == reason) {

@@ -337,8 +337,8 @@ fn web_socket(headers: &HeaderMap, upgrade: Option<hyper::upgrade::OnUpgrade>) -
     response
 }
 
-/// A server of plain TCP that answers every connection with these bytes once it has read a request, closes it, and
-/// then tells what it read.
+/// A server of plain TCP that answers every connection with these bytes once it has read a request, closes
+/// it, and then tells what it read.
 pub(crate) async fn raw_upstream(answer: &'static [u8]) -> (SocketAddr, mpsc::UnboundedReceiver<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
     let address = listener.local_addr().expect("an address");
@@ -350,8 +350,8 @@ pub(crate) async fn raw_upstream(answer: &'static [u8]) -> (SocketAddr, mpsc::Un
                 let mut read = Vec::new();
                 let mut buffer = [0; 4096];
                 loop {
-                    // A request comes in pieces, however long they take. Something may come behind it that should
-                    // not: until it is quiet.
+                    // A request comes in pieces, however long they take. Something may come behind it that
+                    // should not: until it is quiet.
                     let patience = if is_whole(&read) { QUIET } else { PATIENCE };
                     match timeout(patience, stream.read(&mut buffer)).await {
                         Ok(Ok(length)) if length > 0 => read.extend_from_slice(&buffer[..length]),
