@@ -2,5 +2,7 @@
 //! depth.
 
 pub(crate) mod copy;
+mod git_config;
+pub(crate) mod git_credentials;
 pub(crate) mod remove;
 pub(crate) mod rooted_dir;

@@ -109,7 +109,10 @@ fn run_bottle(
         progress.step(Step::StartGateway, |_| backend.start_gateway(&run, &mut active.resources))?;
     let mut sandbox =
         progress.step(Step::StartSandbox, |_| backend.start(plan, &run, &mut active.resources))?;
-    progress.step(Step::PrepareFiles, |_| files::write(plan, &run))?;
+    progress.step(Step::PrepareFiles, |on_event| {
+        files::write(plan, &run)?.into_iter().for_each(|note| on_event(LaunchEvent::Note(note)));
+        Ok(())
+    })?;
     progress.step(Step::ConnectGateway, |_| gateway::connect(&*gateway, &mut *sandbox, secrets))?;
     let ready = progress.step(Step::WaitForGateway, |on_event| {
         let ready = gateway.ready()?;

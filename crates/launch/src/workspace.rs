@@ -1,4 +1,4 @@
-//! Refuses folders that must not become a workspace. The agent reads everything that is copied into a bottle
+//! Refuses folders that must not become a workspace, and tells what a copy leaves out. The agent reads everything that is copied into a bottle
 //! and sends it to its model, so a home or a folder of keys must not get there by mistake.
 
 use std::{
@@ -9,6 +9,8 @@ use std::{
 
 use bot_bottle_core::error::Hint;
 use thiserror::Error;
+
+use crate::files::git_credentials::GitCredentials;
 
 /// Files and folders below a home in which programs keep credentials, with the program and where it says so.
 ///
@@ -119,6 +121,12 @@ pub fn check(folder: &Path, home: &Path, own: &Path) -> Result<(), WorkspaceErro
         }
     }
     Ok(())
+}
+
+/// The credentials of git in a folder, which its copy will not have: a line for each file, without any value.
+#[must_use]
+pub fn left_out(folder: &Path) -> Vec<String> {
+    GitCredentials::find(folder).removed()
 }
 
 #[cfg(test)]

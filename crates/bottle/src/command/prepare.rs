@@ -100,7 +100,7 @@ pub(super) enum Consent {
 
 /// Shows the plan, asks, and runs it to its end.
 pub(super) fn launch(
-    plan: BottlePlan,
+    mut plan: BottlePlan,
     provisioned: Vec<ProvisionedSecret>,
     options: &BottleOptions,
     consent: Consent,
@@ -112,6 +112,8 @@ pub(super) fn launch(
         CommandError::failed(sentences.join("\n"))
             .with_hint("change or remove the limit in the bottle's `limits`")
     })?;
+    let left_out = plan.workspace.as_deref().map(bot_bottle_launch::workspace::left_out).unwrap_or_default();
+    plan.notes.extend(left_out.iter().cloned());
     if options.dry_run {
         ui.result(&plan, |plan| crate::ui::preflight(plan, &limits));
         return Ok(ExitCode::SUCCESS);
@@ -119,7 +121,9 @@ pub(super) fn launch(
     // Check the credentials before asking whether to start, so that the answer is not in vain.
     let secrets = secret_values::for_gateway(&plan, provisioned)?;
     let from_host = secret_values::from_host(&plan)?;
-    if consent != Consent::Silent {
+    if consent == Consent::Silent {
+        left_out.iter().for_each(|line| ui.warn(line));
+    } else {
         ui.preflight(&plan, &limits);
     }
     if consent == Consent::Ask && !ui.confirm("Start?")? {

@@ -15,6 +15,7 @@ use home::Home;
 mod credentials;
 mod descriptors;
 mod foreign_text;
+mod git_credentials;
 mod headless;
 mod home;
 mod other_versions;

@@ -2,7 +2,8 @@
 
 use std::{
     ffi::{CStr, OsStr},
-    io,
+    fs::File,
+    io::{self, Write},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt,
@@ -20,7 +21,10 @@ use rustix::{
 };
 use thiserror::Error;
 
-use super::rooted_dir::{Owner, give, make_directory};
+use super::{
+    git_credentials::GitCredentials,
+    rooted_dir::{Owner, give, make_directory},
+};
 
 /// Deepest nesting of folders that is copied. Each takes two descriptors.
 const MAX_DEPTH: usize = 128;
@@ -82,15 +86,41 @@ pub(crate) fn copy_tree(
     owner: Owner,
     limit: CopyLimit,
 ) -> Result<Copied, CopyError> {
+    copy(source, target, owner, limit, None)
+}
+
+/// Copies a workspace, as [`copy_tree`] does, but for the credentials that git keeps in it. Gives a line for
+/// each file from which something was removed.
+pub(crate) fn copy_workspace(
+    source: &Path,
+    target: OwnedFd,
+    owner: Owner,
+    limit: CopyLimit,
+) -> Result<Vec<String>, CopyError> {
+    let mut credentials = GitCredentials::find(source);
+    credentials.start_again();
+    copy(source, target, owner, limit, Some(&mut credentials))?;
+    Ok(credentials.removed())
+}
+
+fn copy(
+    source: &Path,
+    target: OwnedFd,
+    owner: Owner,
+    limit: CopyLimit,
+    credentials: Option<&mut GitCredentials>,
+) -> Result<Copied, CopyError> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
     let from = open(source, flags, Mode::empty())
         .map_err(|error| CopyError::Io { path: source.to_owned(), source: error.into() })?;
-    let mut copy = Copy { owner, limit, copied: Copied::default(), clone: true, target: identity(&target) };
+    let target_identity = identity(&target);
+    let mut copy =
+        Copy { owner, limit, copied: Copied::default(), clone: true, target: target_identity, credentials };
     copy.folder(&from, &target, Path::new(""), 0)?;
     Ok(copy.copied)
 }
 
-struct Copy {
+struct Copy<'a> {
     owner: Owner,
     limit: CopyLimit,
     copied: Copied,
@@ -98,13 +128,15 @@ struct Copy {
     clone: bool,
     /// The target, which is skipped if it lies in the source.
     target: Option<(u64, u64)>,
+    /// What is removed from files; `None` copies them as they are.
+    credentials: Option<&'a mut GitCredentials>,
 }
 
 fn identity(folder: &OwnedFd) -> Option<(u64, u64)> {
     fstat(folder).ok().map(|stat| (stat.st_dev, stat.st_ino))
 }
 
-impl Copy {
+impl Copy<'_> {
     fn folder(&mut self, from: &OwnedFd, to: &OwnedFd, path: &Path, depth: usize) -> Result<(), CopyError> {
         if depth > MAX_DEPTH {
             return Err(CopyError::TooDeep(path.to_owned()));
@@ -119,7 +151,7 @@ impl Copy {
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
-            let at = path.join(name.to_string_lossy().as_ref());
+            let at = path.join(OsStr::from_bytes(name.to_bytes()));
             self.copied.entries += 1;
             if self.copied.entries > MAX_ENTRIES {
                 return Err(CopyError::TooMany);
@@ -183,6 +215,20 @@ impl Copy {
             self.copied.skipped += 1;
             return Ok(());
         }
+        // What is written is what was looked at, also where the file changes meanwhile.
+        let cleaned = match &mut self.credentials {
+            Some(credentials) => match credentials.treatment(at) {
+                Some(treatment) => {
+                    let reader = File::from(input.try_clone().map_err(failed)?);
+                    let Some(kept) = credentials.clean(at, treatment, reader).map_err(failed)? else {
+                        return Ok(());
+                    };
+                    Some(kept)
+                }
+                None => None,
+            },
+            None => None,
+        };
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let output =
             openat(to, name, flags, Mode::from_raw_mode(0o600)).map_err(|error| failed(error.into()))?;
@@ -191,7 +237,13 @@ impl Copy {
         if self.copied.bytes.saturating_add(held) > self.limit.bytes {
             return Err(CopyError::TooLarge(self.limit.bytes));
         }
-        self.copied.bytes += if self.cloned(&output, &input) {
+        self.copied.bytes += if let Some(kept) = cleaned {
+            if self.copied.bytes.saturating_add(kept.len() as u64) > self.limit.bytes {
+                return Err(CopyError::TooLarge(self.limit.bytes));
+            }
+            File::from(output.try_clone().map_err(failed)?).write_all(&kept).map_err(failed)?;
+            kept.len() as u64
+        } else if self.cloned(&output, &input) {
             expected
         } else {
             let allowed = self.limit.bytes - self.copied.bytes;

@@ -7,7 +7,7 @@ use bot_bottle_core::{error::IoContext, plan::BottlePlan};
 use crate::{
     error::LaunchError,
     files::{
-        copy::{CopyLimit, copy_tree},
+        copy::{CopyLimit, copy_tree, copy_workspace},
         rooted_dir::RootedDir,
     },
 };
@@ -15,7 +15,8 @@ use crate::{
 use super::allocate::Run;
 
 /// Makes home and workspace as the plan says: folders, files, skills, and the copy of the operator's folder.
-pub(crate) fn write(plan: &BottlePlan, run: &Run) -> Result<(), LaunchError> {
+/// Gives what the copy leaves out beyond what the plan's notes say, because the folder changed since.
+pub(crate) fn write(plan: &BottlePlan, run: &Run) -> Result<Vec<String>, LaunchError> {
     let owner = run.user.owner();
     let open =
         |folder: &Path| RootedDir::open(folder, owner).io_context(|| format!("opening {}", folder.display()));
@@ -48,8 +49,9 @@ pub(crate) fn write(plan: &BottlePlan, run: &Run) -> Result<(), LaunchError> {
     if let Some(folder) = &plan.workspace {
         let root = if separate { &workspace } else { &home };
         let target = root.directory(Path::new("")).io_context(|| "opening the workspace")?;
-        copy_tree(folder, target, owner, limit)
+        let left_out = copy_workspace(folder, target, owner, limit)
             .map_err(|source| LaunchError::Copy { folder: folder.clone(), source })?;
+        return Ok(left_out.into_iter().filter(|line| !plan.notes.contains(line)).collect());
     }
-    Ok(())
+    Ok(Vec::new())
 }
