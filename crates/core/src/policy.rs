@@ -26,6 +26,7 @@ pub(crate) use path::canonical as canonical_path;
 
 /// Every route of a bottle. What no route allows is refused; no route allows nothing.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Policy {
     /// At most one per host pattern.
     pub routes: Vec<Route>,
@@ -36,6 +37,7 @@ pub struct Policy {
 
 /// A host that may be reached, with what may be asked of it and which credential is injected.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Route {
     /// The host, or what lies below one.
     pub host: HostPattern,
@@ -44,10 +46,10 @@ pub struct Route {
     /// What is injected as `Authorization`, after every check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<RouteAuth>,
-    /// At least one has to be for the request; none at all means everything on the host.
+    /// At least one must match; none at all means everything on the host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub matches: Vec<RequestMatch>,
-    /// Whether the gateway looks inside.
+    /// Whether TLS is terminated or passed through.
     #[serde(default)]
     pub tls: RouteTls,
     /// Whether git may fetch from this host over HTTPS. Push is never allowed here.
@@ -65,6 +67,7 @@ pub struct Route {
 
 /// A credential that the gateway injects: `Authorization: <scheme> <value of token_ref>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RouteAuth {
     /// `Bearer`, `token`, `Basic`: an RFC 9110 authentication scheme.
     pub scheme: String,
@@ -72,7 +75,7 @@ pub struct RouteAuth {
     pub token_ref: SecretRef,
 }
 
-/// Whether the gateway looks inside.
+/// What the gateway does with TLS.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RouteTls {
@@ -95,6 +98,7 @@ pub enum RouteOwner {
 
 /// What is done about content on a route (`dlp` and `pipelock` of the manifest).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ContentRules {
     /// Content is not pattern-scanned; the host gate, known secrets and canaries still hold.
     #[serde(default)]

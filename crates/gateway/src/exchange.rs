@@ -1,6 +1,6 @@
 //! The pipeline: the stages of one exchange, a request and its response, in their order.
 //!
-//! Each stage is a file with one function, and calls no other stage. What follows depends on the order:
+//! Each stage is a file, and calls no other stage. What follows depends on the order:
 //!
 //! 1. `read` counts the request and bounds its head, before anything is computed from it.
 //! 2. `normalise` finds the one destination that all parts of the request agree on.
@@ -75,9 +75,9 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let asked = Asked::of(client, &request);
-    run(state, client, &asked, request)
-        .await
-        .unwrap_or_else(|refusal| refuse::refuse(&state.receipts, asked.summary(), refusal.of(asked.upgrade)))
+    run(state, client, &asked, request).await.unwrap_or_else(|refusal| {
+        refuse::refuse(&state.receipts, asked.summary(), refusal.for_upgrade(asked.upgrade))
+    })
 }
 
 async fn run(

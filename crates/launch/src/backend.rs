@@ -46,8 +46,8 @@ pub trait Backend {
     /// The limits that cannot be.
     fn check(&self, limits: &Limits) -> Result<Enforcement, Vec<Unmet>>;
 
-    /// Starts the gateway, which waits for [`Gateway::hand_over`]. It is a process of the host unless the
-    /// backend has another place for it.
+    /// Starts the gateway, which waits for [`Gateway::hand_over`]. The default is a process of the host; a
+    /// backend overrides this to run it elsewhere.
     ///
     /// # Errors
     /// When it cannot be started; what was recorded is released by the caller.
@@ -175,7 +175,7 @@ pub enum GatewayListeners {
 pub struct InheritedSocket {
     /// What it is for.
     pub kind: ListenerKind,
-    /// It.
+    /// The descriptor of the listening socket.
     pub socket: OwnedFd,
 }
 
@@ -184,7 +184,7 @@ pub struct InheritedSocket {
 pub struct BoundSocket {
     /// What it is for.
     pub kind: ListenerKind,
-    /// Where.
+    /// The address to bind.
     pub address: SocketAddr,
 }
 

@@ -8,6 +8,7 @@ use super::RequestFacts;
 
 /// One entry: every field that it has must be for the request. Fields with several values mean any of them.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RequestMatch {
     /// Any of these paths; none at all means any path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -22,7 +23,7 @@ pub struct RequestMatch {
 
 /// A rule for a path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", content = "value", rename_all = "snake_case")]
+#[serde(tag = "type", content = "value", rename_all = "snake_case", deny_unknown_fields)]
 pub enum PathMatch {
     /// The whole path.
     Exact(String),

@@ -45,7 +45,7 @@ impl Refusal {
 
     /// Refused WebSocket upgrades are answered 426: clients then fall back to plain requests at once, where
     /// they retry a 403 for seconds.
-    pub(super) fn of(self, upgrade: Upgrade) -> Self {
+    pub(super) fn for_upgrade(self, upgrade: Upgrade) -> Self {
         match (upgrade, self.status) {
             (Upgrade::WebSocket, StatusCode::FORBIDDEN) => self.with_status(StatusCode::UPGRADE_REQUIRED),
             _ => self,
@@ -110,7 +110,7 @@ impl From<Decision> for Refusal {
     }
 }
 
-/// `docs/egress.md` has the table.
+/// Told in `docs/egress.md`, "What a refusal says".
 fn status_of(reason: Reason) -> StatusCode {
     match reason {
         Reason::MalformedRequest | Reason::MalformedHost | Reason::UnknownProtocol => StatusCode::BAD_REQUEST,

@@ -50,7 +50,7 @@ pub(super) async fn relay(
         }
         Err(refusal) => refusal,
     };
-    let refusal = refusal.of(upgrade);
+    let refusal = refusal.for_upgrade(upgrade);
     entry.refused(refusal.status, refusal.decision.reason, refusal.decision.source);
     refusal.response(asked.summary())
 }

@@ -15,6 +15,7 @@ use bot_bottle_core::{
     secret::SecretRef,
 };
 use bot_bottle_gateway::{ControlError, GatewayError, ServeError, read_config, serve_alone};
+use serde_json::json;
 
 use crate::support::launcher::{ask, ask_on, config, controlled, message, send, start};
 
@@ -174,6 +175,25 @@ fn mistakes_of_the_operator_are_told_with_their_place() {
     std::fs::write(&path, r#"{"name": "a", "nmae": 1}"#).expect("written");
     let text = read_config(&path).expect_err("malformed").to_string();
     assert!(text.contains("bad.json") && text.contains("nmae"), "{text}");
+    // A restriction that is misspelled must not be one that is missing.
+    for wrong in [
+        r#"{"matchs": [{"methods": ["GET"]}]}"#,
+        r#"{"matches": [{"method": ["GET"]}]}"#,
+        r#"{"matches": [{"paths": [{"type": "prefix", "value": "/v1", "case": "any"}]}]}"#,
+        r#"{"auth": {"scheme": "Bearer", "token_ref": "TOKEN", "header": "x"}}"#,
+    ] {
+        let mut route: serde_json::Value = serde_json::from_str(wrong).expect("JSON");
+        for (key, value) in
+            [("host", json!("api.test")), ("ports", json!([443])), ("owner", json!("manifest"))]
+        {
+            route[key] = value;
+        }
+        let config = json!({"name": "a", "receipts": "r", "policy": {"routes": [route]}});
+        std::fs::write(&path, config.to_string()).expect("written");
+        let text = read_config(&path).expect_err(wrong).to_string();
+        assert!(text.contains("unknown field") || text.contains("expected \"type\" or \"value\""), "{text}");
+    }
+    std::fs::write(&path, r#"{"name": "a", "nmae": 1}"#).expect("written");
 
     let mut config = config(folder.path(), &["127.0.0.1:0"]);
     config.upstream.extra_ca = vec![path.clone()];
