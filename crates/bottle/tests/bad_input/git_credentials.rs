@@ -68,9 +68,9 @@ git config "url.https://$S@github.com/.insteadOf" gh:
 git config credential.helper "store --file=.git/logins"
 git config core.sshCommand "ssh -i $S"
 git config github.token "$S"
-git config include.path ../shared.conf
+git config include.path ../included.conf
 printf '# was: https://me:%s@github.com/\n' "$S" >>.git/config
-printf '[remote "origin"]\n\tproxy = http://me:%s@proxy:3128\n' "$S" >shared.conf
+printf '[remote "origin"]\n\tproxy = http://me:%s@proxy:3128\n' "$S" >included.conf
 echo "https://me:$S@github.com" >.git/logins
 git config submodule.sub.url "https://$S@github.com/me/library.git"
 git -C sub remote set-url origin "https://$S@github.com/me/library.git"
@@ -124,7 +124,7 @@ fn credentials_of_git_stay_out_of_the_copy_and_are_named() -> Result<()> {
         "github.token",
         "comments",
         "user info of submodule.sub.url",
-        "shared.conf (user info of remote.origin.proxy",
+        "included.conf (user info of remote.origin.proxy",
         ".git/logins (the file",
         ".git/modules/sub/config (user info of remote.origin.url",
         ".git/worktrees/tree/config.worktree (http.extraheader",

@@ -54,15 +54,15 @@ fn every_place_that_git_reads_is_found() {
         fs::write(path, text).expect("a file");
     };
     let url = "[remote \"o\"]\n\turl = https://FAKE@h/x\n";
-    write(".git/config", &format!("{url}[include]\n\tpath = ../shared/one\n[http]\n\tcookieFile = jar\n"));
+    write(".git/config", &format!("{url}[include]\n\tpath = ../included/one\n[http]\n\tcookieFile = jar\n"));
     write(
-        "shared/one",
+        "included/one",
         "[includeIf \"gitdir:/x/\"]\n\tpath = two\n[credential]\n\thelper = store --file=../creds\n",
     );
     // Files that include each other, and themselves.
     write(
-        "shared/two",
-        &format!("{url}[include]\n\tpath = ../shared/one\n\tpath = ../shared/../shared/two\n"),
+        "included/two",
+        &format!("{url}[include]\n\tpath = ../included/one\n\tpath = ../included/../included/two\n"),
     );
     write("linked", url);
     for file in ["creds", "jar", "deep/.netrc", "deep/_netrc", "deep/.git-credentials"] {
@@ -98,8 +98,8 @@ fn every_place_that_git_reads_is_found() {
             "deep/_netrc",
             "jar",
             "linked",
-            "shared/one",
-            "shared/two"
+            "included/one",
+            "included/two"
         ]
     );
     assert!(found.removed().iter().all(|line| !line.contains("FAKE")));
