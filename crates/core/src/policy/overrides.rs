@@ -39,8 +39,7 @@ pub(super) fn methods(request: &RequestFacts<'_>) -> Vec<String> {
     for reading in decodings(request.query.unwrap_or_default()) {
         methods.extend(reading.split(['&', ';', '?']).filter_map(|pair| {
             let (name, value) = pair.split_once('=')?;
-            let name = name.trim().trim_end_matches("[]");
-            METHOD_PARAMETERS.iter().any(|known| name.eq_ignore_ascii_case(known)).then(|| value.to_owned())
+            is_method_parameter(name).then(|| value.to_owned())
         }));
     }
     methods
@@ -48,6 +47,17 @@ pub(super) fn methods(request: &RequestFacts<'_>) -> Vec<String> {
         .map(|method| method.trim().to_ascii_uppercase())
         .filter(|method| !method.is_empty())
         .collect()
+}
+
+/// Whether a server may take a parameter of this name for one that names a method. PHP drops blanks before a name, ends
+/// it at a NUL, and makes `_` of a blank, a dot or an open bracket in it (`parse_str`); a `+` is a blank in a form.
+fn is_method_parameter(name: &str) -> bool {
+    let name = name.split('\0').next().unwrap_or_default();
+    let name = name.trim_matches(|c: char| c == '+' || c.is_whitespace()).trim_end_matches("[]");
+    let mapped = name.replace([' ', '+', '.', '['], "_");
+    METHOD_PARAMETERS
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known) || mapped.eq_ignore_ascii_case(known))
 }
 
 /// Targets from headers, with their queries; of a URL, what follows its authority.

@@ -1,6 +1,6 @@
 //! Looks at content, before the first byte of the request leaves and as the rest passes.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use bot_bottle_core::{
     decision::{DecidedBy, Decision, Reason},
@@ -53,7 +53,8 @@ pub(super) async fn scan(
             destination: destination.clone(),
             field: urlencoded.then(Piece::default),
             line: multipart.then(Piece::default),
-            lines: VecDeque::new(),
+            previous: String::new(),
+            named: None,
         }));
     }
     let is_whole = exchange.body.fill_window(SCAN_WINDOW).await.map_err(|found| match found {
@@ -82,12 +83,11 @@ struct FormFields {
     field: Option<Piece>,
     /// Of a multipart form.
     line: Option<Piece>,
-    /// The lines before: in the middle of a part its name, further header lines and an empty one.
-    lines: VecDeque<Vec<u8>>,
+    /// The line before, if the next one may continue it.
+    previous: String,
+    /// The name of the part that is being read, if it is one that names a method.
+    named: Option<String>,
 }
-
-/// Lines of a multipart body that are kept.
-const KEPT_LINES: usize = 6;
 
 /// What is being read, as far as it is not too long to matter.
 #[derive(Default)]
@@ -98,6 +98,9 @@ struct Piece {
 
 impl Piece {
     fn push(&mut self, byte: u8) {
+        if self.bytes.len() >= MAX_FORM_FIELD && !self.is_too_long {
+            self.drop_blanks();
+        }
         if self.bytes.len() < MAX_FORM_FIELD {
             self.bytes.push(byte);
         } else {
@@ -105,29 +108,59 @@ impl Piece {
         }
     }
 
-    /// What was read, or nothing if it was too long.
-    fn take(&mut self) -> Vec<u8> {
+    /// What was read. Where more came than fits, a character that no method has stands for the rest.
+    fn take(&mut self) -> String {
         let Self { bytes, is_too_long } = std::mem::take(self);
-        if is_too_long { Vec::new() } else { bytes }
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        if is_too_long { text + "…" } else { text }
+    }
+
+    /// Drops the blanks at the front, so that no number of them pushes a name out of sight.
+    fn drop_blanks(&mut self) {
+        const BLANKS: [&[u8]; 9] = [b"+", b" ", b"\t", b"%20", b"%09", b"%0a", b"%0b", b"%0c", b"%0d"];
+        let mut rest = self.bytes.as_slice();
+        let blank_at = |rest: &[u8]| {
+            let starts = |blank: &&&[u8]| {
+                rest.get(..blank.len()).is_some_and(|start| start.eq_ignore_ascii_case(blank))
+            };
+            BLANKS.iter().find(starts).map(|blank| blank.len())
+        };
+        while let Some(length) = blank_at(rest) {
+            rest = &rest[length..];
+        }
+        self.bytes = rest.to_vec();
     }
 }
 
 impl FormFields {
     fn field_ended(&mut self) -> Result<(), Reason> {
         let Some(field) = self.field.as_mut().map(Piece::take) else { return Ok(()) };
-        self.judge(&String::from_utf8_lossy(&field))
+        self.judge(&field)
     }
 
     fn line_ended(&mut self) -> Result<(), Reason> {
-        let Some(line) = self.line.as_mut().map(Piece::take) else { return Ok(()) };
-        for name in self.lines.iter().flat_map(|line| part_names(line)) {
-            self.judge(&format!("{name}={}", String::from_utf8_lossy(&line)))?;
+        let Some(mut line) = self.line.as_mut().map(Piece::take) else { return Ok(()) };
+        if line.starts_with("--") {
+            // A boundary, or content that begins like one: no method does.
+            self.named = None;
+        } else if let Some(name) = &self.named {
+            self.judge(&format!("{name}={line}"))?;
         }
-        self.lines.push_back(line);
-        if self.lines.len() > KEPT_LINES {
-            self.lines.pop_front();
+        // Servers read a header that goes on in the next line (RFC 5322 section 2.2.3).
+        if line.starts_with([' ', '\t']) {
+            line = format!("{}{line}", self.previous);
+            line.truncate(line.floor_char_boundary(MAX_FORM_FIELD));
         }
+        if let Some(name) = part_names(&line).into_iter().find(|name| self.names_a_method(name)) {
+            self.named = Some(name);
+        }
+        self.previous = line;
         Ok(())
+    }
+
+    /// Whether a field of this name may name a method: then it may not name one that there is not.
+    fn names_a_method(&self, name: &str) -> bool {
+        self.judge(&format!("{name}=…")).is_err()
     }
 
     fn judge(&self, field: &str) -> Result<(), Reason> {
@@ -167,8 +200,8 @@ impl Inspect for FormFields {
 }
 
 /// What may be the name of a part in its `Content-Disposition` (RFC 7578 section 4.2), however it is quoted.
-fn part_names(line: &[u8]) -> Vec<String> {
-    let line = String::from_utf8_lossy(line).to_ascii_lowercase();
+fn part_names(line: &str) -> Vec<String> {
+    let line = line.to_ascii_lowercase();
     let Some(parameters) = line.trim_start().strip_prefix("content-disposition") else { return Vec::new() };
     let is_parameter = |at: usize| !parameters[..at].ends_with(|before: char| before.is_ascii_alphanumeric());
     parameters
@@ -176,6 +209,8 @@ fn part_names(line: &[u8]) -> Vec<String> {
         .filter(|(at, _)| is_parameter(*at))
         .map(|(at, name)| {
             let value = parameters[at + name.len()..].trim_start_matches([' ', '*', '=', '"', '\'']);
+            // `name*=utf-8''a` (RFC 8187).
+            let value = value.split_once("''").map_or(value, |(_, value)| value);
             value.split(['"', '\'', ';']).next().unwrap_or_default().trim().to_owned()
         })
         .collect()
