@@ -94,10 +94,10 @@ pub(super) fn is_one_of(list: &[&str], name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn headers(lines: &[(&str, &str)]) -> HeaderMap {
+    pub(in crate::exchange) fn headers(lines: &[(&str, &str)]) -> HeaderMap {
         lines
             .iter()
             .map(|(name, value)| {

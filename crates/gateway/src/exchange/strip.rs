@@ -64,19 +64,8 @@ pub(super) fn trailers(trailers: &mut HeaderMap, decided_on: &[String]) {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
-
     use super::*;
-
-    fn headers(lines: &[(&str, &str)]) -> HeaderMap {
-        lines
-            .iter()
-            .map(|(name, value)| {
-                let name: HeaderName = name.parse().expect("a name");
-                (name, HeaderValue::from_str(value).expect("a value"))
-            })
-            .collect()
-    }
+    use crate::exchange::hop_by_hop::tests::headers;
 
     #[test]
     fn the_agents_own_credentials_are_dropped_however_they_are_spelled() {

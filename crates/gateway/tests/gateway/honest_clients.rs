@@ -19,11 +19,7 @@ use crate::support::{
 };
 
 async fn open_gateway(address: std::net::SocketAddr) -> TestGateway {
-    Setup::new()
-        .fixed("open.test", address)
-        .route(json!({"host": "open.test", "ports": [80], "owner": "manifest"}))
-        .start()
-        .await
+    Setup::plain(address).start().await
 }
 
 /// Bytes that are not read as a request are refused in the words of all refusals, and recorded with their own

@@ -7,7 +7,6 @@ use bot_bottle_gateway::limits::{
     MAX_CONNECTIONS, MAX_HEAD_BYTES, MAX_HEADERS, POOL_IDLE_TIMEOUT, POOL_SWEEP_INTERVAL,
     UPSTREAM_HEADER_TIMEOUT,
 };
-use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -200,11 +199,7 @@ async fn silent_upstream() -> (std::net::SocketAddr, tokio::task::JoinHandle<()>
 }
 
 async fn plain_gateway(address: std::net::SocketAddr) -> TestGateway {
-    Setup::new()
-        .fixed("open.test", address)
-        .route(json!({"host": "open.test", "ports": [80], "owner": "manifest"}))
-        .start()
-        .await
+    Setup::plain(address).start().await
 }
 
 #[tokio::test(start_paused = true)]

@@ -132,11 +132,7 @@ async fn connections_to_upstreams_are_kept_for_all_clients() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_sent_at_most_once() {
     let (address, mut received) = raw_upstream(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
-    let gateway = Setup::new()
-        .fixed("open.test", address)
-        .route(json!({"host": "open.test", "ports": [80], "owner": "manifest"}))
-        .start()
-        .await;
+    let gateway = Setup::plain(address).start().await;
     let mut client = http1_on(tunnel(&gateway, "open.test:80").await).await;
     for _ in 0..5 {
         let response =
@@ -148,11 +144,7 @@ async fn a_request_is_sent_at_most_once() {
     }
     // This one reads the request, and closes without an answer.
     let (address, mut received) = raw_upstream(b"").await;
-    let gateway = Setup::new()
-        .fixed("open.test", address)
-        .route(json!({"host": "open.test", "ports": [80], "owner": "manifest"}))
-        .start()
-        .await;
+    let gateway = Setup::plain(address).start().await;
     let mut client = http1_on(tunnel(&gateway, "open.test:80").await).await;
     let response =
         client.send_request(request("POST", "open.test", "/once", "abc")).await.expect("a response");
@@ -178,11 +170,7 @@ async fn a_response_may_come_before_the_request_has_ended() {
 /// A response of an upstream that answers with these bytes, as it leaves the gateway.
 async fn relayed(answer: impl Into<Vec<u8>>) -> String {
     let (address, _received) = raw_upstream(answer.into().leak()).await;
-    let gateway = Setup::new()
-        .fixed("open.test", address)
-        .route(json!({"host": "open.test", "ports": [80], "owner": "manifest"}))
-        .start()
-        .await;
+    let gateway = Setup::plain(address).start().await;
     let mut stream = tunnel(&gateway, "open.test:80").await;
     exchange(&mut stream, b"GET / HTTP/1.1\r\nHost: open.test\r\nConnection: close\r\n\r\n").await
 }
@@ -238,11 +226,7 @@ async fn informational_responses_are_counted() {
         let hint = hints(1000);
         while tokio::io::AsyncWriteExt::write_all(&mut stream, hint.as_bytes()).await.is_ok() {}
     });
-    let gateway = Setup::new()
-        .fixed("open.test", address)
-        .route(json!({"host": "open.test", "ports": [80], "owner": "manifest"}))
-        .start()
-        .await;
+    let gateway = Setup::plain(address).start().await;
     let mut client = http1_on(tunnel(&gateway, "open.test:80").await).await;
     let response = client.send_request(request("GET", "open.test", "/", "")).await.expect("a response");
     assert_eq!(response.status(), 502);

@@ -90,6 +90,13 @@ impl Setup {
             .route(json!({"host": "open.test", "ports": [80, 443], "owner": "manifest"}))
     }
 
+    /// `open.test` leads to a server without TLS.
+    pub(crate) fn plain(upstream: SocketAddr) -> Self {
+        Self::new()
+            .fixed("open.test", upstream)
+            .route(json!({"host": "open.test", "ports": [80], "owner": "manifest"}))
+    }
+
     pub(crate) fn route(mut self, route: Value) -> Self {
         self.routes.push(route);
         self
