@@ -9,6 +9,9 @@ pub const SCAN_WINDOW: usize = 64 * 1024;
 /// Bytes of a form's field that is looked at; a longer one cannot name a method.
 pub const MAX_FORM_FIELD: usize = 512;
 
+/// Bytes of the header of a form's part that names the part. A longer one is refused where the name could matter.
+pub const MAX_PART_HEADER: usize = 8 * 1024;
+
 /// Requests that wait for the operator's answer at one time. One more is answered `429 limit_reached`.
 pub const MAX_QUESTIONS: usize = 64;
 

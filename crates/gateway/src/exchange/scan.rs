@@ -16,7 +16,7 @@ use super::{
     refuse::Refusal,
 };
 use crate::{
-    limits::{MAX_FORM_FIELD, SCAN_WINDOW},
+    limits::{MAX_FORM_FIELD, MAX_PART_HEADER, SCAN_WINDOW},
     state::ActivePolicy,
 };
 
@@ -51,8 +51,8 @@ pub(super) async fn scan(
             policy: Arc::clone(policy),
             parts: exchange.parts.clone(),
             destination: destination.clone(),
-            field: urlencoded.then(Piece::default),
-            line: multipart.then(Piece::default),
+            field: urlencoded.then(|| Piece::new(MAX_FORM_FIELD)),
+            line: multipart.then(|| Piece::new(MAX_PART_HEADER)),
             previous: String::new(),
             named: None,
         }));
@@ -90,18 +90,22 @@ struct FormFields {
 }
 
 /// What is being read, as far as it is not too long to matter.
-#[derive(Default)]
 struct Piece {
     bytes: Vec<u8>,
+    limit: usize,
     is_too_long: bool,
 }
 
 impl Piece {
+    fn new(limit: usize) -> Self {
+        Self { bytes: Vec::new(), limit, is_too_long: false }
+    }
+
     fn push(&mut self, byte: u8) {
-        if self.bytes.len() >= MAX_FORM_FIELD && !self.is_too_long {
+        if self.bytes.len() >= self.limit && !self.is_too_long {
             self.drop_blanks();
         }
-        if self.bytes.len() < MAX_FORM_FIELD {
+        if self.bytes.len() < self.limit {
             self.bytes.push(byte);
         } else {
             self.is_too_long = true;
@@ -110,7 +114,7 @@ impl Piece {
 
     /// What was read. Where more came than fits, a character that no method has stands for the rest.
     fn take(&mut self) -> String {
-        let Self { bytes, is_too_long } = std::mem::take(self);
+        let Self { bytes, is_too_long, .. } = std::mem::replace(self, Self::new(self.limit));
         let text = String::from_utf8_lossy(&bytes).into_owned();
         if is_too_long { text + "…" } else { text }
     }
@@ -148,9 +152,13 @@ impl FormFields {
         }
         // Servers read a header that goes on in the next line (RFC 5322 section 2.2.3).
         if line.starts_with([' ', '\t']) {
-            line = format!("{}{line}", self.previous);
-            line.truncate(line.floor_char_boundary(MAX_FORM_FIELD));
+            line.insert_str(0, &self.previous);
         }
+        // The name could stand behind what was read of it.
+        if line.len() > MAX_PART_HEADER && disposition(&line).is_some() && self.names_a_method("_method") {
+            return Err(Reason::OverrideNotAllowed);
+        }
+        line.truncate(line.floor_char_boundary(MAX_PART_HEADER));
         if let Some(name) = part_names(&line).into_iter().find(|name| self.names_a_method(name)) {
             self.named = Some(name);
         }
@@ -199,10 +207,17 @@ impl Inspect for FormFields {
     }
 }
 
+/// What follows the name of the header that names a part, in a line that may be one.
+fn disposition(line: &str) -> Option<&str> {
+    const NAME: &str = "content-disposition";
+    let (name, parameters) = line.trim_start().split_at_checked(NAME.len())?;
+    name.eq_ignore_ascii_case(NAME).then_some(parameters)
+}
+
 /// What may be the name of a part in its `Content-Disposition` (RFC 7578 section 4.2), however it is quoted.
 fn part_names(line: &str) -> Vec<String> {
     let line = line.to_ascii_lowercase();
-    let Some(parameters) = line.trim_start().strip_prefix("content-disposition") else { return Vec::new() };
+    let Some(parameters) = disposition(&line) else { return Vec::new() };
     let is_parameter = |at: usize| !parameters[..at].ends_with(|before: char| before.is_ascii_alphanumeric());
     parameters
         .match_indices("name")

@@ -94,6 +94,18 @@ async fn a_form_may_name_only_a_method_that_the_route_allows() {
         (MULTIPART, part("\r\n name=\"_method\"", "DELETE") + "--x--\r\n"),
         (MULTIPART, part(&format!("name=\"_method\"{}", "\r\nX-A: b".repeat(50)), "DELETE") + "--x--\r\n"),
         (MULTIPART, part("name*=utf-8''_method", "DELETE") + "--x--\r\n"),
+        (
+            MULTIPART,
+            part(&format!("filename=\"{}\"; name=\"_method\"", "f".repeat(600)), "DELETE") + "--x--\r\n",
+        ),
+        (
+            MULTIPART,
+            part(&format!("filename=\"{}\"; name=\"_method\"", "f".repeat(9000)), "DELETE") + "--x--\r\n",
+        ),
+        (
+            MULTIPART,
+            part(&format!("a=1;{}\r\n name=\"_method\"", "\r\n b=2;".repeat(2000)), "DELETE") + "--x--\r\n",
+        ),
         ("Application/X-WWW-Form-URLEncoded; charset=utf-8", "_method=PUT".to_owned()),
         (MULTIPART, part("name=\"_method\"", "DELETE") + "--x--\r\n"),
         (MULTIPART, part("name=_method", "delete") + "--x--\r\n"),
