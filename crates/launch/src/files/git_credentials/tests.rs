@@ -54,15 +54,15 @@ fn every_place_that_git_reads_is_found() {
         fs::write(path, text).expect("a file");
     };
     let url = "[remote \"o\"]\n\turl = https://FAKE@h/x\n";
-    write(".git/config", &format!("{url}[include]\n\tpath = ../included/one\n[http]\n\tcookieFile = jar\n"));
+    write(".git/config", &format!("{url}[include]\n\tpath = ../settings/one\n[http]\n\tcookieFile = jar\n"));
     write(
-        "included/one",
+        "settings/one",
         "[includeIf \"gitdir:/x/\"]\n\tpath = two\n[credential]\n\thelper = store --file=../creds\n",
     );
     // Files that include each other, and themselves.
     write(
-        "included/two",
-        &format!("{url}[include]\n\tpath = ../included/one\n\tpath = ../included/../included/two\n"),
+        "settings/two",
+        &format!("{url}[include]\n\tpath = ../settings/one\n\tpath = ../settings/../settings/two\n"),
     );
     write("linked", url);
     for file in ["creds", "jar", "deep/.netrc", "deep/_netrc", "deep/.git-credentials"] {
@@ -98,8 +98,8 @@ fn every_place_that_git_reads_is_found() {
             "deep/_netrc",
             "jar",
             "linked",
-            "included/one",
-            "included/two"
+            "settings/one",
+            "settings/two"
         ]
     );
     assert!(found.removed().iter().all(|line| !line.contains("FAKE")));
