@@ -3,10 +3,12 @@
 use std::{
     os::fd::OwnedFd,
     path::PathBuf,
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use bot_bottle_core::error::{IoContext, IoError};
+use bot_bottle_gateway::BoundedLog;
 
 use crate::exit::{CommandError, Failure};
 
@@ -89,7 +91,7 @@ pub(crate) fn start_logging() {
     // Fails only if a subscriber is installed already; this is called once.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(Arc::new(BoundedLog::new(std::io::stderr())))
         .with_ansi(false)
         .try_init();
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::host::HostPattern;
 
 /// The answer to one request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Decision {
     /// Pass, ask or refuse.
     pub verdict: Verdict,

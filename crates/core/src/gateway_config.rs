@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use zeroize::Zeroizing;
 
-use crate::{host::HostName, policy::Policy, secret::SecretRef};
+use crate::{host::HostName, limits::ByteSize, policy::Policy, secret::SecretRef};
 
 /// The file that `bot-bottle gateway --config FILE` reads. It holds no secret.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct GatewayConfig {
     pub upstream: UpstreamConfig,
     /// Where receipts are appended.
     pub receipts: PathBuf,
+    /// Bytes that receipts may take on the disk, older files among them; `None`: the gateway's own bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipts_bytes: Option<ByteSize>,
     /// Where the certificate of the bottle's CA is written as PEM, for a gateway that runs alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_certificate: Option<PathBuf>,

@@ -4,20 +4,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::decision::{DecidedBy, Decision, Reason};
 
-/// One line of `receipts.jsonl`: the record of a decision, or of the end of an exchange.
+/// One line of `receipts.jsonl`: the record of a decision, of the end of an exchange, or of repeated refusals.
 #[derive(Debug, Clone, Serialize)]
 pub struct Line<T> {
-    /// Counts from 1 in each file.
+    /// Counts from 1, and goes on from file to file.
     pub sequence: u64,
     /// When it was written: RFC 3339, UTC, milliseconds.
     pub time: String,
-    /// Which of the two it is.
+    /// Which of them it is.
     #[serde(flatten)]
     pub line: T,
 }
 
 /// The record of a decision. It holds no header, no query, no body and so no secret: the path alone is what
-/// the agent wrote, cut to [`MAX_PATH_BYTES`].
+/// the agent wrote, cut to [`MAX_PATH_BYTES`] as it stands in the file.
 #[derive(Debug, Clone, Serialize)]
 pub struct Receipt<'a> {
     /// The exchange that it is about: the `sequence` of this line.
@@ -38,7 +38,7 @@ pub struct Receipt<'a> {
 }
 
 /// The record of the end of an exchange that was let out. An exchange without one was under way when the
-/// gateway ended.
+/// gateway ended, or had just ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Ending {
     /// The exchange: the number of the [`Receipt`] with which it began.
@@ -60,6 +60,16 @@ pub struct Ending {
     pub received: u64,
 }
 
+/// The record of refusals that said the same as an earlier one: same request, same decision. They have no
+/// lines of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Repeated {
+    /// The refusal that they repeat.
+    pub exchange: u64,
+    /// How many since the last line about it.
+    pub again: u64,
+}
+
 /// How an exchange ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -72,7 +82,7 @@ pub enum Outcome {
     Failed,
 }
 
-/// The longest path that a receipt keeps.
+/// The longest path that a receipt keeps, in bytes of JSON.
 pub const MAX_PATH_BYTES: usize = 2048;
 
 /// What was asked, as far as receipts keep it.

@@ -34,7 +34,6 @@ use crate::{
         CLIENT_HEADER_TIMEOUT, CONNECTION_WINDOW, MAX_CLIENT_STREAMS, MAX_HEAD_BYTES, MAX_HEADERS,
         MAX_READ_BUFFER, MAX_STREAM_SEND_BUFFER, SNIFF_TIMEOUT, STREAM_WINDOW,
     },
-    receipts::Details,
     state::State,
 };
 
@@ -233,7 +232,7 @@ fn refuse_tunnel(state: &State, target: &HostPort, decision: &Decision) {
     let summary =
         RequestSummary { method: Method::CONNECT.as_str(), host: &host, port: target.port, path: "" };
     // Ignored: the tunnel ends anyway, and `Receipts` fails every later request.
-    let _ = state.receipts.record(summary, decision, Details::default());
+    let _ = state.receipts.refuse(summary, decision, None);
 }
 
 /// Records a request that hyper could not parse; hyper has answered it with a 400 of its own.
@@ -251,6 +250,5 @@ fn record_parse_error(state: &State, client: &ClientConnection, error: &hyper::E
     let (host, port) =
         client.tunnel.as_ref().map_or((String::new(), 0), |target| (target.host.to_string(), target.port));
     let summary = RequestSummary { method: "", host: &host, port, path: "" };
-    let _ =
-        state.receipts.record(summary, &Decision::refuse(reason, DecidedBy::Protocol), Details::status(400));
+    let _ = state.receipts.refuse(summary, &Decision::refuse(reason, DecidedBy::Protocol), Some(400));
 }

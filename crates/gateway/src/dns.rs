@@ -19,7 +19,6 @@ use tokio::{
 
 use crate::{
     limits::{ACCEPT_BACKOFF, ANSWER_TTL_SECONDS, DNS_IDLE_TIMEOUT, MAX_QUERY_BYTES},
-    receipts::Details,
     state::State,
 };
 
@@ -159,5 +158,5 @@ fn decide(state: &State, written: &str, kind: RecordType) -> Answer {
 fn record(state: &State, name: &str, kind: &str, decision: &Decision) -> bool {
     let host = name.strip_suffix('.').unwrap_or(name);
     let summary = RequestSummary { method: METHOD, host, port: DNS_PORT, path: kind };
-    state.receipts.record(summary, decision, Details::default()).is_ok()
+    state.receipts.refuse(summary, decision, None).is_ok()
 }

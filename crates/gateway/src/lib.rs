@@ -20,13 +20,16 @@ mod fake_ip;
 mod host_port;
 pub mod limits;
 mod listen;
+mod log;
 mod process;
 mod questions;
 mod receipts;
 mod state;
+mod token_bucket;
 mod upstream;
 
 pub use certificates::CertificateError;
+pub use log::BoundedLog;
 pub use process::{ServeError, control::ControlError, read_config, serve_alone, serve_controlled, spawn};
 pub use receipts::OpenReceiptsError;
 pub use state::{GatewayError, State};

@@ -166,6 +166,36 @@ pub const MAX_LISTENERS: usize = 16;
 /// Bytes of a gateway's configuration file.
 pub const MAX_CONFIG_BYTES: u64 = 16 * 1024 * 1024;
 
+/// Bytes that receipts may take on the disk, in all files. An exchange takes some 400, so these are 640,000, or
+/// 20 a second for nine hours, before the oldest are removed.
+pub const RECEIPTS_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Files that these bytes are divided among. The oldest is removed when the newest is full.
+pub const RECEIPT_FILES: usize = 4;
+
+/// Bytes of refusals that may be written at once. An `npm ci` whose registry is refused has a thousand that
+/// differ, which is less than a tenth.
+pub const REFUSAL_BURST_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Bytes of refusals that may be written every second after that: 144 MiB in nine hours. One more that differs
+/// from those before is answered `429 limit_reached`. In all they may take half of [`RECEIPTS_BYTES`].
+pub const REFUSAL_REFILL_BYTES: u64 = 4 * 1024;
+
+/// How often the refusals that are the same as one before are written, as one number.
+pub const REPEAT_WINDOW: Duration = Duration::from_secs(1);
+
+/// Different refusals of the last [`REPEAT_WINDOW`] that are remembered to count repetitions.
+pub const MAX_REPEATED_REFUSALS: usize = 256;
+
+/// How long the line of an exchange that has ended may wait to be written together with others.
+pub const ENDING_DELAY: Duration = Duration::from_millis(50);
+
+/// Bytes of lines that may wait so.
+pub const MAX_PENDING_RECEIPTS: usize = 64 * 1024;
+
+/// Bytes of a gateway's log. What is logged by default is what should not happen, and takes a few lines.
+pub const MAX_LOG_BYTES: u64 = 64 * 1024 * 1024;
+
 /// Bytes at the end of an existing receipts file that are read to continue its count; more than one line has.
 pub const RECEIPT_TAIL_BYTES: u64 = 64 * 1024;
 

@@ -23,7 +23,6 @@ use crate::{
     bounded_stream::{BoundedStream, StreamSocket},
     client, dns,
     limits::{ACCEPT_BACKOFF, CLIENT_IDLE_TIMEOUT},
-    receipts::Details,
     state::State,
 };
 
@@ -191,7 +190,7 @@ where
 fn reject(state: &State, stream: &StreamSocket) {
     let decision = Decision::refuse(Reason::LimitReached, DecidedBy::Limits);
     let summary = RequestSummary { method: "", host: "", port: 0, path: "" };
-    let _ = state.receipts.record(summary, &decision, Details::status(429));
+    let _ = state.receipts.refuse(summary, &decision, Some(429));
     let (reason, hint) = (decision.reason, decision.reason.hint());
     let body = serde_json::to_string(&RefusalBody { reason, host: "", method: "", path: "", hint })
         .unwrap_or_default();

@@ -135,8 +135,9 @@ pub fn serve_controlled(config: &GatewayConfig, control: UnixStream) -> Result<(
             listeners.push(Listener::adopt(kind, socket).map_err(ControlError::Socket)?);
         }
         serve(&state, listeners)?;
-        control::serve(&state, control).await?;
-        Ok(())
+        let served = control::serve(&state, control).await;
+        state.receipts.flush();
+        Ok(served?)
     });
     // The launcher is gone: exchanges that are under way end with it.
     runtime.shutdown_background();

@@ -1,42 +1,66 @@
-//! The append-only file of decisions.
+//! The append-only record of decisions: one line each, in a file that rotates.
+//!
+//! Two kinds of lines share it. Those of exchanges that are let out (or wait for the operator) are always
+//! written; the oldest file goes when there are too many. Refusals cost an agent nothing, so that one could fill
+//! the disk with them: what repeats is counted instead of written, and the bytes of the others are bounded in rate
+//! and in all. A refusal beyond that is answered `429 limit_reached`, which is counted like any other.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    collections::VecDeque,
+    io,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Instant, SystemTime},
 };
 
 use bot_bottle_core::{
-    decision::Decision,
-    receipt::{Ending, Line, MAX_PATH_BYTES, Receipt, RequestSummary},
+    decision::{DecidedBy, Decision, Reason},
+    receipt::{Ending, Line, MAX_PATH_BYTES, Receipt, Repeated, RequestSummary},
 };
 use serde::Serialize;
 use thiserror::Error;
+use tokio::sync::Notify;
 
 use crate::{
     clock,
-    limits::{MAX_HOST_ECHO, MAX_METHOD_ECHO, RECEIPT_TAIL_BYTES},
+    limits::{
+        ENDING_DELAY, MAX_HOST_ECHO, MAX_METHOD_ECHO, MAX_PENDING_RECEIPTS, RECEIPT_FILES,
+        RECEIPT_TAIL_BYTES, RECEIPTS_BYTES, REFUSAL_BURST_BYTES, REFUSAL_REFILL_BYTES,
+    },
+    token_bucket::TokenBucket,
 };
 
+mod repeats;
+mod rotating_file;
+
+use repeats::{Refused, Repeats};
+use rotating_file::RotatingFile;
+
 /// Appends one line for each decision before it takes effect, and one when an exchange that was let out ends.
-/// Each is one write of its own: the kernel's page cache survives the end of this process, kill -9 included.
+/// The kernel's page cache survives the end of this process, kill -9 included.
 #[derive(Debug)]
 pub(crate) struct Receipts {
     writer: Mutex<Writer>,
+    /// Told when there is something to write later.
+    later: Arc<Notify>,
 }
 
 #[derive(Debug)]
 struct Writer {
-    file: File,
-    /// Of the line that was written last.
+    file: RotatingFile,
+    /// Of the line that was made last.
     sequence: u64,
-    line: Vec<u8>,
-    /// A write failed. The end of the file is unknown now, so nothing more is written and nothing more
-    /// allowed.
-    failed: bool,
+    /// Lines that are not in the file yet.
+    pending: Vec<u8>,
+    /// When they have to be, where nothing takes them along before.
+    pending_due: Option<Instant>,
+    repeats: Repeats,
+    refusal_rate: TokenBucket,
+    /// Bytes of refusals in each of the files, the newest first.
+    refusal_bytes: VecDeque<u64>,
+    max_refusal_bytes: u64,
+    /// The last write failed.
+    is_failing: bool,
 }
 
 /// The receipts file cannot be opened.
@@ -47,7 +71,7 @@ pub struct OpenReceiptsError {
     source: io::Error,
 }
 
-/// What a decision's line says besides.
+/// What the line of an exchange says besides.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Details<'a> {
     /// The status of a refusal; an allowed request has none yet.
@@ -58,68 +82,89 @@ pub(crate) struct Details<'a> {
     pub(crate) stripped: &'a [String],
 }
 
-impl Details<'_> {
-    /// Those of a refusal that was answered with this status.
-    pub(crate) fn status(status: u16) -> Self {
-        Self { status: Some(status), ..Self::default() }
-    }
-}
-
 /// A receipt was not written, so its decision must not take effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a receipt could not be written")]
 pub(crate) struct ReceiptNotWritten;
 
+/// A refusal has no line of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub(crate) enum RefusalNotWritten {
+    #[error(transparent)]
+    Failed(#[from] ReceiptNotWritten),
+    /// There are too many that differ. It is counted.
+    #[error("too many different requests were refused at one time")]
+    TooMany,
+}
+
 impl Receipts {
-    /// Opens the file to append to, and goes on counting where it ends.
-    pub(crate) fn open(path: &Path) -> Result<Self, OpenReceiptsError> {
+    /// Opens the file to append to, and goes on counting where it ends. The files may take so many bytes.
+    pub(crate) fn open(path: &Path, bytes: Option<u64>) -> Result<Self, OpenReceiptsError> {
+        let bytes = bytes.unwrap_or(RECEIPTS_BYTES).min(RECEIPTS_BYTES);
         let open = || -> io::Result<Writer> {
-            let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
-            let (sequence, ends_in_line) = last_sequence(&mut file)?;
-            if !ends_in_line {
-                file.write_all(b"\n")?;
-            }
-            Ok(Writer { file, sequence, line: Vec::with_capacity(1024), failed: false })
+            let mut file = RotatingFile::open(path, bytes, RECEIPT_FILES)?;
+            let sequence = last_sequence(&file.tail(RECEIPT_TAIL_BYTES)?);
+            Ok(Writer {
+                file,
+                sequence,
+                pending: Vec::with_capacity(1024),
+                pending_due: None,
+                repeats: Repeats::default(),
+                refusal_rate: TokenBucket::new(REFUSAL_BURST_BYTES, REFUSAL_REFILL_BYTES, Instant::now()),
+                refusal_bytes: VecDeque::from([0]),
+                max_refusal_bytes: bytes / 2,
+                is_failing: false,
+            })
         };
         let writer = open().map_err(|source| OpenReceiptsError { path: path.to_owned(), source })?;
-        Ok(Self { writer: Mutex::new(writer) })
+        Ok(Self { writer: Mutex::new(writer), later: Arc::default() })
     }
 
-    /// Writes down a decision and returns the number of its exchange.
+    /// Writes down a decision of an exchange that goes on, or did, and returns its number.
     pub(crate) fn record(
         &self,
         request: RequestSummary<'_>,
         decision: &Decision,
         details: Details<'_>,
     ) -> Result<u64, ReceiptNotWritten> {
-        let time = clock::rfc3339(SystemTime::now());
-        let request = RequestSummary {
-            method: cut(request.method, MAX_METHOD_ECHO),
-            host: cut(request.host, MAX_HOST_ECHO),
-            path: cut(request.path, MAX_PATH_BYTES),
-            ..request
-        };
-        let sequence = self.writer().append(|sequence| {
-            let exchange = details.exchange.unwrap_or(sequence);
-            Line {
-                sequence,
-                time,
-                line: Receipt {
-                    exchange,
-                    request,
-                    decision: decision.clone(),
-                    stripped: details.stripped,
-                    status: details.status,
-                },
-            }
-        })?;
-        Ok(details.exchange.unwrap_or(sequence))
+        self.writer().decide(cut_all(request), decision, details)
     }
 
-    /// Writes down how an exchange ended that was let out.
-    pub(crate) fn end(&self, ending: Ending) -> Result<u64, ReceiptNotWritten> {
-        let time = clock::rfc3339(SystemTime::now());
-        self.writer().append(|sequence| Line { sequence, time, line: ending })
+    /// Writes down a refusal, or counts it where it is the same as one before.
+    pub(crate) fn refuse(
+        &self,
+        request: RequestSummary<'_>,
+        decision: &Decision,
+        status: Option<u16>,
+    ) -> Result<(), RefusalNotWritten> {
+        let refused = self.writer().refuse(cut_all(request), decision, status, Instant::now());
+        self.later.notify_one();
+        refused
+    }
+
+    /// Writes down how an exchange ended that was let out: together with the next line, or a moment later.
+    pub(crate) fn end(&self, ending: Ending) {
+        if self.writer().end(ending, Instant::now()) {
+            self.later.notify_one();
+        }
+    }
+
+    /// Writes what waits to be written.
+    pub(crate) fn flush(&self) {
+        self.writer().flush();
+    }
+
+    /// Writes in time what waits to be written, until the receipts are dropped.
+    pub(crate) async fn write_later(receipts: Weak<Self>) {
+        let Some(later) = receipts.upgrade().map(|receipts| Arc::clone(&receipts.later)) else { return };
+        loop {
+            later.notified().await;
+            while let Some(receipts) = receipts.upgrade() {
+                let Some(due) = receipts.writer().write_due(Instant::now()) else { break };
+                drop(receipts);
+                tokio::time::sleep_until(due.into()).await;
+            }
+        }
     }
 
     fn writer(&self) -> MutexGuard<'_, Writer> {
@@ -127,66 +172,205 @@ impl Receipts {
     }
 }
 
+impl Drop for Receipts {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
 impl Writer {
-    /// Appends the line that `line` makes of its number, and returns the number.
-    fn append<T: Serialize>(&mut self, line: impl FnOnce(u64) -> T) -> Result<u64, ReceiptNotWritten> {
-        if self.failed {
-            return Err(ReceiptNotWritten);
+    fn decide(
+        &mut self,
+        request: RequestSummary<'_>,
+        decision: &Decision,
+        details: Details<'_>,
+    ) -> Result<u64, ReceiptNotWritten> {
+        let exchange = details.exchange.unwrap_or(self.sequence + 1);
+        self.push(Receipt {
+            exchange,
+            request,
+            decision: decision.clone(),
+            stripped: details.stripped,
+            status: details.status,
+        });
+        self.write()?;
+        Ok(exchange)
+    }
+
+    fn refuse(
+        &mut self,
+        request: RequestSummary<'_>,
+        decision: &Decision,
+        status: Option<u16>,
+        now: Instant,
+    ) -> Result<(), RefusalNotWritten> {
+        let refused = Refused::new(request, decision, status);
+        if self.repeats.count(&refused) {
+            return Ok(());
         }
-        let sequence = self.sequence + 1;
-        self.line.clear();
-        let written =
-            serde_json::to_writer(&mut self.line, &line(sequence)).map_err(io::Error::from).and_then(|()| {
-                self.line.push(b'\n');
-                self.file.write_all(&self.line)
-            });
+        let before = self.pending.len();
+        let exchange = self.sequence + 1;
+        self.push(Receipt { exchange, request, decision: decision.clone(), stripped: &[], status });
+        let bytes = (self.pending.len() - before) as u64;
+        if !self.has_room_for_refusal(bytes) || !self.refusal_rate.take(bytes, now) {
+            self.pending.truncate(before);
+            self.sequence -= 1;
+            self.count_excess(now)?;
+            return Err(RefusalNotWritten::TooMany);
+        }
+        self.write()?;
+        self.count_refusal_bytes(bytes);
+        self.repeats.remember(refused, exchange, now);
+        Ok(())
+    }
+
+    /// Counts a refusal that is one too many: one line now, and its count later.
+    fn count_excess(&mut self, now: Instant) -> Result<(), ReceiptNotWritten> {
+        let decision = Decision::refuse(Reason::LimitReached, DecidedBy::Limits);
+        let request = RequestSummary { method: "", host: "", port: 0, path: "" };
+        let status = Some(429);
+        let excess = Refused::new(request, &decision, status);
+        if !self.repeats.count(&excess) {
+            let exchange = self.decide(request, &decision, Details { status, ..Details::default() })?;
+            self.repeats.remember(excess, exchange, now);
+        }
+        Ok(())
+    }
+
+    /// Makes a line of an ending, and says whether it still has to be written.
+    fn end(&mut self, ending: Ending, now: Instant) -> bool {
+        self.push(ending);
+        if self.pending.len() >= MAX_PENDING_RECEIPTS {
+            // Ignored: the exchange is over, and every later one is refused.
+            let _ = self.write();
+            return false;
+        }
+        self.pending_due.get_or_insert(now + ENDING_DELAY);
+        true
+    }
+
+    /// Writes what is due, and says when to come again.
+    fn write_due(&mut self, now: Instant) -> Option<Instant> {
+        let repeated = self.repeats.take_due(now);
+        let is_due = !repeated.is_empty() || self.pending_due.is_some_and(|due| due <= now);
+        self.push_repeated(repeated);
+        if is_due {
+            // Ignored: these lines let nothing out.
+            let _ = self.write();
+        }
+        [self.pending_due, self.repeats.due()].into_iter().flatten().min()
+    }
+
+    fn flush(&mut self) {
+        let repeated = self.repeats.take_all();
+        self.push_repeated(repeated);
+        // Ignored: these lines let nothing out.
+        let _ = self.write();
+    }
+
+    fn push_repeated(&mut self, repeated: Vec<Repeated>) {
+        let before = self.pending.len();
+        for repeated in repeated {
+            self.push(repeated);
+        }
+        let bytes = (self.pending.len() - before) as u64;
+        self.count_refusal_bytes(bytes);
+    }
+
+    /// Makes a line and gives it the next number.
+    fn push<T: Serialize>(&mut self, line: T) {
+        self.sequence += 1;
+        let line = Line { sequence: self.sequence, time: clock::rfc3339(SystemTime::now()), line };
+        // Writing to memory does not fail, and no type of a line has a map with keys that are no text.
+        let _ = serde_json::to_writer(&mut self.pending, &line);
+        self.pending.push(b'\n');
+    }
+
+    /// Writes the lines that were made, in one write.
+    fn write(&mut self) -> Result<(), ReceiptNotWritten> {
+        self.pending_due = None;
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let written = if self.file.has_room(self.pending.len()) { Ok(()) } else { self.rotate() };
+        let written = written.and_then(|()| self.file.append(&self.pending));
+        self.pending.clear();
         match written {
-            Ok(()) => {
-                self.sequence = sequence;
-                Ok(sequence)
-            }
+            Ok(()) => self.is_failing = false,
             Err(error) => {
-                self.failed = true;
-                tracing::error!(%error, "receipts can no longer be written; everything is refused from now on");
-                Err(ReceiptNotWritten)
+                if !self.is_failing {
+                    tracing::error!(%error, "receipts cannot be written; everything is refused until they can");
+                }
+                self.is_failing = true;
+                return Err(ReceiptNotWritten);
             }
+        }
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        self.file.rotate()?;
+        // What is refused again has its whole line again, in the new file.
+        let repeated = self.repeats.take_all();
+        self.push_repeated(repeated);
+        self.refusal_bytes.push_front(0);
+        self.refusal_bytes.truncate(RECEIPT_FILES);
+        Ok(())
+    }
+
+    fn has_room_for_refusal(&self, bytes: u64) -> bool {
+        self.refusal_bytes.iter().sum::<u64>() + bytes <= self.max_refusal_bytes
+    }
+
+    fn count_refusal_bytes(&mut self, bytes: u64) {
+        if let Some(newest) = self.refusal_bytes.front_mut() {
+            *newest += bytes;
         }
     }
 }
 
-/// The sequence of the last whole line, and whether the file ends with a whole line.
-fn last_sequence(file: &mut File) -> io::Result<(u64, bool)> {
-    let length = file.seek(SeekFrom::End(0))?;
-    if length == 0 {
-        return Ok((0, true));
-    }
-    file.seek(SeekFrom::Start(length.saturating_sub(RECEIPT_TAIL_BYTES)))?;
-    let mut tail = Vec::new();
-    Read::by_ref(file).take(RECEIPT_TAIL_BYTES).read_to_end(&mut tail)?;
+/// The number of the last whole line.
+fn last_sequence(tail: &[u8]) -> u64 {
     #[derive(serde::Deserialize)]
     struct Line {
         sequence: u64,
     }
-    let sequence = tail
-        .split(|byte| *byte == b'\n')
-        .rev()
-        .find_map(|line| serde_json::from_slice::<Line>(line).ok())
-        .map_or(0, |line| line.sequence);
-    Ok((sequence, tail.last().is_none_or(|byte| *byte == b'\n')))
+    let mut lines = tail.split(|byte| *byte == b'\n').rev();
+    lines.find_map(|line| serde_json::from_slice::<Line>(line).ok()).map_or(0, |line| line.sequence)
 }
 
-/// The text's start, at most `bytes` of it, whole characters only.
-pub(crate) fn cut(text: &str, bytes: usize) -> &str {
-    if text.len() <= bytes {
-        return text;
+fn cut_all(request: RequestSummary<'_>) -> RequestSummary<'_> {
+    RequestSummary {
+        method: cut(request.method, MAX_METHOD_ECHO),
+        host: cut(request.host, MAX_HOST_ECHO),
+        path: cut(request.path, MAX_PATH_BYTES),
+        ..request
     }
-    let end = (0..=bytes).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
-    &text[..end]
+}
+
+/// The text's start, whole characters only: as much as takes at most `bytes` in JSON, where a quote takes two and
+/// a control character six (RFC 8259 section 7).
+pub(crate) fn cut(text: &str, bytes: usize) -> &str {
+    let mut left = bytes;
+    for (at, character) in text.char_indices() {
+        let written = match character {
+            '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+            '\0'..'\x20' => 6,
+            _ => character.len_utf8(),
+        };
+        match left.checked_sub(written) {
+            Some(rest) => left = rest,
+            None => return &text[..at],
+        }
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
-    use bot_bottle_core::decision::{DecidedBy, Reason};
+    use std::{fs, fs::OpenOptions, io::Write, os::unix::fs::PermissionsExt, time::Duration};
+
+    use serde_json::Value;
 
     use super::*;
 
@@ -197,44 +381,83 @@ mod tests {
         Decision::refuse(Reason::NoRoute, DecidedBy::Policy)
     }
 
+    fn lines(path: &Path) -> Vec<Value> {
+        let text = fs::read_to_string(path).expect("read");
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
     #[test]
     fn a_file_is_private_and_counted_on_after_a_restart() {
-        use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("receipts.jsonl");
         for _ in 0..2 {
-            let receipts = Receipts::open(&path).expect("opened");
-            receipts.record(REQUEST, &refusal(), Details::status(403)).expect("written");
+            let receipts = Receipts::open(&path, None).expect("opened");
+            receipts.record(REQUEST, &refusal(), Details::default()).expect("written");
         }
         // A process that was killed in the middle of a line.
         OpenOptions::new().append(true).open(&path).expect("opened").write_all(b"{\"seq").expect("written");
-        Receipts::open(&path)
-            .expect("opened")
-            .record(REQUEST, &refusal(), Details::default())
-            .expect("written");
+        let receipts = Receipts::open(&path, None).expect("opened");
+        receipts.refuse(REQUEST, &refusal(), Some(403)).expect("written");
 
-        let text = std::fs::read_to_string(&path).expect("read");
-        let sequences: Vec<_> = text
-            .lines()
-            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-            .map(|line| line["sequence"].as_u64())
-            .collect();
+        let sequences: Vec<_> = lines(&path).iter().map(|line| line["sequence"].as_u64()).collect();
         assert_eq!(sequences, [Some(1), Some(2), Some(3)]);
-        assert_eq!(std::fs::metadata(&path).expect("metadata").permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(&path).expect("metadata").permissions().mode() & 0o777, 0o600);
     }
 
     #[test]
-    fn after_a_failed_write_nothing_is_recorded_any_more() {
+    fn without_room_on_the_disk_nothing_is_allowed() {
         // Every write to it fails with "no space left on device".
-        let receipts = Receipts::open(Path::new("/dev/full")).expect("opened");
-        assert_eq!(receipts.record(REQUEST, &refusal(), Details::default()), Err(ReceiptNotWritten));
-        assert_eq!(receipts.record(REQUEST, &refusal(), Details::default()), Err(ReceiptNotWritten));
-        assert!(receipts.writer.lock().expect("not poisoned").failed);
+        let receipts = Receipts::open(Path::new("/dev/full"), None).expect("opened");
+        for _ in 0..2 {
+            let allowed = receipts.record(REQUEST, &refusal(), Details::default());
+            assert_eq!(allowed, Err(ReceiptNotWritten));
+            let refused = receipts.refuse(REQUEST, &refusal(), None);
+            assert_eq!(refused, Err(RefusalNotWritten::Failed(ReceiptNotWritten)));
+        }
     }
 
     #[test]
-    fn long_paths_are_cut_between_characters() {
+    fn repeated_refusals_are_counted_until_they_stop() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("receipts.jsonl");
+        let receipts = Receipts::open(&path, None).expect("opened");
+        let mut writer = receipts.writer();
+        let start = Instant::now();
+        let at = |second| start + Duration::from_secs(second);
+        for _ in 0..5 {
+            writer.refuse(REQUEST, &refusal(), Some(403), start).expect("counted");
+        }
+        writer.refuse(REQUEST, &refusal(), Some(426), start).expect("written");
+        assert_eq!(writer.write_due(start), Some(at(1)));
+        assert_eq!(writer.write_due(at(1)), Some(at(2)), "it may come again");
+        assert_eq!(writer.write_due(at(2)), None, "it did not");
+        writer.refuse(REQUEST, &refusal(), Some(403), at(2)).expect("written");
+        let seen: Vec<_> = lines(&path)
+            .iter()
+            .map(|line| (line["exchange"].as_u64(), line["status"].as_u64(), line["again"].as_u64()))
+            .collect();
+        let (first, other) = (Some(1), Some(2));
+        assert_eq!(
+            seen,
+            [
+                (first, Some(403), None),
+                (other, Some(426), None),
+                (first, None, Some(4)),
+                (Some(4), Some(403), None),
+            ]
+        );
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters_and_as_they_are_written() {
         assert_eq!(cut("aé", 2), "a");
         assert_eq!(cut("aé", 3), "aé");
+        for text in ["\"\"\"\"", "\\\\\\", "\u{1}\u{1f}\n\t\u{c}\u{8}", "a\u{7f}b\u{2028}"] {
+            for bytes in 0..20 {
+                let written = serde_json::to_string(cut(text, bytes)).expect("text");
+                assert!(written.len() - 2 <= bytes, "{text:?} {bytes}");
+            }
+            assert_eq!(cut(text, 20), text);
+        }
     }
 }

@@ -101,9 +101,12 @@ impl State {
         fake_ips.reserve(&policy.policy);
         let upstream = Upstream::new(&config.upstream, resolver)?;
         let authority = Arc::new(CertificateAuthority::mint(&config.name, SystemTime::now())?);
+        let receipts = Receipts::open(&config.receipts, config.receipts_bytes.map(|bytes| bytes.0))?;
+        let receipts = Arc::new(receipts);
+        tokio::spawn(Receipts::write_later(Arc::downgrade(&receipts)));
         Ok(Arc::new(Self {
             policy: ArcSwap::from_pointee(policy),
-            receipts: Arc::new(Receipts::open(&config.receipts)?),
+            receipts,
             server_config: server_config(Arc::clone(&authority))?,
             authority,
             upstream,

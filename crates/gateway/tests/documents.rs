@@ -66,6 +66,14 @@ const REACHED: [(&str, &[Row]); 4] = [
             ("SCAN_WINDOW", "bytes of a git LFS batch", "429"),
             ("MAX_NAMES", "different names that the bottle's DNS gave an address to", "SERVFAIL"),
             ("MAX_PATH_BYTES", "bytes of a path that a receipt keeps", "cut"),
+            ("RECEIPTS_BYTES", "bytes of a run's receipts", "the oldest of four files is removed"),
+            ("REFUSAL_BURST_BYTES", "bytes of receipts of refusals that differ, at once", "429"),
+            (
+                "REFUSAL_REFILL_BYTES",
+                "bytes a second of such receipts after that, and half of all receipts in sum",
+                "429",
+            ),
+            ("MAX_LOG_BYTES", "bytes of a gateway's log", "nothing more is logged"),
         ],
     ),
     (

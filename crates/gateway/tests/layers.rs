@@ -7,7 +7,8 @@ use std::{
 };
 
 /// From the top to the bottom.
-const LAYERS: [&str; 15] = [
+const LAYERS: [&str; 17] = [
+    "log",
     "process",
     "listen",
     "client",
@@ -21,6 +22,7 @@ const LAYERS: [&str; 15] = [
     "fake_ip",
     "bounded_stream",
     "host_port",
+    "token_bucket",
     "clock",
     "limits",
 ];

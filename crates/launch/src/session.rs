@@ -75,7 +75,7 @@ impl<'a> Session<'a> {
             signals,
             relay,
             exec_server: ExecServer::listen(run, agent)?,
-            limits: LimitWatchers::new(limits),
+            limits: LimitWatchers::new(limits, run),
             ending: None,
             status: None,
         })

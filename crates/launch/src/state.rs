@@ -4,9 +4,13 @@
 //! however the launcher ends, so that no process id has to be believed.
 
 use std::{
+    ffi::OsStr,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -133,6 +137,24 @@ pub(crate) fn folders(home: &BotBottleHome) -> io::Result<Vec<PathBuf>> {
 /// The file of decisions in the folder of a run.
 pub const RECEIPTS: &str = "receipts.jsonl";
 
+/// Whether a file in the folder of a run holds decisions: the gateway goes on in a new file when one is full, and
+/// numbers the older ones (`receipts.jsonl.1`).
+fn is_receipts(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(RECEIPTS.as_bytes())
+}
+
+/// Bytes of what is written about a run: its receipts and logs, and no folder.
+pub(crate) fn records_size(run: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(run)? {
+        // A file that is renamed or removed meanwhile counts the next time.
+        if let Ok(metadata) = entry?.metadata() {
+            bytes += if metadata.is_file() { metadata.len() } else { 0 };
+        }
+    }
+    Ok(bytes)
+}
+
 /// The workspace in the folder of a run.
 pub(crate) const WORKSPACE: &str = "workspace";
 
@@ -195,8 +217,8 @@ pub(crate) fn settle(run: &Path, outcome: Outcome) -> Settled {
     };
     let decided = fs::metadata(run.join(RECEIPTS)).is_ok_and(|receipts| receipts.len() > 0);
     let kept: &[&str] = match outcome {
-        Outcome::Worked => &[WORKSPACE, RECEIPTS, FORMAT_FILE],
-        Outcome::Ran if decided => &[RECEIPTS, FORMAT_FILE],
+        Outcome::Worked => &[WORKSPACE, FORMAT_FILE],
+        Outcome::Ran if decided => &[FORMAT_FILE],
         Outcome::Ran | Outcome::NotStarted => {
             settled.not_removed.extend(remove_tree(run).err().map(|error| (run.to_owned(), error)));
             return settled;
@@ -209,12 +231,14 @@ pub(crate) fn settle(run: &Path, outcome: Outcome) -> Settled {
     settled
 }
 
-/// Removes everything in the folder of a run except what is kept. Returns what could not be removed.
+/// Removes everything in the folder of a run except its receipts and what is kept. Returns what could not be
+/// removed.
 fn remove_others(run: &Path, kept: &[&str]) -> io::Result<Vec<(PathBuf, io::Error)>> {
     let mut not_removed = Vec::new();
     for entry in fs::read_dir(run)? {
         let entry = entry?;
-        if kept.iter().any(|kept| entry.file_name() == *kept) {
+        let name = entry.file_name();
+        if is_receipts(&name) || kept.iter().any(|kept| name == *kept) {
             continue;
         }
         let removed = match entry.file_type() {

@@ -46,6 +46,7 @@ fn the_gateway_blocks_every_attempt_on_its_policy() -> Result<()> {
         policy: policy()?,
         upstream: UpstreamConfig { resolve: resolve(&canaries)?, extra_ca: vec![extra_ca] },
         receipts: folder.path().join("receipts.jsonl"),
+        receipts_bytes: None,
         ca_certificate: None,
     };
     let resolver = RecordingResolver::default();

@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use super::{body::ResponseBody, hop_by_hop::Upgrade};
 use crate::{
     limits::{MAX_HOST_ECHO, MAX_METHOD_ECHO},
-    receipts::{Details, ReceiptNotWritten, Receipts, cut},
+    receipts::{Details, ReceiptNotWritten, Receipts, RefusalNotWritten, cut},
 };
 
 /// A refusal on its way to the client.
@@ -91,15 +91,29 @@ pub(crate) fn refuse(
     refusal: Refusal,
 ) -> Response<ResponseBody> {
     let status = Some(refusal.status.as_u16());
-    let details = Details { status, exchange: refusal.exchange, ..Details::default() };
-    let written = receipts.record(request, &refusal.decision, details);
-    let refusal = written.map_or_else(Refusal::from, |_| refusal);
-    refusal.response(request)
+    let written = match refusal.exchange {
+        // An exchange that has a line ends with one.
+        exchange @ Some(_) => {
+            let details = Details { status, exchange, ..Details::default() };
+            receipts.record(request, &refusal.decision, details).map(drop).map_err(Refusal::from)
+        }
+        None => receipts.refuse(request, &refusal.decision, status).map_err(Refusal::from),
+    };
+    written.map_or_else(|instead| instead, |()| refusal).response(request)
 }
 
 impl From<ReceiptNotWritten> for Refusal {
     fn from(ReceiptNotWritten: ReceiptNotWritten) -> Self {
         Self::internal()
+    }
+}
+
+impl From<RefusalNotWritten> for Refusal {
+    fn from(not_written: RefusalNotWritten) -> Self {
+        match not_written {
+            RefusalNotWritten::Failed(failed) => failed.into(),
+            RefusalNotWritten::TooMany => Self::new(Reason::LimitReached, DecidedBy::Limits),
+        }
     }
 }
 

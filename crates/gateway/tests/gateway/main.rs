@@ -10,6 +10,7 @@ mod limits;
 mod process;
 mod protocols;
 mod reasons;
+mod receipts;
 mod refusals;
 mod smuggling;
 mod streaming;

@@ -52,17 +52,17 @@ const REFUSED: &[(&str, &str)] = &[
 #[tokio::test(flavor = "multi_thread")]
 async fn heads_that_can_be_read_in_two_ways_are_refused() {
     let upstream = TestUpstream::start(HTTP1).await;
-    let gateway = Setup::for_upstream(&upstream).start().await;
     for (name, rest) in REFUSED {
+        // One gateway each: the same refusal again is only counted.
+        let gateway = Setup::for_upstream(&upstream).start().await;
         let head = format!("POST /smuggled HTTP/1.1{{}}{rest}").replace("{}", "\r\n");
-        let before = gateway.receipts().len();
         let mut stream = tunnel(&gateway, "open.test:80").await;
         let answer = exchange(&mut stream, head.as_bytes()).await;
         assert!(answer.starts_with("HTTP/1.1 400"), "{name}: {answer:?}");
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{name}: one answer, and the end: {answer:?}");
-        let receipts = gateway.wait_for_receipts(before + 1).await;
-        assert_eq!(receipts[before]["verdict"], "refuse", "{name}");
-        let reason = receipts[before]["reason"].as_str().expect("a reason");
+        let receipts = gateway.wait_for_receipts(1).await;
+        assert_eq!(receipts[0]["verdict"], "refuse", "{name}");
+        let reason = receipts[0]["reason"].as_str().expect("a reason");
         assert!(matches!(reason, "malformed_request" | "malformed_host"), "{name}: {reason}");
     }
     assert!(upstream.seen().is_empty(), "{:?}", upstream.seen());

@@ -1,10 +1,13 @@
 //! Watches the limits that no kernel mechanism turns into the bottle's end: memory, time and disk.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use bot_bottle_core::limits::{ByteSize, Limits, WallTime};
 
-use crate::{backend::Sandbox, request::EndedBy};
+use crate::{backend::Sandbox, request::EndedBy, state::records_size};
 
 /// How often it is asked whether the kernel has killed a program for memory.
 const MEMORY_INTERVAL: Duration = Duration::from_millis(500);
@@ -28,12 +31,12 @@ pub(super) struct LimitWatchers {
 }
 
 impl LimitWatchers {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(limits: &Limits, run: &Path) -> Self {
         let now = Instant::now();
         Self {
             memory: limits.memory.map(|limit| MemoryWatcher { limit, due: now }),
             time: limits.time.map(|limit| TimeWatcher { limit, due: now + limit.duration() }),
-            disk: limits.disk.map(|limit| DiskWatcher { limit, due: now }),
+            disk: limits.disk.map(|limit| DiskWatcher { limit, due: now, run: run.to_owned() }),
         }
     }
 
@@ -102,9 +105,12 @@ impl Watcher for TimeWatcher {
     }
 }
 
+/// What the agent writes, and what is written about it: an agent can make the receipts grow.
 struct DiskWatcher {
     limit: ByteSize,
     due: Instant,
+    /// The folder of the run.
+    run: PathBuf,
 }
 
 impl Watcher for DiskWatcher {
@@ -114,7 +120,8 @@ impl Watcher for DiskWatcher {
 
     fn check(&mut self, sandbox: &dyn Sandbox) -> Option<EndedBy> {
         let started = Instant::now();
-        let used = match sandbox.disk_usage() {
+        let records = records_size(&self.run).map_err(|error| format!("{}: {error}", self.run.display()));
+        let used = match sandbox.disk_usage().and_then(|used| Ok(used + records?)) {
             Ok(used) => used,
             Err(why) => {
                 return Some(EndedBy::Limit(format!("`limits.disk` cannot be watched any more: {why}")));

@@ -5,7 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bot_bottle_core::{error::IoContext, gateway_config::GatewayConfig, plan::ProgramSource};
+use bot_bottle_core::{
+    error::IoContext, gateway_config::GatewayConfig, limits::ByteSize, plan::ProgramSource,
+};
 use rustix::process::getpid;
 
 use crate::{
@@ -108,11 +110,17 @@ pub(crate) fn fill(directory: &Path, request: &LaunchRequest) -> Result<Run, Lau
         policy: plan.policy.clone(),
         upstream: plan.upstream.clone(),
         receipts: run.path(state::RECEIPTS),
+        receipts_bytes: plan.limits.disk.map(receipts_share),
         ca_certificate: None,
     };
     write(run.gateway_config(), serde_json::to_vec(&config))?;
     write(run.path("plan.json"), serde_json::to_vec_pretty(plan))?;
     Ok(run)
+}
+
+/// The receipts' part of the bytes that a bottle may write, which they count against.
+fn receipts_share(disk: ByteSize) -> ByteSize {
+    ByteSize(disk.0 / 4)
 }
 
 fn write(path: PathBuf, json: serde_json::Result<Vec<u8>>) -> Result<(), LaunchError> {

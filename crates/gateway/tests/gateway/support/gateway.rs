@@ -13,6 +13,7 @@ use std::{
 use bot_bottle_core::{
     gateway_config::{FixedAddress, GatewayConfig, GatewayStart, UpstreamConfig},
     host::HostName,
+    limits::ByteSize,
     policy::Policy,
     secret::SecretRef,
 };
@@ -62,6 +63,7 @@ pub(crate) struct Setup {
     extra_ca: Vec<PathBuf>,
     resolver: TableResolver,
     receipts: Option<PathBuf>,
+    receipts_bytes: Option<ByteSize>,
     folder: tempfile::TempDir,
 }
 
@@ -74,6 +76,7 @@ impl Setup {
             extra_ca: Vec::new(),
             resolver: TableResolver::default(),
             receipts: None,
+            receipts_bytes: None,
             folder: tempfile::tempdir().expect("a folder"),
         }
     }
@@ -136,6 +139,12 @@ impl Setup {
         self
     }
 
+    /// How many bytes all files of receipts may have.
+    pub(crate) fn receipts_bytes(mut self, bytes: u64) -> Self {
+        self.receipts_bytes = Some(ByteSize(bytes));
+        self
+    }
+
     pub(crate) async fn start(self) -> TestGateway {
         let receipts = self.receipts.unwrap_or_else(|| self.folder.path().join("receipts.jsonl"));
         let policy: Policy =
@@ -147,6 +156,7 @@ impl Setup {
             policy,
             upstream: UpstreamConfig { resolve: self.resolve, extra_ca: self.extra_ca },
             receipts: receipts.clone(),
+            receipts_bytes: self.receipts_bytes,
             ca_certificate: None,
         };
         let secrets = [(SecretRef::new("TOKEN"), Zeroizing::new(SECRET.to_owned()))].into();
