@@ -31,8 +31,8 @@ use crate::{
     exchange::{self, ClientConnection, body::ResponseBody, refuse::Refusal},
     host_port::HostPort,
     limits::{
-        CLIENT_HEADER_TIMEOUT, CONNECTION_WINDOW, MAX_CLIENT_STREAMS, MAX_HEAD_BYTES, MAX_HEADERS,
-        MAX_READ_BUFFER, MAX_STREAM_SEND_BUFFER, SNIFF_TIMEOUT, STREAM_WINDOW,
+        CLIENT_CONNECTION_WINDOW, CLIENT_HEADER_TIMEOUT, CLIENT_STREAM_WINDOW, MAX_CLIENT_STREAMS,
+        MAX_HEAD_BYTES, MAX_HEADERS, MAX_READ_BUFFER, MAX_STREAM_SEND_BUFFER, SNIFF_TIMEOUT,
     },
     state::State,
 };
@@ -97,8 +97,8 @@ where
     let served = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .auto_date_header(false)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(CLIENT_STREAM_WINDOW)
+        .initial_connection_window_size(CLIENT_CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_CLIENT_STREAMS)
         .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
         .max_send_buf_size(MAX_STREAM_SEND_BUFFER)

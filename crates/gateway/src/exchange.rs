@@ -64,7 +64,8 @@ struct Exchange {
     upgrade: Upgrade,
     /// The client's connection, once it has become that.
     on_upgrade: Option<OnUpgrade>,
-    /// Held until the head of the response is there.
+    /// Its place among the requests in progress, held until its response has ended; none while it is held
+    /// itself.
     permit: Option<OwnedSemaphorePermit>,
 }
 

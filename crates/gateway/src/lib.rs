@@ -18,6 +18,7 @@ mod dns;
 mod exchange;
 mod fake_ip;
 mod host_port;
+mod in_flight;
 pub mod limits;
 mod listen;
 mod log;

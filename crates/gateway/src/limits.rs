@@ -25,7 +25,8 @@ pub const MAX_CONNECTIONS: usize = 1024;
 /// How long accepting rests after the kernel refused to, for want of descriptors or memory.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
-/// Requests in progress at one time, over all connections. One more is answered `429 limit_reached`.
+/// Requests in progress at one time, over all connections, until their responses and WebSockets have ended.
+/// One more is answered `429 limit_reached`.
 pub const MAX_REQUESTS: usize = 4096;
 
 /// Streams that a client may have open on one HTTP/2 connection (`SETTINGS_MAX_CONCURRENT_STREAMS`).
@@ -52,14 +53,28 @@ pub const MAX_INFORMATIONAL: usize = 32;
 /// Bytes of an HTTP/1.1 connection's read buffer, which bounds a head and what of a body is held at one time.
 pub const MAX_READ_BUFFER: usize = 128 * 1024;
 
-/// Bytes that one HTTP/2 stream may have in flight towards us, in either direction.
-pub const STREAM_WINDOW: u32 = 1024 * 1024;
+/// Bytes that a client may send on one HTTP/2 stream before we have taken them. Clients are on this machine:
+/// a round trip takes no time, and a larger window would make nothing faster.
+pub const CLIENT_STREAM_WINDOW: u32 = 64 * 1024;
 
-/// Bytes that all streams of one HTTP/2 connection may have in flight towards us.
+/// Bytes that a client may send on all streams of one HTTP/2 connection before we have taken them.
+pub const CLIENT_CONNECTION_WINDOW: u32 = 256 * 1024;
+
+/// Bytes that an upstream may send on one HTTP/2 stream before we have taken them.
+pub const STREAM_WINDOW: u32 = 512 * 1024;
+
+/// Bytes that an upstream may send on all streams of one HTTP/2 connection before we have taken them.
 pub const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
 /// Bytes that wait to be written on one HTTP/2 stream.
-pub const MAX_STREAM_SEND_BUFFER: usize = 256 * 1024;
+pub const MAX_STREAM_SEND_BUFFER: usize = 64 * 1024;
+
+/// Bytes of bodies, over the whole gateway, that wait to be written to a client or an upstream. Beyond them a
+/// body has one chunk in flight at a time.
+pub const MAX_IN_FLIGHT: usize = 8 * 1024 * 1024;
+
+/// Bytes of TLS records that wait to be written on one connection.
+pub const TLS_BUFFER: usize = 16 * 1024;
 
 /// Bytes of each of the two buffers of a relayed WebSocket.
 pub const UPGRADE_BUFFER: usize = 16 * 1024;

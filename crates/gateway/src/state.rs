@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 use crate::{
     certificates::{CertificateAuthority, CertificateError, server_config},
     fake_ip::FakeIpTable,
+    in_flight::InFlight,
     limits::{MAX_CONNECTIONS, MAX_REQUESTS},
     questions::Questions,
     receipts::{OpenReceiptsError, Receipts},
@@ -45,6 +46,8 @@ pub struct State {
     pub(crate) connections: Arc<Semaphore>,
     /// Permits for requests.
     pub(crate) requests: Arc<Semaphore>,
+    /// Bytes of bodies on their way.
+    pub(crate) in_flight: InFlight,
 }
 
 /// A policy together with the credentials that its routes inject.
@@ -114,6 +117,7 @@ impl State {
             questions: Questions::default(),
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            in_flight: InFlight::default(),
         }))
     }
 

@@ -54,7 +54,7 @@ const REACHED: [(&str, &[Row]); 4] = [
                 "client connections of a bottle at one time, tunnels and WebSockets included",
                 "429, and closed",
             ),
-            ("MAX_REQUESTS", "requests that wait for a response at one time", "429"),
+            ("MAX_REQUESTS", "requests at one time, until their responses and WebSockets have ended", "429"),
             ("MAX_CLIENT_STREAMS", "requests at one time on one HTTP/2 connection", "the client waits"),
             ("MAX_HEAD_BYTES", "bytes of a request's line and headers", "431"),
             ("MAX_HEADERS", "headers of a request", "431"),

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// From the top to the bottom.
-const LAYERS: [&str; 17] = [
+const LAYERS: [&str; 18] = [
     "log",
     "process",
     "listen",
@@ -21,6 +21,7 @@ const LAYERS: [&str; 17] = [
     "certificates",
     "fake_ip",
     "bounded_stream",
+    "in_flight",
     "host_port",
     "token_bucket",
     "clock",

@@ -11,8 +11,11 @@ use tokio::time::timeout;
 use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 
 use crate::{
-    bounded_stream::BoundedStream, certificates::FixedLeaf, host_port::HostPort,
-    limits::CLIENT_HANDSHAKE_TIMEOUT, state::State,
+    bounded_stream::BoundedStream,
+    certificates::FixedLeaf,
+    host_port::HostPort,
+    limits::{CLIENT_HANDSHAKE_TIMEOUT, TLS_BUFFER},
+    state::State,
 };
 
 /// Terminates a client's TLS. Returns the stream and the server name that the client sent, or the refusal to
@@ -53,6 +56,9 @@ async fn accept(
             (Arc::new(config), None)
         }
     };
-    let stream = start.into_stream(config).await.map_err(|error| error.to_string())?;
+    let stream = start
+        .into_stream_with(config, |tls| tls.set_buffer_limit(Some(TLS_BUFFER)))
+        .await
+        .map_err(|error| error.to_string())?;
     Ok((stream, sni))
 }

@@ -18,10 +18,11 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use thiserror::Error;
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{runtime::Handle, sync::OwnedSemaphorePermit, time::timeout};
 
 use super::{record::Entry, strip};
 use crate::{
+    in_flight::Share,
     limits::{LINGER_BYTES, LINGER_TIMEOUT},
     upstream,
 };
@@ -45,6 +46,7 @@ pub(super) struct RequestBody {
     finding: Finding,
     /// Bytes that have passed.
     sent: Arc<AtomicU64>,
+    in_flight: Option<Share>,
     /// Names of headers that the request was decided on: no trailer may have them.
     decided_on: Vec<String>,
 }
@@ -110,8 +112,22 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) enum ResponseBody {
     /// One of our own, until it was sent.
     Own(Option<Bytes>),
-    /// As the upstream sends it. The entry is ended with it.
-    Relayed(upstream::Body, Option<Box<Entry>>),
+    /// As the upstream sends it.
+    Relayed(Relayed),
+}
+
+/// The body of an upstream's response. Its entry and its place among the requests end with it.
+#[derive(Debug)]
+pub(crate) struct Relayed {
+    body: upstream::Body,
+    place: Option<Box<Place>>,
+    in_flight: Share,
+}
+
+#[derive(Debug)]
+struct Place {
+    entry: Entry,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl RequestBody {
@@ -122,6 +138,7 @@ impl RequestBody {
             inspector: None,
             finding: Finding::default(),
             sent: Arc::default(),
+            in_flight: None,
             decided_on: Vec::new(),
         }
     }
@@ -189,8 +206,10 @@ impl RequestBody {
         self.decided_on = decided_on;
     }
 
-    pub(super) fn count_into(&mut self, sent: Arc<AtomicU64>) {
+    /// Has its bytes counted: those that pass, and those that wait to be written.
+    pub(super) fn count_into(&mut self, sent: Arc<AtomicU64>, in_flight: Share) {
         self.sent = sent;
+        self.in_flight = Some(in_flight);
     }
 }
 
@@ -203,12 +222,19 @@ impl ResponseBody {
         Self::Own(None)
     }
 
-    pub(super) fn relayed(body: upstream::Body, entry: Entry) -> Self {
-        if body.is_end_stream() {
+    pub(super) fn relayed(
+        body: upstream::Body,
+        entry: Entry,
+        permit: Option<OwnedSemaphorePermit>,
+        in_flight: Share,
+    ) -> Self {
+        let place = if body.is_end_stream() {
             entry.complete();
-            return Self::Relayed(body, None);
-        }
-        Self::Relayed(body, Some(Box::new(entry)))
+            None
+        } else {
+            Some(Box::new(Place { entry, _permit: permit }))
+        };
+        Self::Relayed(Relayed { body, place, in_flight })
     }
 }
 
@@ -220,6 +246,9 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(in_flight) = &self.in_flight {
+            ready!(in_flight.poll_room(context));
+        }
         let mut frame = match self.window.pop_front() {
             Some(frame) => Some(Ok(frame)),
             None => ready!(self.poll_incoming(context)),
@@ -232,7 +261,7 @@ impl Body for RequestBody {
                 strip::trailers(trailers, &self.decided_on);
             }
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map(|frame| counted(frame, self.in_flight.as_ref()))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -261,47 +290,60 @@ impl Body for ResponseBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match &mut *self {
             Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Relayed(body, entry) => {
-                let frame = ready!(Pin::new(&mut *body).poll_frame(context));
-                match &frame {
-                    Some(Ok(frame)) => {
-                        if let (Some(entry), Some(data)) = (entry.as_mut(), frame.data_ref()) {
-                            entry.received(data.len() as u64);
-                        }
-                        if body.is_end_stream()
-                            && let Some(entry) = entry.take()
-                        {
-                            entry.complete();
-                        }
-                    }
-                    None => {
-                        if let Some(entry) = entry.take() {
-                            entry.complete();
-                        }
-                    }
-                    Some(Err(error)) => {
-                        if let Some(entry) = entry.take() {
-                            entry.failed(failure(error), DecidedBy::Upstream);
-                        }
-                    }
-                }
-                Poll::Ready(frame)
-            }
+            Self::Relayed(relayed) => relayed.poll_frame(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(bytes) => bytes.is_none(),
-            Self::Relayed(body, _) => body.is_end_stream(),
+            Self::Relayed(relayed) => relayed.body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Relayed(body, _) => body.size_hint(),
+            Self::Relayed(relayed) => relayed.body.size_hint(),
         }
+    }
+}
+
+impl Relayed {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        ready!(self.in_flight.poll_room(context));
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        match &frame {
+            Some(Ok(frame)) => {
+                if let (Some(place), Some(data)) = (self.place.as_mut(), frame.data_ref()) {
+                    place.entry.received(data.len() as u64);
+                }
+                if self.body.is_end_stream()
+                    && let Some(place) = self.place.take()
+                {
+                    place.entry.complete();
+                }
+            }
+            None => {
+                if let Some(place) = self.place.take() {
+                    place.entry.complete();
+                }
+            }
+            Some(Err(error)) => {
+                if let Some(place) = self.place.take() {
+                    place.entry.failed(failure(error), DecidedBy::Upstream);
+                }
+            }
+        }
+        Poll::Ready(frame.map(|frame| frame.map(|frame| counted(frame, Some(&self.in_flight)))))
+    }
+}
+
+/// Counts the bytes of a frame until they are written.
+fn counted(frame: Frame<Bytes>, in_flight: Option<&Share>) -> Frame<Bytes> {
+    match in_flight {
+        Some(in_flight) => frame.map_data(|bytes| in_flight.count(bytes)),
+        None => frame,
     }
 }
 

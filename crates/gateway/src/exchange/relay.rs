@@ -26,23 +26,24 @@ pub(super) async fn relay(
     mut entry: Entry,
 ) -> Response<ResponseBody> {
     let Exchange { parts, mut body, upgrade, on_upgrade, permit, .. } = exchange;
-    body.count_into(entry.sent());
+    body.count_into(entry.sent(), state.in_flight.share());
     let finding = body.finding();
     let request = Request::from_parts(parts, RequestBody::new(body));
     let answered = send(state, request, destination, upgrade).await.map_err(|refusal| {
         // The upstream has seen a body that breaks off, and may have answered that.
         finding.reason().map_or(refusal, |reason| Refusal::new(reason, DecidedBy::Policy))
     });
-    // The body may take hours: it is bounded by the connection, not by the number of requests.
-    drop(permit);
     let refusal = match answered {
         Ok((mut response, granted)) => {
             entry.answered(response.status());
             match (granted, on_upgrade) {
-                (Upgrade::None, _) => return response.map(|body| ResponseBody::relayed(body, entry)),
+                (Upgrade::None, _) => {
+                    let in_flight = state.in_flight.share();
+                    return response.map(|body| ResponseBody::relayed(body, entry, permit, in_flight));
+                }
                 (Upgrade::WebSocket, Some(client)) => {
                     let upstream = hyper::upgrade::on(&mut response);
-                    tokio::spawn(websocket::relay(client, upstream, entry));
+                    tokio::spawn(websocket::relay(client, upstream, entry, permit));
                     return response.map(|_| ResponseBody::empty());
                 }
                 (Upgrade::WebSocket, None) => Refusal::internal(),

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use http::{Method, Request, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional_with_sizes;
+use tokio::{io::copy_bidirectional_with_sizes, sync::OwnedSemaphorePermit};
 use tokio_util::io::InspectReader;
 
 use crate::limits::UPGRADE_BUFFER;
@@ -46,7 +46,14 @@ pub(super) fn granted(status: StatusCode, asked: Upgrade) -> Result<Upgrade, Una
 pub(super) struct UnaskedUpgrade;
 
 /// Copies in both directions until both have ended, or one stalls (the connections themselves bound that).
-pub(super) async fn relay(client: OnUpgrade, upstream: OnUpgrade, mut entry: Entry) {
+/// A WebSocket has its place among the requests as long as it lives.
+pub(super) async fn relay(
+    client: OnUpgrade,
+    upstream: OnUpgrade,
+    mut entry: Entry,
+    permit: Option<OwnedSemaphorePermit>,
+) {
+    let _permit = permit;
     let (client, upstream) = match tokio::try_join!(client, upstream) {
         Ok((client, upstream)) => (client, upstream),
         Err(error) => {

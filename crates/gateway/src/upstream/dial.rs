@@ -25,7 +25,8 @@ use crate::host_port::Origin;
 use crate::limits::{
     CONNECT_ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, CONNECTION_WINDOW, INITIAL_UPSTREAM_STREAMS, MAX_ADDRESSES,
     MAX_RESPONSE_HEAD_BYTES, MAX_RESPONSE_HEADERS, MAX_STREAM_SEND_BUFFER, RESOLVE_TIMEOUT, STREAM_WINDOW,
-    UPSTREAM_HANDSHAKE_TIMEOUT, UPSTREAM_IDLE_TIMEOUT, UPSTREAM_PING_INTERVAL, UPSTREAM_PING_TIMEOUT,
+    TLS_BUFFER, UPSTREAM_HANDSHAKE_TIMEOUT, UPSTREAM_IDLE_TIMEOUT, UPSTREAM_PING_INTERVAL,
+    UPSTREAM_PING_TIMEOUT,
 };
 
 /// Connects and makes the connection ready for requests.
@@ -52,7 +53,10 @@ pub(super) async fn dial(upstream: &Upstream, origin: &Origin, alpn: Alpn) -> Re
         };
         let name = ServerName::try_from(origin.host.as_str().to_owned())
             .map_err(|_| UpstreamError::Tls("the name cannot be in a certificate".into()))?;
-        let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream).await.map_err(tls_error)?;
+        let stream = TlsConnector::from(Arc::clone(config))
+            .connect_with(name, stream, |tls| tls.set_buffer_limit(Some(TLS_BUFFER)))
+            .await
+            .map_err(tls_error)?;
         match stream.get_ref().1.alpn_protocol() {
             Some(b"h2") => http2_sender(stream).await,
             Some(_) | None => http1_sender(stream).await,
