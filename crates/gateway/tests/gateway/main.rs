@@ -9,6 +9,7 @@ mod honest_clients;
 mod limits;
 mod process;
 mod protocols;
+mod pushes;
 mod reasons;
 mod receipts;
 mod refusals;
