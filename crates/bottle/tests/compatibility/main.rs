@@ -1,0 +1,17 @@
+//! Honest clients in a real bottle, against upstreams with a private certificate authority and without any
+//! setting of their own. The tables of [`table`] drive the tests, and `docs/compatibility.md` is made of them.
+
+mod bottle;
+mod page;
+mod requests;
+mod table;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() {
+    let mut trials = vec![Trial::test("the_page_is_not_stale", || Ok(page::is_fresh()?))];
+    trials.extend(table::CLIENTS.iter().map(|client| {
+        Trial::test(format!("requests::{}", client.name), || Ok(requests::work_and_are_refused(client)?))
+    }));
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
