@@ -145,9 +145,9 @@ impl BoundedStream {
         Self { lingering: Lingering::WhenClosed, _permit: Some(permit), ..Self::new(stream, limit) }
     }
 
-    /// A connection to an upstream.
-    pub(crate) fn of_upstream(stream: TcpStream, limit: Duration) -> Self {
-        Self::new(StreamSocket::Tcp(stream), limit)
+    /// A connection to an upstream: its place is held.
+    pub(crate) fn of_upstream(stream: TcpStream, limit: Duration, permit: OwnedSemaphorePermit) -> Self {
+        Self { _permit: Some(permit), ..Self::new(StreamSocket::Tcp(stream), limit) }
     }
 
     fn new(stream: StreamSocket, limit: Duration) -> Self {

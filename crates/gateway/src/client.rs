@@ -35,12 +35,14 @@ use crate::{
         MAX_HEAD_BYTES, MAX_HEADERS, MAX_READ_BUFFER, MAX_STREAM_SEND_BUFFER, SNIFF_TIMEOUT,
     },
     state::State,
+    upstream::Party,
 };
 
 /// Serves a connection to the proxy's port: CONNECT, and requests in absolute form.
 pub(crate) async fn serve_proxy(state: Arc<State>, stream: BoundedStream) {
     let activity = stream.activity();
-    let client = Arc::new(ClientConnection { tunnel: None, sni: None, tls: false, activity });
+    let client =
+        Arc::new(ClientConnection { tunnel: None, sni: None, tls: false, activity, party: Party::default() });
     serve_http1(&state, &client, stream).await;
 }
 
@@ -192,7 +194,13 @@ pub(crate) async fn serve_tunnel(
         Ok(Ok(Some(Protocol::Tls))) => serve_tls(&state, stream, target).await,
         Ok(Ok(Some(Protocol::Http))) => {
             let activity = stream.activity();
-            let client = Arc::new(ClientConnection { tunnel: Some(target), sni: None, tls: false, activity });
+            let client = Arc::new(ClientConnection {
+                tunnel: Some(target),
+                sni: None,
+                tls: false,
+                activity,
+                party: Party::default(),
+            });
             serve_http1(&state, &client, stream).await;
         }
         // Silence: in the client's protocol the server speaks first (SSH, SMTP).
@@ -215,7 +223,13 @@ async fn serve_tls(state: &Arc<State>, stream: BoundedStream, target: HostPort) 
     match tls::terminate(state, stream, &target).await {
         Ok((stream, sni)) => {
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-            let client = Arc::new(ClientConnection { tunnel: Some(target), sni, tls: true, activity });
+            let client = Arc::new(ClientConnection {
+                tunnel: Some(target),
+                sni,
+                tls: true,
+                activity,
+                party: Party::default(),
+            });
             if is_http2 {
                 serve_http2(state, &client, stream).await;
             } else {

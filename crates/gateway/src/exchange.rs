@@ -19,7 +19,7 @@ use http::{HeaderMap, Method, Request, Response, Uri, request::Parts, uri};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::{bounded_stream::Activity, host_port::HostPort, state::State};
+use crate::{bounded_stream::Activity, host_port::HostPort, state::State, upstream::Party};
 
 pub(crate) mod body;
 mod decide;
@@ -52,6 +52,8 @@ pub(crate) struct ClientConnection {
     pub(crate) tls: bool,
     /// When something last passed on the connection.
     pub(crate) activity: Activity,
+    /// Whose requests share connections to upstreams.
+    pub(crate) party: Party,
 }
 
 /// A request on its way through the stages.
@@ -98,7 +100,7 @@ async fn run(
     let entry = record::begin(&state.receipts, asked.summary(), &decision, &exchange.stripped)?;
     let entry = hold::hold(state, client, asked, &mut exchange, &decision, entry).await?;
     inject::inject(&mut exchange.parts.headers, policy.credential(&decision));
-    Ok(relay::relay(state, asked, exchange, &destination, entry).await)
+    Ok(relay::relay(state, client, asked, exchange, &destination, entry).await)
 }
 
 /// What was asked for, as the client wrote it: for receipts and refusals, which also tell about requests that

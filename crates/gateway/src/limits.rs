@@ -33,7 +33,15 @@ pub const MAX_REQUESTS: usize = 4096;
 pub const MAX_CLIENT_STREAMS: u32 = 128;
 
 /// Streams that we open on one HTTP/2 connection to an upstream before it has said how many it allows.
-pub const INITIAL_UPSTREAM_STREAMS: usize = 100;
+pub const INITIAL_UPSTREAM_STREAMS: usize = 1;
+
+/// Streams that we open on one HTTP/2 connection to an upstream that allows as many. For more there is another
+/// connection.
+pub const MAX_UPSTREAM_STREAMS: usize = 100;
+
+/// Connections to upstreams at one time, those included that are kept. A request that needs one more is
+/// answered `429 limit_reached`.
+pub const MAX_UPSTREAM_CONNECTIONS: usize = 1024;
 
 /// Bytes of one request's head: request line and header fields together.
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -59,6 +67,16 @@ pub const CLIENT_STREAM_WINDOW: u32 = 64 * 1024;
 
 /// Bytes that a client may send on all streams of one HTTP/2 connection before we have taken them.
 pub const CLIENT_CONNECTION_WINDOW: u32 = 256 * 1024;
+
+/// Bytes that upstreams may send over HTTP/2 before we have taken them, over all connections. Beyond them each
+/// connection has a window of [`MIN_WINDOW`].
+pub const UPSTREAM_WINDOWS: usize = 16 * 1024 * 1024;
+
+/// The least window of an HTTP/2 connection, which no setting makes smaller (RFC 9113 section 6.9.2).
+pub const MIN_WINDOW: u32 = 65_535;
+
+/// Streams of one connection that may fill their windows before another connection is used.
+pub const STREAMS_IN_A_WINDOW: u32 = 8;
 
 /// Bytes that an upstream may send on one HTTP/2 stream before we have taken them.
 pub const STREAM_WINDOW: u32 = 512 * 1024;

@@ -19,13 +19,17 @@ use http_body::Body as _;
 use http_body_util::Empty;
 use hyper::{
     body::Incoming,
-    client::conn::{TrySendError, http1, http2},
+    client::conn::{TrySendError, http1},
 };
 use thiserror::Error;
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::timeout,
+};
 
 mod body;
 mod dial;
+mod multiplexed;
 mod pool;
 mod public_address;
 mod resolve;
@@ -33,6 +37,8 @@ mod trust;
 
 use body::Progress;
 pub(crate) use body::{Body, RequestBody};
+pub(crate) use multiplexed::Party;
+use multiplexed::{Stream, Windows};
 use pool::{Pool, PooledConnection};
 pub use resolve::{Resolution, Resolve, ResolveError, SystemResolver};
 pub use trust::ExtraCaError;
@@ -40,7 +46,7 @@ use trust::Trust;
 
 use crate::{
     host_port::Origin,
-    limits::{MAX_INFORMATIONAL, UPSTREAM_HEADER_TIMEOUT},
+    limits::{MAX_INFORMATIONAL, MAX_UPSTREAM_CONNECTIONS, UPSTREAM_HEADER_TIMEOUT},
 };
 
 /// Everything that leads to the upstreams of one bottle.
@@ -50,6 +56,9 @@ pub(crate) struct Upstream {
     resolver: Box<dyn Resolve>,
     trust: Trust,
     pool: Arc<Pool>,
+    windows: Windows,
+    /// Permits for connections.
+    connections: Arc<Semaphore>,
 }
 
 /// Which protocols are offered in the TLS handshake (ALPN, RFC 7301).
@@ -62,7 +71,7 @@ pub(crate) enum Alpn {
 #[derive(Debug)]
 enum Sender {
     Http1(http1::SendRequest<RequestBody>),
-    Http2(http2::SendRequest<RequestBody>),
+    Http2(Stream),
 }
 
 /// No response.
@@ -82,6 +91,8 @@ pub(crate) enum UpstreamError {
     Protocol(hyper::Error),
     #[error("more than {MAX_INFORMATIONAL} informational responses")]
     TooManyInformational,
+    #[error("more than {MAX_UPSTREAM_CONNECTIONS} connections to upstreams")]
+    TooManyConnections,
     #[error("too slow")]
     Timeout,
 }
@@ -94,6 +105,8 @@ impl Upstream {
             resolver,
             trust: Trust::load(&config.extra_ca)?,
             pool: Pool::start(),
+            windows: Windows::default(),
+            connections: Arc::new(Semaphore::new(MAX_UPSTREAM_CONNECTIONS)),
         })
     }
 
@@ -108,20 +121,17 @@ impl Upstream {
         &self,
         origin: Origin,
         alpn: Alpn,
+        party: &Party,
         mut request: Request<RequestBody>,
     ) -> Result<Response<Body>, UpstreamError> {
         let origin = Arc::new(origin);
         let target = request.uri().clone();
         let progress = request.body().progress();
         let informational = Informational::count(&mut request);
-        let kept = self.pool.take(&origin, alpn);
-        // A request without a body can be sent again where a kept connection turns out to be of no use.
-        let copy = (kept.is_some() && request.body().is_end_stream()).then(|| request.headers().clone());
+        // A request without a body can be sent again where a connection turns out to be of no use.
+        let copy = request.body().is_end_stream().then(|| request.headers().clone());
         let (method, extensions) = (request.method().clone(), request.extensions().clone());
-        let mut sender = match kept {
-            Some(sender) => sender,
-            None => self.dial(&origin, alpn).await?,
-        };
+        let (mut sender, mut is_kept) = self.connection(&origin, alpn, party).await?;
         let mut attempts_left = 1;
         loop {
             set_target(&mut request, &target, &sender);
@@ -135,7 +145,7 @@ impl Upstream {
                 Err(SendError::Unsent(unsent)) if attempts_left > 0 => {
                     attempts_left -= 1;
                     request = *unsent;
-                    sender = self.dial(&origin, alpn).await?;
+                    (sender, is_kept) = (self.dial(&origin, alpn, party).await?, false);
                 }
                 Err(SendError::Unsent(_)) => {
                     return Err(UpstreamError::Unreachable(io::ErrorKind::ConnectionAborted.into()));
@@ -143,14 +153,15 @@ impl Upstream {
                 Err(SendError::Failed(error))
                     if attempts_left > 0
                         && let Some(headers) = &copy
-                        && (was_not_processed(&error) || (method.is_idempotent() && has_closed(&error))) =>
+                        && (was_not_processed(&error)
+                            || (is_kept && method.is_idempotent() && has_closed(&error))) =>
                 {
                     attempts_left -= 1;
                     request = Request::new(RequestBody::new(Empty::new()));
                     *request.method_mut() = method.clone();
                     *request.headers_mut() = headers.clone();
                     *request.extensions_mut() = extensions.clone();
-                    sender = self.dial(&origin, alpn).await?;
+                    (sender, is_kept) = (self.dial(&origin, alpn, party).await?, false);
                 }
                 Err(SendError::Failed(error)) if is_timeout(&error) => return Err(UpstreamError::Timeout),
                 Err(SendError::Failed(error)) => return Err(UpstreamError::Protocol(error)),
@@ -158,10 +169,40 @@ impl Upstream {
         }
     }
 
-    async fn dial(&self, origin: &Arc<Origin>, alpn: Alpn) -> Result<Sender, UpstreamError> {
-        let sender = dial::dial(self, origin, alpn).await?;
-        if let Sender::Http2(sender) = &sender {
-            self.pool.share(origin, sender);
+    /// A connection for a request, and whether it is a kept one. Of requests that come at once and might share
+    /// a connection, one makes it and the others wait for it.
+    async fn connection(
+        &self,
+        origin: &Arc<Origin>,
+        alpn: Alpn,
+        party: &Party,
+    ) -> Result<(Sender, bool), UpstreamError> {
+        if let Some(kept) = self.pool.take(origin, alpn, party) {
+            return Ok((kept, true));
+        }
+        let dialling = party.dialling();
+        let mut gate = None;
+        if origin.tls && alpn == Alpn::Any && !self.pool.prefers_http1(origin) {
+            gate = Some(dialling.gate.lock().await);
+            if let Some(kept) = self.pool.take(origin, alpn, party) {
+                return Ok((kept, true));
+            }
+            if dialling.has_failed.load(Ordering::Relaxed) || self.pool.prefers_http1(origin) {
+                gate = None;
+            }
+        }
+        let dialled = self.dial(origin, alpn, party).await;
+        dialling.has_failed.store(dialled.is_err(), Ordering::Relaxed);
+        drop(gate);
+        Ok((dialled?, false))
+    }
+
+    async fn dial(&self, origin: &Arc<Origin>, alpn: Alpn, party: &Party) -> Result<Sender, UpstreamError> {
+        let sender = dial::dial(self, origin, alpn, party).await?;
+        match &sender {
+            Sender::Http2(stream) => self.pool.share(origin, stream),
+            Sender::Http1(_) if origin.tls && alpn == Alpn::Any => self.pool.note_http1(origin),
+            Sender::Http1(_) => {}
         }
         Ok(sender)
     }
@@ -213,7 +254,7 @@ async fn send_once(
     let response = async {
         match sender {
             Sender::Http1(sender) => sender.try_send_request(request).await,
-            Sender::Http2(sender) => sender.try_send_request(request).await,
+            Sender::Http2(stream) => stream.sender.try_send_request(request).await,
         }
     };
     let mut response = std::pin::pin!(response);
@@ -274,6 +315,7 @@ impl UpstreamError {
             Self::NoTrust => (Reason::Internal, DecidedBy::Upstream),
             Self::Protocol(error) if error.is_parse_too_large() => (Reason::LimitReached, DecidedBy::Limits),
             Self::Protocol(_) | Self::TooManyInformational => (Reason::UpstreamProtocol, DecidedBy::Upstream),
+            Self::TooManyConnections => (Reason::LimitReached, DecidedBy::Limits),
             Self::Timeout => (Reason::Timeout, DecidedBy::Upstream),
         }
     }

@@ -56,6 +56,7 @@ const REACHED: [(&str, &[Row]); 4] = [
             ),
             ("MAX_REQUESTS", "requests at one time, until their responses and WebSockets have ended", "429"),
             ("MAX_CLIENT_STREAMS", "requests at one time on one HTTP/2 connection", "the client waits"),
+            ("MAX_UPSTREAM_CONNECTIONS", "connections to hosts at one time, kept ones included", "429"),
             ("MAX_HEAD_BYTES", "bytes of a request's line and headers", "431"),
             ("MAX_HEADERS", "headers of a request", "431"),
             ("MAX_RESPONSE_HEAD_BYTES", "bytes of a response's line and headers", "429"),

@@ -4,7 +4,7 @@ use bot_bottle_core::decision::{DecidedBy, Reason};
 use http::{Request, Response, Version};
 
 use super::{
-    Asked, Exchange,
+    Asked, ClientConnection, Exchange,
     body::ResponseBody,
     hop_by_hop::{self, Upgrade},
     normalise::Destination,
@@ -20,6 +20,7 @@ use crate::{
 /// Relays an exchange that was let out. A failure of the upstream ends its entry and becomes a refusal.
 pub(super) async fn relay(
     state: &State,
+    client: &ClientConnection,
     asked: &Asked,
     exchange: Exchange,
     destination: &Destination,
@@ -29,7 +30,7 @@ pub(super) async fn relay(
     body.count_into(entry.sent(), state.in_flight.share());
     let finding = body.finding();
     let request = Request::from_parts(parts, RequestBody::new(body));
-    let answered = send(state, request, destination, upgrade).await.map_err(|refusal| {
+    let answered = send(state, client, request, destination, upgrade).await.map_err(|refusal| {
         // The upstream has seen a body that breaks off, and may have answered that.
         finding.reason().map_or(refusal, |reason| Refusal::new(reason, DecidedBy::Policy))
     });
@@ -58,6 +59,7 @@ pub(super) async fn relay(
 
 async fn send(
     state: &State,
+    client: &ClientConnection,
     request: Request<RequestBody>,
     destination: &Destination,
     upgrade: Upgrade,
@@ -66,7 +68,8 @@ async fn send(
         Upgrade::WebSocket => Alpn::Http1,
         Upgrade::None => Alpn::Any,
     };
-    let mut response = state.upstream.send(destination.origin()?, alpn, request).await.map_err(|error| {
+    let sent = state.upstream.send(destination.origin()?, alpn, &client.party, request).await;
+    let mut response = sent.map_err(|error| {
         tracing::info!(host = %destination.host, %error, "an upstream failed");
         let (reason, decided_by) = error.reason();
         Refusal::new(reason, decided_by)

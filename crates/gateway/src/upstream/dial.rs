@@ -2,9 +2,11 @@
 //! asked for.
 
 use std::{
+    future::poll_fn,
     io,
     net::{IpAddr, SocketAddr, UdpSocket},
-    sync::Arc,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use bot_bottle_core::host::HostName;
@@ -15,22 +17,33 @@ use rustls_pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    sync::OwnedSemaphorePermit,
     time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::TlsConnector;
 
-use super::{Alpn, Sender, Upstream, UpstreamError, public_address::is_public, resolve::ResolveError};
+use super::{
+    Alpn, Sender, Upstream, UpstreamError,
+    multiplexed::{Allowed, Multiplexed, Party, Windows},
+    public_address::is_public,
+    resolve::ResolveError,
+};
 use crate::bounded_stream::BoundedStream;
 use crate::host_port::Origin;
 use crate::limits::{
-    CONNECT_ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, CONNECTION_WINDOW, INITIAL_UPSTREAM_STREAMS, MAX_ADDRESSES,
-    MAX_RESPONSE_HEAD_BYTES, MAX_RESPONSE_HEADERS, MAX_STREAM_SEND_BUFFER, RESOLVE_TIMEOUT, STREAM_WINDOW,
-    TLS_BUFFER, UPSTREAM_HANDSHAKE_TIMEOUT, UPSTREAM_IDLE_TIMEOUT, UPSTREAM_PING_INTERVAL,
-    UPSTREAM_PING_TIMEOUT,
+    CONNECT_ATTEMPT_TIMEOUT, CONNECT_TIMEOUT, INITIAL_UPSTREAM_STREAMS, MAX_ADDRESSES,
+    MAX_RESPONSE_HEAD_BYTES, MAX_RESPONSE_HEADERS, MAX_STREAM_SEND_BUFFER, RESOLVE_TIMEOUT, TLS_BUFFER,
+    UPSTREAM_HANDSHAKE_TIMEOUT, UPSTREAM_IDLE_TIMEOUT, UPSTREAM_PING_INTERVAL, UPSTREAM_PING_TIMEOUT,
 };
 
 /// Connects and makes the connection ready for requests.
-pub(super) async fn dial(upstream: &Upstream, origin: &Origin, alpn: Alpn) -> Result<Sender, UpstreamError> {
+pub(super) async fn dial(
+    upstream: &Upstream,
+    origin: &Origin,
+    alpn: Alpn,
+    party: &Party,
+) -> Result<Sender, UpstreamError> {
+    let permit = place(upstream).await?;
     let addresses = approved_addresses(upstream, origin).await?;
     let stream = connect(&addresses).await?;
     // What the connection really is, whatever was found out before: a byte that was sent cannot be taken
@@ -41,7 +54,7 @@ pub(super) async fn dial(upstream: &Upstream, origin: &Origin, alpn: Alpn) -> Re
         return Err(UpstreamError::NotPublic);
     }
     stream.set_nodelay(true).map_err(UpstreamError::Unreachable)?;
-    let stream = BoundedStream::of_upstream(stream, UPSTREAM_IDLE_TIMEOUT);
+    let stream = BoundedStream::of_upstream(stream, UPSTREAM_IDLE_TIMEOUT, permit);
     let handshake = async {
         if !origin.tls {
             return http1_sender(stream).await;
@@ -58,11 +71,26 @@ pub(super) async fn dial(upstream: &Upstream, origin: &Origin, alpn: Alpn) -> Re
             .await
             .map_err(tls_error)?;
         match stream.get_ref().1.alpn_protocol() {
-            Some(b"h2") => http2_sender(stream).await,
+            Some(b"h2") => http2_sender(stream, &upstream.windows, party).await,
             Some(_) | None => http1_sender(stream).await,
         }
     };
     timeout(UPSTREAM_HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| UpstreamError::Timeout)?
+}
+
+/// A place among the connections. Those that are not in use make room for one that is.
+async fn place(upstream: &Upstream) -> Result<OwnedSemaphorePermit, UpstreamError> {
+    let places = Arc::clone(&upstream.connections);
+    if let Ok(permit) = Arc::clone(&places).try_acquire_owned() {
+        return Ok(permit);
+    }
+    if upstream.pool.drop_idle() == 0 {
+        return Err(UpstreamError::TooManyConnections);
+    }
+    match timeout(CONNECT_TIMEOUT, places.acquire_owned()).await {
+        Ok(Ok(permit)) => Ok(permit),
+        Ok(Err(_)) | Err(_) => Err(UpstreamError::TooManyConnections),
+    }
 }
 
 /// Where the name leads: to the operator's fixed address, or else to public addresses alone. A name that
@@ -180,14 +208,15 @@ where
     Ok(Sender::Http1(sender))
 }
 
-async fn http2_sender<S>(stream: S) -> Result<Sender, UpstreamError>
+async fn http2_sender<S>(stream: S, windows: &Windows, party: &Party) -> Result<Sender, UpstreamError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let window = windows.lease();
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(window.stream)
+        .initial_connection_window_size(window.connection)
         .initial_max_send_streams(INITIAL_UPSTREAM_STREAMS)
         .max_header_list_size(u32::try_from(MAX_RESPONSE_HEAD_BYTES).unwrap_or(u32::MAX))
         .max_send_buf_size(MAX_STREAM_SEND_BUFFER)
@@ -196,12 +225,22 @@ where
         .handshake(TokioIo::new(stream))
         .await
         .map_err(UpstreamError::Protocol)?;
+    let connection = Arc::new(Mutex::new(connection));
+    let observed = Arc::downgrade(&connection);
+    let allowed = Allowed(Box::new(move || {
+        observed.upgrade().map_or(0, |connection| {
+            connection.lock().unwrap_or_else(PoisonError::into_inner).current_max_send_streams()
+        })
+    }));
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
+        let ended = poll_fn(|context| {
+            Pin::new(&mut *connection.lock().unwrap_or_else(PoisonError::into_inner)).poll(context)
+        });
+        if let Err(error) = ended.await {
             tracing::debug!(%error, "a connection to an upstream ended");
         }
     });
-    Ok(Sender::Http2(sender))
+    Ok(Sender::Http2(Multiplexed::start(sender, allowed, window, windows, party)))
 }
 
 const _: () = assert!(CONNECT_ATTEMPT_TIMEOUT.as_millis() < CONNECT_TIMEOUT.as_millis());

@@ -4,12 +4,16 @@ use std::{
     collections::HashMap,
     future::poll_fn,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
 };
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http1;
 use tokio::time::{Instant, timeout};
 
-use super::{Alpn, RequestBody, Sender};
+use super::{
+    Alpn, RequestBody, Sender,
+    multiplexed::{Multiplexed, Party, Stream},
+};
 use crate::{
     host_port::Origin,
     limits::{
@@ -27,19 +31,15 @@ pub(crate) struct Pool {
 #[derive(Debug, Default)]
 struct Kept {
     http1: Vec<Idle>,
-    http2: Option<Shared>,
+    http2: Vec<Arc<Multiplexed>>,
+    /// When the upstream last preferred HTTP/1.1.
+    spoke_http1: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Idle {
     sender: http1::SendRequest<RequestBody>,
     since: Instant,
-}
-
-#[derive(Debug)]
-struct Shared {
-    sender: http2::SendRequest<RequestBody>,
-    last_use: Instant,
 }
 
 /// A connection that a response comes through.
@@ -59,17 +59,14 @@ impl Pool {
     }
 
     /// A connection that is ready for a request.
-    pub(super) fn take(&self, origin: &Origin, alpn: Alpn) -> Option<Sender> {
+    pub(super) fn take(&self, origin: &Origin, alpn: Alpn, party: &Party) -> Option<Sender> {
         let mut pool = self.lock();
         let kept = pool.get_mut(origin)?;
-        if alpn == Alpn::Any
-            && let Some(shared) = &mut kept.http2
-        {
-            if !shared.sender.is_closed() {
-                shared.last_use = Instant::now();
-                return Some(Sender::Http2(shared.sender.clone()));
+        if alpn == Alpn::Any {
+            kept.http2.retain(|connection| !connection.is_closed());
+            if let Some(stream) = kept.http2.iter().find_map(|connection| connection.open(party)) {
+                return Some(Sender::Http2(stream));
             }
-            kept.http2 = None;
         }
         // The one that was used last is the least likely to have been closed by the upstream.
         while let Some(idle) = kept.http1.pop() {
@@ -80,11 +77,24 @@ impl Pool {
         None
     }
 
-    /// Lets other requests use a new HTTP/2 connection at the same time.
-    pub(super) fn share(&self, origin: &Arc<Origin>, sender: &http2::SendRequest<RequestBody>) {
+    /// Lets other requests use a new HTTP/2 connection too.
+    pub(super) fn share(&self, origin: &Arc<Origin>, stream: &Stream) {
         let mut pool = self.lock();
-        let shared = Shared { sender: sender.clone(), last_use: Instant::now() };
-        pool.entry(Arc::clone(origin)).or_default().http2 = Some(shared);
+        pool.entry(Arc::clone(origin)).or_default().http2.push(Arc::clone(stream.connection()));
+    }
+
+    /// Remembers that the upstream prefers HTTP/1.1: nobody needs to wait for a connection to share.
+    pub(super) fn note_http1(&self, origin: &Arc<Origin>) {
+        self.lock().entry(Arc::clone(origin)).or_default().spoke_http1 = Some(Instant::now());
+    }
+
+    pub(super) fn prefers_http1(&self, origin: &Origin) -> bool {
+        self.lock().get(origin).is_some_and(|kept| kept.spoke_http1.is_some())
+    }
+
+    /// Closes what is not in use; how many connections that were.
+    pub(super) fn drop_idle(&self) -> usize {
+        self.drop_older_than(Duration::ZERO)
     }
 
     fn put(&self, origin: Arc<Origin>, sender: http1::SendRequest<RequestBody>) {
@@ -98,13 +108,17 @@ impl Pool {
         }
     }
 
-    fn drop_old(&self) {
-        let old = |since: Instant| since.elapsed() >= POOL_IDLE_TIMEOUT;
+    fn drop_older_than(&self, age: Duration) -> usize {
+        let mut dropped = 0;
         self.lock().retain(|_, kept| {
-            kept.http1.retain(|idle| !idle.sender.is_closed() && !old(idle.since));
-            kept.http2.take_if(|shared| shared.sender.is_closed() || old(shared.last_use));
-            !kept.http1.is_empty() || kept.http2.is_some()
+            let before = kept.http1.len() + kept.http2.len();
+            kept.http1.retain(|idle| !idle.sender.is_closed() && idle.since.elapsed() < age);
+            kept.http2.retain(|connection| !connection.is_closed() && !connection.is_idle_for(age));
+            kept.spoke_http1.take_if(|last| last.elapsed() >= age);
+            dropped += before - kept.http1.len() - kept.http2.len();
+            !kept.http1.is_empty() || !kept.http2.is_empty() || kept.spoke_http1.is_some()
         });
+        dropped
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<Origin>, Kept>> {
@@ -116,7 +130,9 @@ async fn sweep(pool: Weak<Pool>) {
     loop {
         tokio::time::sleep(POOL_SWEEP_INTERVAL).await;
         match pool.upgrade() {
-            Some(pool) => pool.drop_old(),
+            Some(pool) => {
+                pool.drop_older_than(POOL_IDLE_TIMEOUT);
+            }
             None => return,
         }
     }
@@ -125,6 +141,13 @@ async fn sweep(pool: Weak<Pool>) {
 impl PooledConnection {
     pub(super) fn new(pool: Arc<Pool>, origin: Arc<Origin>, sender: Sender) -> Self {
         Self { pool, origin, sender }
+    }
+
+    /// Whether the client has yet to ask for what comes next of the response.
+    pub(super) fn set_unread(&mut self, is_unread: bool) {
+        if let Sender::Http2(stream) = &mut self.sender {
+            stream.set_unread(is_unread);
+        }
     }
 
     /// The response has ended: the connection can serve another request, once it is done with this one's.
@@ -141,7 +164,7 @@ impl PooledConnection {
                     }
                 });
             }
-            // Closed; or shared, and so kept already.
+            // Closed; or kept already, and a stream less on it.
             Sender::Http1(_) | Sender::Http2(_) => {}
         }
     }

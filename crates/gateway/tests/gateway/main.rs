@@ -1,10 +1,12 @@
 //! The gateway against real clients and a real upstream, over loopback.
 
 mod bodies;
+mod bounds;
 mod control;
 mod destinations;
 mod endings;
 mod forwarding;
+mod goaway;
 mod honest_clients;
 mod limits;
 mod process;
