@@ -4,7 +4,10 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::{Result, ensure};
 
-use crate::table::{CLIENTS, Trust, Version};
+use crate::{
+    table::{CLIENTS, MANAGERS, Trust, Version},
+    targets::TARGETS,
+};
 
 const HEAD: &str = "\
 # Clients that work
@@ -50,6 +53,18 @@ fn page() -> Result<String> {
             speaks(Version::Http2),
             client.refusal
         )?;
+    }
+    page += "\n## Packages and repositories\n\n\
+        A refusal fails these, and they do not show its body. The receipts of the run say why.\n\n\
+        | client | what it does in the test | printed when refused |\n|---|---|---|\n";
+    for manager in MANAGERS {
+        writeln!(page, "| {} | {} | `{}` |", manager.name, manager.does, manager.shown)?;
+    }
+    page += "\n## Paths and queries\n\n\
+        Where a route has no `matches`, these arrive byte for byte, over HTTP/1.1 and HTTP/2:\n\n\
+        | as sent to | path and query |\n|---|---|\n";
+    for (api, target) in TARGETS {
+        writeln!(page, "| {api} | `{}` |", target.replace('|', "\\|"))?;
     }
     Ok(page)
 }

@@ -262,3 +262,58 @@ pub(crate) const CLIENTS: &[Client] = &[
         ..PLAIN
     },
 ];
+
+/// A program that fetches from a registry of its own kind.
+pub(crate) struct Manager {
+    pub(crate) name: &'static str,
+    pub(crate) needs: &'static [Need],
+    pub(crate) folder: Option<&'static str>,
+    pub(crate) registry: Registry,
+    /// What it does, for the page.
+    pub(crate) does: &'static str,
+    /// Commands of bash that print the content that the registry has.
+    pub(crate) fetch: &'static str,
+    /// Commands of bash that are refused, and what they print then.
+    pub(crate) refused: &'static str,
+    pub(crate) shown: &'static str,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Registry {
+    Npm,
+    PythonIndex,
+    Git,
+}
+
+pub(crate) const MANAGERS: &[Manager] = &[
+    Manager {
+        name: "git",
+        needs: &[Need::Program("git")],
+        folder: None,
+        registry: Registry::Git,
+        does: "clones over smart HTTP",
+        fetch: "git clone -q https://open.test/repository.git && cat repository/content.txt",
+        refused: "git clone -q https://limited.test/repository.git other",
+        shown: "403",
+    },
+    Manager {
+        name: "npm",
+        needs: &[Need::Program("npm")],
+        folder: None,
+        registry: Registry::Npm,
+        does: "installs a scoped package",
+        fetch: "npm install --registry https://open.test @scope/package && cat node_modules/@scope/package/content.txt",
+        refused: "npm install --registry https://limited.test @scope/other",
+        shown: "403 Forbidden",
+    },
+    Manager {
+        name: "pip",
+        needs: &[Need::Command(&["/usr/bin/python3", "-m", "pip", "--version"])],
+        folder: None,
+        registry: Registry::PythonIndex,
+        does: "installs a wheel from a simple index",
+        fetch: "python3 -m pip install --target t --index-url https://open.test/simple honest && python3 t/honest.py",
+        refused: "python3 -m pip install --target other --index-url https://limited.test/simple honest",
+        shown: "No matching distribution found",
+    },
+];
