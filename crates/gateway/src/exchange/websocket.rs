@@ -1,6 +1,6 @@
 //! WebSockets: asked for like any other request, then relayed as bytes.
 
-use std::sync::atomic::Ordering;
+use std::{io, sync::atomic::Ordering};
 
 use http::{Method, Request, StatusCode, Version, header};
 use hyper::upgrade::OnUpgrade;
@@ -71,6 +71,8 @@ pub(super) async fn relay(
     drop(upstream);
     match copied {
         Ok(_) => entry.complete(),
+        // TLS that ends without a word (RFC 8446 section 6.1): many servers close a WebSocket so.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => entry.complete(),
         Err(error) => tracing::debug!(%error, "a WebSocket broke off"),
     }
 }

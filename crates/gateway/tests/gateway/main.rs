@@ -16,6 +16,7 @@ mod reasons;
 mod receipts;
 mod refusals;
 mod smuggling;
+mod soak;
 mod streaming;
 mod stripping;
 mod support;

@@ -133,7 +133,7 @@ async fn both_protocols_are_offered_to_clients_and_upstreams() {
 async fn every_bottle_has_a_ca_of_its_own() {
     let (one, two) = (Setup::new().start().await, Setup::new().start().await);
     assert_ne!(one.ca_pem, two.ca_pem);
-    let ready = one.gateway.ready();
+    let ready = one.state().ready();
     assert_eq!(ready.ca_fingerprint.len(), 32 * 3 - 1);
     assert!(
         ready

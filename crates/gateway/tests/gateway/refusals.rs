@@ -176,7 +176,7 @@ async fn the_secret_is_in_no_receipt_and_no_debug_output() {
     }
     assert_eq!(upstream.seen()[0].headers["authorization"], format!("Bearer {SECRET}"));
     let receipts = std::fs::read_to_string(&gateway.receipts).expect("receipts");
-    let debug = format!("{:?}", gateway.gateway);
+    let debug = format!("{:?}", gateway.state());
     for text in [receipts, debug] {
         for secret in [SECRET, "agent-header-value", "agent-query-value"] {
             assert!(!text.contains(secret), "{text}");

@@ -2,8 +2,10 @@
 
 use std::{
     collections::BTreeMap,
+    io::{BufRead, BufReader, Write},
     net::SocketAddr,
     path::PathBuf,
+    process::{Child, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -17,7 +19,7 @@ use bot_bottle_core::{
     policy::Policy,
     secret::SecretRef,
 };
-use bot_bottle_gateway::{Resolution, Resolve, ResolveError, State, spawn};
+use bot_bottle_gateway::{Resolution, Resolve, ResolveError, State, read_config, serve_alone, spawn};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use zeroize::Zeroizing;
@@ -33,8 +35,45 @@ pub(crate) struct TestGateway {
     pub(crate) ca_pem: String,
     pub(crate) receipts: PathBuf,
     pub(crate) folder: tempfile::TempDir,
-    pub(crate) gateway: Arc<State>,
+    served: Served,
     asked: Arc<AtomicUsize>,
+}
+
+/// Where a gateway runs.
+enum Served {
+    Here(Arc<State>),
+    InProcess(Child),
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if let Self::InProcess(process) = self {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+/// The configuration of a gateway in a process of its own.
+const CONFIG_VARIABLE: &str = "BOT_BOTTLE_TEST_GATEWAY";
+
+/// What a test's own executable does as the process of a gateway: see [`Setup::start_process`].
+#[test]
+#[ignore = "a part of other tests"]
+fn gateway_process() {
+    let path = std::env::var_os(CONFIG_VARIABLE).expect("a configuration");
+    let config = read_config(path.as_ref()).expect("a configuration");
+    serve_alone(&config, start(), |ready, addresses| {
+        let told = json!({"ca": ready.ca_certificate, "address": addresses[0]});
+        // Not println!, which the test harness may capture.
+        writeln!(std::io::stdout(), "\n{told}").expect("told");
+    })
+    .expect("serving");
+}
+
+fn start() -> GatewayStart {
+    let secrets = [(SecretRef::new("TOKEN"), Zeroizing::new(SECRET.to_owned()))].into();
+    GatewayStart { secrets, ..GatewayStart::default() }
 }
 
 /// Answers from a table, as a name server under an attacker's control would.
@@ -145,33 +184,85 @@ impl Setup {
         self
     }
 
-    pub(crate) async fn start(self) -> TestGateway {
-        let receipts = self.receipts.unwrap_or_else(|| self.folder.path().join("receipts.jsonl"));
+    fn config(&self) -> GatewayConfig {
+        let receipts = self.receipts.clone();
+        let receipts = receipts.unwrap_or_else(|| self.folder.path().join("receipts.jsonl"));
         let policy: Policy =
             serde_json::from_value(json!({"routes": self.routes, "forbidden_hosts": self.forbidden}))
                 .expect("a policy");
-        let config = GatewayConfig {
+        GatewayConfig {
             name: "test-00000".into(),
             listen: Vec::new(),
             policy,
-            upstream: UpstreamConfig { resolve: self.resolve, extra_ca: self.extra_ca },
-            receipts: receipts.clone(),
+            upstream: UpstreamConfig { resolve: self.resolve.clone(), extra_ca: self.extra_ca.clone() },
+            receipts,
             receipts_bytes: self.receipts_bytes,
             ca_certificate: None,
-        };
-        let secrets = [(SecretRef::new("TOKEN"), Zeroizing::new(SECRET.to_owned()))].into();
-        let start = GatewayStart { secrets, ..GatewayStart::default() };
+        }
+    }
+
+    /// Starts a gateway in a process of its own, whose memory is nobody else's.
+    pub(crate) fn start_process(self) -> TestGateway {
+        let config = GatewayConfig { listen: vec![([127, 0, 0, 1], 0).into()], ..self.config() };
+        let path = self.folder.path().join("gateway.json");
+        std::fs::write(&path, serde_json::to_vec(&config).expect("JSON")).expect("written");
+        let mut process = Command::new(std::env::current_exe().expect("this test"))
+            .args(["support::gateway::gateway_process", "--exact", "--ignored", "--nocapture"])
+            .env(CONFIG_VARIABLE, path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a process");
+        let mut said = BufReader::new(process.stdout.take().expect("piped")).lines();
+        let told = said.by_ref().map_while(Result::ok).find(|line| line.starts_with('{'));
+        let told = told.expect("it serves");
+        // What else it says about itself as a test has to go somewhere.
+        std::thread::spawn(move || said.for_each(drop));
+        let told: Value = serde_json::from_str(&told).expect("JSON");
+        let text = |key: &str| told[key].as_str().expect("text").to_owned();
+        TestGateway {
+            address: text("address").parse().expect("an address"),
+            ca_pem: text("ca"),
+            receipts: config.receipts,
+            folder: self.folder,
+            served: Served::InProcess(process),
+            asked: Arc::default(),
+        }
+    }
+
+    pub(crate) async fn start(self) -> TestGateway {
+        let config = self.config();
+        let receipts = config.receipts.clone();
         let asked = Arc::clone(&self.resolver.asked);
-        let gateway = State::new(&config, &start, Box::new(self.resolver)).expect("a gateway");
+        let gateway = State::new(&config, &start(), Box::new(self.resolver)).expect("a gateway");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let address = listener.local_addr().expect("an address");
         spawn(&gateway, vec![listener]).expect("serving");
         let ca_pem = gateway.ready().ca_certificate;
-        TestGateway { address, ca_pem, receipts, folder: self.folder, gateway, asked }
+        TestGateway { address, ca_pem, receipts, folder: self.folder, served: Served::Here(gateway), asked }
     }
 }
 
 impl TestGateway {
+    /// What a gateway in this process shares among its connections.
+    pub(crate) fn state(&self) -> &State {
+        let Served::Here(state) = &self.served else { panic!("the gateway is in another process") };
+        state
+    }
+
+    /// Resident bytes of a gateway in a process of its own, proc(5).
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process_id())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
+    /// The process of a gateway that has one of its own.
+    pub(crate) fn process_id(&self) -> u32 {
+        let Served::InProcess(process) = &self.served else { panic!("the gateway is in this process") };
+        process.id()
+    }
+
     /// How many names were resolved.
     pub(crate) fn names_resolved(&self) -> usize {
         self.asked.load(Ordering::Relaxed)

@@ -212,6 +212,7 @@ async fn serve(state: Arc<State>, mut request: Request<Incoming>) -> Result<Resp
     }
     Ok(match path.as_str() {
         "/sse" => sse(state),
+        "/events" => events(),
         "/trailers" => with_trailers(),
         "/received-trailers" => text(format!("{trailers:?}")),
         "/large" => large(parts.uri.query().and_then(|size| size.parse().ok()).unwrap_or(0), &state),
@@ -262,6 +263,15 @@ fn sse(state: Arc<State>) -> Response<AnyBody> {
         }
     });
     let mut response = Response::new(BodyExt::boxed(ChannelBody(receiver)));
+    response.headers_mut().insert(header::CONTENT_TYPE, "text/event-stream".parse().expect("a value"));
+    response
+}
+
+/// Three events, and the end.
+fn events() -> Response<AnyBody> {
+    let events = ["data: one\n\n", "data: two\n\n", "data: three\n\n"];
+    let frames = events.map(|event| Ok(Frame::data(Bytes::from_static(event.as_bytes()))));
+    let mut response = Response::new(StreamBody::new(futures_util::stream::iter(frames)).boxed());
     response.headers_mut().insert(header::CONTENT_TYPE, "text/event-stream".parse().expect("a value"));
     response
 }
