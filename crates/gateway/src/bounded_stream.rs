@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use crate::limits::{LINGER_BYTES, LINGER_TIMEOUT};
+use crate::limits::{LINGER_IDLE_TIMEOUT, LINGER_TIMEOUT};
 
 /// A connection of a client or to an upstream. Where a bottle has no network of its own to share, its clients
 /// come over Unix sockets.
@@ -136,7 +136,7 @@ impl Activity {
 enum Lingering {
     Never,
     WhenClosed,
-    Reading { deadline: Pin<Box<Sleep>>, bytes: usize },
+    Reading { until: Instant, deadline: Pin<Box<Sleep>> },
 }
 
 impl BoundedStream {
@@ -246,19 +246,22 @@ impl AsyncWrite for BoundedStream {
                 Lingering::Never => return Pin::new(&mut this.stream).poll_shutdown(context),
                 Lingering::WhenClosed => {
                     ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+                    let now = Instant::now();
                     this.lingering = Lingering::Reading {
-                        deadline: Box::pin(tokio::time::sleep(LINGER_TIMEOUT)),
-                        bytes: 0,
+                        until: now + LINGER_TIMEOUT,
+                        deadline: Box::pin(tokio::time::sleep_until(now + LINGER_IDLE_TIMEOUT)),
                     };
                 }
-                Lingering::Reading { deadline, bytes } => {
+                Lingering::Reading { until, deadline } => {
                     let mut scratch = [0; 16 * 1024];
                     let mut buffer = ReadBuf::new(&mut scratch);
-                    if deadline.as_mut().poll(context).is_ready() || *bytes > LINGER_BYTES {
+                    if deadline.as_mut().poll(context).is_ready() {
                         return Poll::Ready(Ok(()));
                     }
                     match ready!(Pin::new(&mut this.stream).poll_read(context, &mut buffer)) {
-                        Ok(()) if !buffer.filled().is_empty() => *bytes += buffer.filled().len(),
+                        Ok(()) if !buffer.filled().is_empty() => {
+                            deadline.as_mut().reset((*until).min(Instant::now() + LINGER_IDLE_TIMEOUT));
+                        }
                         Ok(()) | Err(_) => return Poll::Ready(Ok(())),
                     }
                 }

@@ -59,7 +59,8 @@ where
         let unreadable = upgrades.unreadable();
         let mut response = match unreadable {
             Some(why) => refuse_unreadable(state, client, why),
-            None => respond(state, client, request).await,
+            // Boxed, so that its memory is free while the response is on its way.
+            None => Box::pin(respond(state, client, request)).await,
         };
         if unreadable.is_some() || response.status() == StatusCode::BAD_REQUEST {
             // Close after a 400: a desynchronised connection can be used for request smuggling (CWE-444).
@@ -93,7 +94,10 @@ where
         let (state, client) = (Arc::clone(state), Arc::clone(client));
         service_fn(move |request| {
             let (state, client) = (Arc::clone(&state), Arc::clone(&client));
-            async move { Ok::<_, Infallible>(respond(&state, &client, request).await) }
+            async move {
+                // As above: here the task lives as long as the stream.
+                Ok::<_, Infallible>(Box::pin(respond(&state, &client, request)).await)
+            }
         })
     };
     let served = http2::Builder::new(TokioExecutor::new())

@@ -78,6 +78,9 @@ pub const MIN_WINDOW: u32 = 65_535;
 /// Streams of one connection that may fill their windows before another connection is used.
 pub const STREAMS_IN_A_WINDOW: u32 = 8;
 
+/// The same for a connection whose window is [`MIN_WINDOW`].
+pub const STREAMS_IN_MIN_WINDOW: u32 = 32;
+
 /// Bytes that an upstream may send on one HTTP/2 stream before we have taken them.
 pub const STREAM_WINDOW: u32 = 512 * 1024;
 
@@ -136,12 +139,13 @@ pub const CLIENT_IDLE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// How long a client that has closed its side alone waits for responses.
 pub const HALF_CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a closing client connection is read on, so that a refusal arrives although the request's body was
-/// not read (otherwise the kernel answers the unread bytes with a reset, which destroys it).
-pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the body of a request that was refused is read and dropped, so that the refusal arrives: many clients
+/// read no answer before they have sent everything, and the kernel answers unread bytes with a reset, which
+/// destroys it (RFC 9112 section 9.6). As nginx's `lingering_time`.
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Bytes that are read and dropped while a closing connection lingers.
-pub const LINGER_BYTES: usize = 1024 * 1024;
+/// How long such a client may send nothing. As nginx's `lingering_timeout`.
+pub const LINGER_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a name's resolution may take.
 pub const RESOLVE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -183,7 +187,7 @@ pub const POOL_SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// Idle HTTP/1.1 connections that are kept for one upstream.
 pub const MAX_IDLE_PER_UPSTREAM: usize = 64;
 
-/// Idle connections that are kept over all upstreams.
+/// Idle connections that are kept over all upstreams, whatever they speak. One more is closed.
 pub const MAX_IDLE_CONNECTIONS: usize = 256;
 
 /// How long a connection whose response has ended may take to finish its request before it is closed instead

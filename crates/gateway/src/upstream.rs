@@ -198,7 +198,8 @@ impl Upstream {
     }
 
     async fn dial(&self, origin: &Arc<Origin>, alpn: Alpn, party: &Party) -> Result<Sender, UpstreamError> {
-        let sender = dial::dial(self, origin, alpn, party).await?;
+        // Boxed: most requests dial nothing, and have no memory for it.
+        let sender = Box::pin(dial::dial(self, origin, alpn, party)).await?;
         match &sender {
             Sender::Http2(stream) => self.pool.share(origin, stream),
             Sender::Http1(_) if origin.tls && alpn == Alpn::Any => self.pool.note_http1(origin),

@@ -88,6 +88,8 @@ const REACHED: [(&str, &[Row]); 4] = [
                 "closed",
             ),
             ("CLIENT_IDLE_TIMEOUT", "without a byte in either direction on a client's connection", "closed"),
+            ("LINGER_TIMEOUT", "the rest of a refused body is read, and dropped", "closed"),
+            ("LINGER_IDLE_TIMEOUT", "without a byte of that rest", "closed"),
             ("HALF_CLOSE_TIMEOUT", "for a response to a client that has closed its own side", "closed"),
             ("RESOLVE_TIMEOUT", "to resolve a name", "502"),
             ("CONNECT_TIMEOUT", "to connect to a host, over all its addresses", "504"),

@@ -8,8 +8,7 @@ use crate::{
     table::{Client, Trust, Version},
 };
 
-/// More than the window of an HTTP/2 stream, so that a refusal comes while the client still sends, and less than
-/// what the gateway reads of a refused body (`LINGER_BYTES`).
+/// More than the window of an HTTP/2 stream, so that a refusal comes while the client still sends.
 const LARGE_BODY: usize = 900_000;
 
 const SMALL_BODY: &str = "{\"a\":1}";

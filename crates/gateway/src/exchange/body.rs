@@ -23,7 +23,7 @@ use tokio::{runtime::Handle, sync::OwnedSemaphorePermit, time::timeout};
 use super::{record::Entry, strip};
 use crate::{
     in_flight::Share,
-    limits::{LINGER_BYTES, LINGER_TIMEOUT},
+    limits::{LINGER_IDLE_TIMEOUT, LINGER_TIMEOUT},
     upstream,
 };
 
@@ -53,7 +53,7 @@ pub(super) struct RequestBody {
 
 /// The body of a client's request. Where it is a stream of HTTP/2 and is dropped before its end, the rest is
 /// read and dropped for a while: a stream that is reset as its response ends is an error for curl, which then
-/// shows no refusal.
+/// shows no refusal. After that it is reset with NO_ERROR (RFC 9113 section 8.1).
 #[derive(Debug)]
 struct Lingering {
     incoming: Option<Incoming>,
@@ -79,12 +79,7 @@ impl Drop for Lingering {
         let unread = self.incoming.take().filter(|incoming| self.is_stream && !incoming.is_end_stream());
         if let (Some(mut incoming), Ok(runtime)) = (unread, Handle::try_current()) {
             runtime.spawn(timeout(LINGER_TIMEOUT, async move {
-                let mut dropped = 0;
-                while dropped < LINGER_BYTES
-                    && let Some(Ok(frame)) = incoming.frame().await
-                {
-                    dropped += frame.data_ref().map_or(0, Bytes::len);
-                }
+                while let Ok(Some(Ok(_))) = timeout(LINGER_IDLE_TIMEOUT, incoming.frame()).await {}
             }));
         }
     }

@@ -24,7 +24,7 @@ use tokio_rustls::TlsConnector;
 
 use super::{
     Alpn, Sender, Upstream, UpstreamError,
-    multiplexed::{Allowed, Multiplexed, Party, Windows},
+    multiplexed::{Allowed, Multiplexed, Party},
     public_address::is_public,
     resolve::ResolveError,
 };
@@ -71,7 +71,7 @@ pub(super) async fn dial(
             .await
             .map_err(tls_error)?;
         match stream.get_ref().1.alpn_protocol() {
-            Some(b"h2") => http2_sender(stream, &upstream.windows, party).await,
+            Some(b"h2") => http2_sender(stream, upstream, party).await,
             Some(_) | None => http1_sender(stream).await,
         }
     };
@@ -208,11 +208,11 @@ where
     Ok(Sender::Http1(sender))
 }
 
-async fn http2_sender<S>(stream: S, windows: &Windows, party: &Party) -> Result<Sender, UpstreamError>
+async fn http2_sender<S>(stream: S, upstream: &Upstream, party: &Party) -> Result<Sender, UpstreamError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let window = windows.lease();
+    let window = upstream.windows.lease();
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .initial_stream_window_size(window.stream)
@@ -240,7 +240,8 @@ where
             tracing::debug!(%error, "a connection to an upstream ended");
         }
     });
-    Ok(Sender::Http2(Multiplexed::start(sender, allowed, window, windows, party)))
+    let Upstream { windows, pool, .. } = upstream;
+    Ok(Sender::Http2(Multiplexed::start(sender, allowed, window, windows, pool.idle_places(), party)))
 }
 
 const _: () = assert!(CONNECT_ATTEMPT_TIMEOUT.as_millis() < CONNECT_TIMEOUT.as_millis());

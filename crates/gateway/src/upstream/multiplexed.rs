@@ -16,9 +16,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::RequestBody;
+use super::{RequestBody, pool::IdlePlaces};
 use crate::limits::{
-    CONNECTION_WINDOW, MAX_UPSTREAM_STREAMS, MIN_WINDOW, STREAM_WINDOW, STREAMS_IN_A_WINDOW, UPSTREAM_WINDOWS,
+    CONNECTION_WINDOW, MAX_UPSTREAM_STREAMS, MIN_WINDOW, STREAM_WINDOW, STREAMS_IN_A_WINDOW,
+    STREAMS_IN_MIN_WINDOW, UPSTREAM_WINDOWS,
 };
 
 /// The requests of one connection of a client. Only they share a connection to an upstream while it is in use:
@@ -70,9 +71,13 @@ impl Windows {
         let left = u32::try_from(self.0.available_permits()).unwrap_or(u32::MAX);
         let wanted = (left / 4).clamp(MIN_WINDOW, CONNECTION_WINDOW);
         let lease = self.take(wanted);
-        let connection = if lease.is_some() { wanted } else { MIN_WINDOW };
-        let stream = (connection / STREAMS_IN_A_WINDOW).clamp(MIN_WINDOW, STREAM_WINDOW);
-        Window { connection, stream, lease }
+        if lease.is_none() {
+            // More streams on fewer connections: what a connection takes besides its window is more than that.
+            let stream = MIN_WINDOW / STREAMS_IN_MIN_WINDOW;
+            return Window { connection: MIN_WINDOW, stream, lease };
+        }
+        let stream = (wanted / STREAMS_IN_A_WINDOW).clamp(MIN_WINDOW, STREAM_WINDOW);
+        Window { connection: wanted, stream, lease }
     }
 
     fn take(&self, bytes: u32) -> Option<OwnedSemaphorePermit> {
@@ -92,11 +97,13 @@ impl fmt::Debug for Allowed {
 /// A connection.
 #[derive(Debug)]
 pub(super) struct Multiplexed {
-    sender: http2::SendRequest<RequestBody>,
     allowed: Allowed,
     connection_window: u32,
     stream_window: u32,
+    /// Whether its window is no part of the budget. It is closed as soon as it is idle.
+    is_minimal: bool,
     windows: Windows,
+    idle_places: IdlePlaces,
     /// Streams whose client has not asked for what comes next: the upstream may have filled their windows.
     unread: AtomicUsize,
     state: Mutex<State>,
@@ -104,11 +111,15 @@ pub(super) struct Multiplexed {
 
 #[derive(Debug)]
 struct State {
+    /// Until it is closed for want of a place among the idle ones.
+    sender: Option<http2::SendRequest<RequestBody>>,
     streams: usize,
     /// Whose streams they are.
     party: Option<Party>,
     /// Held while there are streams: without them nothing is sent.
     lease: Option<OwnedSemaphorePermit>,
+    /// Held while there are none.
+    idle_place: Option<OwnedSemaphorePermit>,
     last_use: Instant,
 }
 
@@ -127,19 +138,23 @@ impl Multiplexed {
         allowed: Allowed,
         window: Window,
         windows: &Windows,
+        idle_places: &IdlePlaces,
         party: &Party,
     ) -> Stream {
         let connection = Arc::new(Self {
-            sender: sender.clone(),
             allowed,
             connection_window: window.connection,
             stream_window: window.stream,
+            is_minimal: window.lease.is_none(),
             windows: windows.clone(),
+            idle_places: idle_places.clone(),
             unread: AtomicUsize::default(),
             state: Mutex::new(State {
+                sender: Some(sender.clone()),
                 streams: 1,
                 party: Some(party.clone()),
                 lease: window.lease,
+                idle_place: None,
                 last_use: Instant::now(),
             }),
         });
@@ -149,20 +164,17 @@ impl Multiplexed {
     /// Another stream, if there is room for it.
     pub(super) fn open(self: &Arc<Self>, party: &Party) -> Option<Stream> {
         let mut state = self.lock();
-        if self.sender.is_closed() {
-            return None;
-        }
+        let sender = state.sender.clone().filter(|sender| !sender.is_closed())?;
         if state.streams == 0 {
-            if self.connection_window > MIN_WINDOW {
-                state.lease = Some(self.windows.take(self.connection_window)?);
-            }
+            state.lease = Some(self.windows.take(self.connection_window)?);
+            state.idle_place = None;
             state.party = Some(party.clone());
         } else if !state.party.as_ref().is_some_and(|owner| owner.is(party)) || !self.has_room(state.streams)
         {
             return None;
         }
         state.streams += 1;
-        Some(Stream { connection: Arc::clone(self), sender: self.sender.clone(), is_unread: false })
+        Some(Stream { connection: Arc::clone(self), sender, is_unread: false })
     }
 
     fn has_room(&self, streams: usize) -> bool {
@@ -174,13 +186,18 @@ impl Multiplexed {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        self.lock().sender.as_ref().is_none_or(http2::SendRequest::is_closed)
     }
 
     /// Whether it has not been used for so long.
     pub(super) fn is_idle_for(&self, duration: Duration) -> bool {
         let state = self.lock();
         state.streams == 0 && state.last_use.elapsed() >= duration
+    }
+
+    /// A place among the idle connections.
+    fn idle_place(&self) -> Option<OwnedSemaphorePermit> {
+        if self.is_minimal { None } else { self.idle_places.take() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -214,6 +231,11 @@ impl Drop for Stream {
         if state.streams == 0 {
             state.party = None;
             state.lease = None;
+            state.idle_place = self.connection.idle_place();
+            if state.idle_place.is_none() {
+                // Without a sender the connection ends.
+                state.sender = None;
+            }
             state.last_use = Instant::now();
         }
     }
@@ -238,7 +260,7 @@ mod tests {
         let beyond = windows.lease();
         assert_eq!(
             (beyond.connection, beyond.stream, beyond.lease.is_none()),
-            (MIN_WINDOW, MIN_WINDOW, true)
+            (MIN_WINDOW, MIN_WINDOW / STREAMS_IN_MIN_WINDOW, true)
         );
         drop(leases);
         assert_eq!(windows.0.available_permits(), UPSTREAM_WINDOWS);

@@ -8,7 +8,10 @@ use std::{
 };
 
 use hyper::client::conn::http1;
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, timeout},
+};
 
 use super::{
     Alpn, RequestBody, Sender,
@@ -26,6 +29,23 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     kept: Mutex<HashMap<Arc<Origin>, Kept>>,
+    idle_places: IdlePlaces,
+}
+
+/// Places for connections that nobody uses, whatever they speak. One that gets none is closed.
+#[derive(Debug, Clone)]
+pub(super) struct IdlePlaces(Arc<Semaphore>);
+
+impl Default for IdlePlaces {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_IDLE_CONNECTIONS)))
+    }
+}
+
+impl IdlePlaces {
+    pub(super) fn take(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).try_acquire_owned().ok()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +60,7 @@ struct Kept {
 struct Idle {
     sender: http1::SendRequest<RequestBody>,
     since: Instant,
+    _place: OwnedSemaphorePermit,
 }
 
 /// A connection that a response comes through.
@@ -92,6 +113,10 @@ impl Pool {
         self.lock().get(origin).is_some_and(|kept| kept.spoke_http1.is_some())
     }
 
+    pub(super) fn idle_places(&self) -> &IdlePlaces {
+        &self.idle_places
+    }
+
     /// Closes what is not in use; how many connections that were.
     pub(super) fn drop_idle(&self) -> usize {
         self.drop_older_than(Duration::ZERO)
@@ -99,12 +124,11 @@ impl Pool {
 
     fn put(&self, origin: Arc<Origin>, sender: http1::SendRequest<RequestBody>) {
         let mut pool = self.lock();
-        if pool.values().map(|kept| kept.http1.len()).sum::<usize>() >= MAX_IDLE_CONNECTIONS {
-            return;
-        }
         let kept = pool.entry(origin).or_default();
-        if kept.http1.len() < MAX_IDLE_PER_UPSTREAM {
-            kept.http1.push(Idle { sender, since: Instant::now() });
+        if kept.http1.len() < MAX_IDLE_PER_UPSTREAM
+            && let Some(place) = self.idle_places.take()
+        {
+            kept.http1.push(Idle { sender, since: Instant::now(), _place: place });
         }
     }
 

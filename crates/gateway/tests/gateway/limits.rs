@@ -18,6 +18,7 @@ use crate::support::{
         connect, exchange, http1_on, https2, raw_refusal, read_head, read_to_end, refusal, request, request2,
         text, tunnel,
     },
+    descriptors::has_descriptors,
     gateway::{Setup, TestGateway},
     upstream::{HTTP1, TestUpstream},
 };
@@ -79,15 +80,9 @@ async fn a_head_may_have_so_many_bytes_and_not_one_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn there_are_so_many_connections_and_not_one_more() {
-    let wanted = u64::try_from(MAX_CONNECTIONS * 2 + 200).expect("a number");
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    if limit.maximum.is_some_and(|maximum| maximum < wanted) {
-        assert!(!bot_bottle_testkit::require("descriptors", false));
+    if !has_descriptors(MAX_CONNECTIONS * 2 + 200) {
         return;
     }
-    let raised =
-        rustix::process::Rlimit { current: limit.maximum.map(|maximum| maximum.min(65_536)), ..limit };
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).expect("raised");
     let gateway = Setup::new().start().await;
     let mut held = Vec::new();
     for _ in 0..MAX_CONNECTIONS {

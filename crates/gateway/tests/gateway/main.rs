@@ -9,6 +9,7 @@ mod forwarding;
 mod goaway;
 mod honest_clients;
 mod limits;
+mod memory;
 mod process;
 mod protocols;
 mod pushes;

@@ -1,14 +1,20 @@
 //! What may not pass is told so, in words that a program and a person can read.
 
+use std::time::Duration;
+
+use bot_bottle_gateway::limits::{LINGER_IDLE_TIMEOUT, LINGER_TIMEOUT};
+use bytes::Bytes;
+use http::Request;
 use serde_json::json;
+use tokio::{io::AsyncWriteExt, sync::mpsc, time::Instant};
 
 use crate::support::{
     client::{
-        connect, exchange, http1_on, https1, https2, raw_refusal, read_head, refusal, request, request2,
-        text, tls, tunnel,
+        connect, exchange, http1_on, http2_on, https1, https2, raw_refusal, read_head, refusal, request,
+        request2, text, tls, tunnel,
     },
     gateway::{SECRET, Setup},
-    upstream::{HTTP1, TestUpstream},
+    upstream::{ChannelBody, HTTP1, TestUpstream},
 };
 
 const HINT_NO_ROUTE: &str = "only the hosts of this bottle's egress.routes can be reached; ask the operator to add a route for this host";
@@ -136,19 +142,84 @@ async fn a_refused_head_request_has_no_body() {
 /// would destroy the answer on its way.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_arrives_although_the_body_was_not_read() {
-    use tokio::io::AsyncWriteExt;
     let gateway = Setup::new().start().await;
-    for _ in 0..20 {
+    let body = vec![b'x'; 8 << 20];
+    for length in [300_000; 20].into_iter().chain([body.len()]) {
         let mut stream = tls(&gateway, "evil.test:443", "evil.test", &[]).await;
-        let body = vec![b'x'; 300_000];
-        let head = format!("POST /v1 HTTP/1.1\r\nHost: evil.test\r\nContent-Length: {}\r\n\r\n", body.len());
+        let head = format!("POST /v1 HTTP/1.1\r\nHost: evil.test\r\nContent-Length: {length}\r\n\r\n");
         stream.write_all(head.as_bytes()).await.expect("written");
-        // Written in the face of a closing connection; only the answer counts.
-        let _ = stream.write_all(&body).await;
-        let _ = stream.flush().await;
+        // Many clients read nothing before they have sent everything, and give up where they cannot.
+        stream.write_all(&body[..length]).await.expect("written");
+        stream.flush().await.expect("flushed");
         let answer = read_head(&mut stream).await;
         assert!(answer.starts_with("HTTP/1.1 403"), "{answer:?}");
     }
+    let mut two = http2_on(tls(&gateway, "evil.test:443", "evil.test", &[b"h2"]).await).await;
+    let (asked, upload) = endless();
+    let response = two.send_request(asked).await.expect("a response");
+    assert_eq!(response.status(), 403);
+    assert_eq!(refusal(response).await["reason"], "no_route");
+    let mut sent = 0;
+    while sent < body.len() {
+        upload.send(Bytes::from_static(CHUNK)).await.expect("read on after the refusal");
+        sent += CHUNK.len();
+    }
+}
+
+const CHUNK: &[u8] = &[b'x'; 16 * 1024];
+
+/// An upload for HTTP/2 to a host that no route is for, and what it is made of.
+fn endless() -> (Request<ChannelBody>, mpsc::Sender<Bytes>) {
+    let (upload, body) = mpsc::channel(1);
+    (Request::post("https://evil.test/v1").body(ChannelBody(body)).expect("a request"), upload)
+}
+
+/// The clock goes on when nothing else does: a chunk every second, which is never too slow.
+#[tokio::test(start_paused = true)]
+async fn the_rest_of_a_refused_body_is_read_for_so_long_and_no_longer() {
+    let gateway = Setup::new().start().await;
+    let is_in_time =
+        |waited: Duration| waited >= LINGER_TIMEOUT && waited < LINGER_TIMEOUT + LINGER_IDLE_TIMEOUT;
+    let mut one = tls(&gateway, "evil.test:443", "evil.test", &[]).await;
+    let head = "POST /v1 HTTP/1.1\r\nHost: evil.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n";
+    one.write_all(head.as_bytes()).await.expect("written");
+    assert!(read_head(&mut one).await.starts_with("HTTP/1.1 403"));
+    let began = Instant::now();
+    while one.write_all(b"1\r\nx\r\n").await.is_ok() && one.flush().await.is_ok() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(is_in_time(began.elapsed()), "{:?}", began.elapsed());
+
+    let mut two = http2_on(tls(&gateway, "evil.test:443", "evil.test", &[b"h2"]).await).await;
+    let (asked, upload) = endless();
+    let response = two.send_request(asked).await.expect("a response");
+    assert_eq!(refusal(response).await["reason"], "no_route");
+    let began = Instant::now();
+    while upload.send(Bytes::from_static(b"x")).await.is_ok() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(is_in_time(began.elapsed()), "{:?}", began.elapsed());
+    // The stream has ended, and not the connection.
+    let (asked, _upload) = endless();
+    let response = two.send_request(asked).await.expect("a response");
+    assert_eq!(refusal(response).await["reason"], "no_route");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_stops_in_a_refused_body_is_not_waited_for() {
+    let gateway = Setup::new().start().await;
+    let mut one = tls(&gateway, "evil.test:443", "evil.test", &[]).await;
+    let head = "POST /v1 HTTP/1.1\r\nHost: evil.test\r\nContent-Length: 10\r\n\r\nx";
+    one.write_all(head.as_bytes()).await.expect("written");
+    assert!(read_head(&mut one).await.starts_with("HTTP/1.1 403"));
+    tokio::time::sleep(LINGER_IDLE_TIMEOUT + Duration::from_secs(1)).await;
+    // The first write is answered with a reset, and the second fails.
+    let mut written = Ok(());
+    for _ in 0..3 {
+        written = one.write_all(b"x").await.and(one.flush().await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(written.is_err(), "it is closed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

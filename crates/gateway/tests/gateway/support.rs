@@ -1,6 +1,7 @@
 //! What every test here needs: a gateway, an upstream with a certificate of its own, and clients.
 
 pub(crate) mod client;
+pub(crate) mod descriptors;
 pub(crate) mod gateway;
 pub(crate) mod launcher;
 pub(crate) mod upstream;

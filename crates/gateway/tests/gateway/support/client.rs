@@ -1,9 +1,10 @@
 //! Clients, from a raw socket to HTTP/2.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body::Body;
 use http_body_util::{BodyExt, Full};
 use hyper::{
     body::Incoming,
@@ -119,9 +120,10 @@ pub(crate) async fn https2(gateway: &TestGateway, host: &str) -> http2::SendRequ
 }
 
 /// HTTP/2 on a stream.
-pub(crate) async fn http2_on<S>(stream: S) -> http2::SendRequest<Full<Bytes>>
+pub(crate) async fn http2_on<S, B>(stream: S) -> http2::SendRequest<B>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
 {
     let (sender, connection) =
         http2::Builder::new(TokioExecutor::new()).handshake(TokioIo::new(stream)).await.expect("a handshake");

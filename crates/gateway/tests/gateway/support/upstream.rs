@@ -276,7 +276,9 @@ fn events() -> Response<AnyBody> {
     response
 }
 
-struct ChannelBody(mpsc::Receiver<Bytes>);
+/// A body of what is sent through a channel.
+#[derive(Debug)]
+pub(crate) struct ChannelBody(pub(crate) mpsc::Receiver<Bytes>);
 
 impl Body for ChannelBody {
     type Data = Bytes;
