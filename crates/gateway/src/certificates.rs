@@ -1,6 +1,7 @@
 //! The bottle's certificate authority: minted when the gateway starts, kept in memory alone.
 
 use std::{
+    mem,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
@@ -23,7 +24,7 @@ mod cache;
 
 use cache::GenerationCache;
 
-use crate::limits::LEAF_CACHE_GENERATION;
+use crate::limits::LEAF_CACHE_BYTES;
 
 /// Signs a certificate for whatever name a client asks for.
 ///
@@ -92,7 +93,7 @@ impl CertificateAuthority {
             leaf_key,
             leaf_signer,
             valid_from,
-            leaves: Mutex::new(GenerationCache::new(LEAF_CACHE_GENERATION)),
+            leaves: Mutex::new(GenerationCache::new(LEAF_CACHE_BYTES / 2)),
         })
     }
 
@@ -112,7 +113,10 @@ impl CertificateAuthority {
             return Ok(found);
         }
         let leaf = Arc::new(self.mint_leaf(host)?);
-        self.leaves.lock().unwrap_or_else(PoisonError::into_inner).insert(host.clone(), Arc::clone(&leaf));
+        let bytes = bytes_of(host, &leaf);
+        let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+        leaves.insert(host.clone(), Arc::clone(&leaf), bytes);
+        drop(leaves);
         Ok(leaf)
     }
 
@@ -172,6 +176,18 @@ impl ResolvesServerCert for FixedLeaf {
     }
 }
 
+/// What the cache holds because of one leaf; its key is shared by all. A hash table has room for twice its entries
+/// at most.
+fn bytes_of(host: &Host, leaf: &CertifiedKey) -> usize {
+    let name = match host {
+        Host::Name(name) => name.as_str().len(),
+        Host::Address(_) => 0,
+    };
+    let entry = mem::size_of::<(Host, Arc<CertifiedKey>, usize)>();
+    let chain: usize = leaf.cert.iter().map(|der| mem::size_of_val(der) + der.len()).sum();
+    2 * entry + name + mem::size_of_val(leaf) + chain
+}
+
 fn common_name(wanted: &str) -> String {
     wanted.chars().take(MAX_COMMON_NAME).collect()
 }
@@ -183,4 +199,26 @@ fn fingerprint(certificate: &CertificateDer<'_>) -> Result<String, CertificateEr
     let digest = suite.common.hash_provider.hash(certificate);
     let pairs: Vec<String> = digest.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
     Ok(pairs.join(":"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaves_are_kept_in_so_many_bytes_and_those_in_use_stay() {
+        let authority = CertificateAuthority::mint("test-00000", SystemTime::now()).expect("minted");
+        let host = |name: &str| Host::Name(HostName::parse(name).expect("a name"));
+        let in_use = host("in-use.test");
+        let first = authority.leaf(&in_use).expect("a leaf");
+        let held = || authority.leaves.lock().expect("not poisoned").bytes();
+        let mut most = 0;
+        for number in 0..2500 {
+            authority.leaf(&host(&format!("h{number}.dyn.test"))).expect("a leaf");
+            assert!(Arc::ptr_eq(&first, &authority.leaf(&in_use).expect("a leaf")));
+            assert!(held() <= LEAF_CACHE_BYTES, "{} bytes after {number}", held());
+            most = most.max(held());
+        }
+        assert!(most > LEAF_CACHE_BYTES * 9 / 10, "it was filled: {most}");
+    }
 }

@@ -8,6 +8,7 @@ use bot_bottle_core::{
     receipt::RequestSummary,
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body::Body as _;
 use hyper::{
     body::Incoming,
     server::conn::{http1, http2},
@@ -20,10 +21,12 @@ use tokio::{
 };
 
 mod detect;
+mod sent_frames;
 mod strict_http1;
 mod tls;
 
 use detect::{Protocol, detect};
+use sent_frames::{OwnHeads, SentFrames};
 use strict_http1::{StrictStream, Unreadable};
 
 use crate::{
@@ -90,16 +93,27 @@ pub(crate) async fn serve_http2<S>(state: &Arc<State>, client: &Arc<ClientConnec
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let own_heads = OwnHeads::default();
     let service = {
-        let (state, client) = (Arc::clone(state), Arc::clone(client));
+        let (state, client, own_heads) = (Arc::clone(state), Arc::clone(client), own_heads.clone());
         service_fn(move |request| {
-            let (state, client) = (Arc::clone(&state), Arc::clone(&client));
+            let (state, client, own_heads) = (Arc::clone(&state), Arc::clone(&client), own_heads.clone());
             async move {
                 // As above: here the task lives as long as the stream.
-                Ok::<_, Infallible>(Box::pin(respond(&state, &client, request)).await)
+                let response = Box::pin(respond(&state, &client, request)).await;
+                if response.body().is_end_stream() {
+                    own_heads.expect();
+                }
+                Ok::<_, Infallible>(response)
             }
         })
     };
+    let stream = SentFrames::new(stream, own_heads, {
+        let (state, client) = (Arc::clone(state), Arc::clone(client));
+        Box::new(move |reason, status| {
+            record_unseen(&state, &client, reason, status.as_ref().map(StatusCode::as_u16));
+        })
+    });
     let served = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .auto_date_header(false)
@@ -111,7 +125,7 @@ where
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = served {
-        record_parse_error(state, client, &error, false);
+        tracing::debug!(%error, "a client's connection ended");
     }
 }
 
@@ -265,8 +279,14 @@ fn record_parse_error(state: &State, client: &ClientConnection, error: &hyper::E
     } else {
         return;
     };
+    record_unseen(state, client, reason, Some(400));
+}
+
+/// Records a request that a library refused before it was one.
+fn record_unseen(state: &State, client: &ClientConnection, reason: Reason, status: Option<u16>) {
     let (host, port) =
         client.tunnel.as_ref().map_or((String::new(), 0), |target| (target.host.to_string(), target.port));
     let summary = RequestSummary { method: "", host: &host, port, path: "" };
-    let _ = state.receipts.refuse(summary, &Decision::refuse(reason, DecidedBy::Protocol), Some(400));
+    // Ignored: it is refused anyway, and `Receipts` fails every later request.
+    let _ = state.receipts.refuse(summary, &Decision::refuse(reason, DecidedBy::Protocol), status);
 }

@@ -43,6 +43,12 @@ pub const MAX_UPSTREAM_STREAMS: usize = 100;
 /// answered `429 limit_reached`.
 pub const MAX_UPSTREAM_CONNECTIONS: usize = 1024;
 
+/// Connections to upstreams beyond which the others are read in small pieces.
+pub const FEW_UPSTREAM_CONNECTIONS: usize = 64;
+
+/// Bytes that are then read at once of a connection of HTTP/1.1.
+pub const SMALL_READ_BYTES: usize = 4 * 1024;
+
 /// Bytes of one request's head: request line and header fields together.
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;
 
@@ -100,8 +106,9 @@ pub const TLS_BUFFER: usize = 16 * 1024;
 /// Bytes of each of the two buffers of a relayed WebSocket.
 pub const UPGRADE_BUFFER: usize = 16 * 1024;
 
-/// Leaf certificates in each of the two generations of the cache (see `certificates::cache`).
-pub const LEAF_CACHE_GENERATION: usize = 512;
+/// Bytes of the leaf certificates that are kept, a thousand or so. Another takes the place of those that were not
+/// used for longest.
+pub const LEAF_CACHE_BYTES: usize = 1024 * 1024;
 
 /// Bytes at the start of a tunnel that are looked at to tell TLS, HTTP and everything else apart.
 pub const SNIFF_BYTES: usize = 64;

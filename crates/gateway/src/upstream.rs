@@ -32,6 +32,7 @@ mod dial;
 mod multiplexed;
 mod pool;
 mod public_address;
+mod reads;
 mod resolve;
 mod trust;
 

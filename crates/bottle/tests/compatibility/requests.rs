@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// More than the window of an HTTP/2 stream, so that a refusal comes while the client still sends.
-const LARGE_BODY: usize = 900_000;
+const LARGE_BODY: usize = 3_000_000;
 
 const SMALL_BODY: &str = "{\"a\":1}";
 

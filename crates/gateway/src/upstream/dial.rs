@@ -26,6 +26,7 @@ use super::{
     Alpn, Sender, Upstream, UpstreamError,
     multiplexed::{Allowed, Multiplexed, Party},
     public_address::is_public,
+    reads::Reads,
     resolve::ResolveError,
 };
 use crate::bounded_stream::BoundedStream;
@@ -57,7 +58,7 @@ pub(super) async fn dial(
     let stream = BoundedStream::of_upstream(stream, UPSTREAM_IDLE_TIMEOUT, permit);
     let handshake = async {
         if !origin.tls {
-            return http1_sender(stream).await;
+            return http1_sender(Reads::new(stream, &upstream.connections)).await;
         }
         let settings = upstream.trust.settings().await.ok_or(UpstreamError::NoTrust)?;
         let config = match alpn {
@@ -72,7 +73,7 @@ pub(super) async fn dial(
             .map_err(tls_error)?;
         match stream.get_ref().1.alpn_protocol() {
             Some(b"h2") => http2_sender(stream, upstream, party).await,
-            Some(_) | None => http1_sender(stream).await,
+            Some(_) | None => http1_sender(Reads::new(stream, &upstream.connections)).await,
         }
     };
     timeout(UPSTREAM_HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| UpstreamError::Timeout)?

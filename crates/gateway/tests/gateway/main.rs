@@ -21,5 +21,6 @@ mod soak;
 mod streaming;
 mod stripping;
 mod support;
+mod unseen;
 mod upstreams;
 mod websockets;

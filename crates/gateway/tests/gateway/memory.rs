@@ -6,11 +6,14 @@ use bot_bottle_gateway::limits::{MAX_CLIENT_STREAMS, MAX_IDLE_CONNECTIONS, MAX_U
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 use tokio_rustls::client::TlsStream;
 
-use crate::support::{
-    client::tls,
-    descriptors::has_descriptors,
-    gateway::{Setup, TestGateway},
-    upstream::{HTTP1, HTTP2, TestUpstream},
+use crate::{
+    bounds::streams,
+    support::{
+        client::tls,
+        descriptors::has_descriptors,
+        gateway::{Setup, TestGateway},
+        upstream::{HTTP1, HTTP2, TestUpstream},
+    },
 };
 
 /// Asks for endless responses on many streams of one connection, with the largest windows that there are,
@@ -53,6 +56,9 @@ async fn peak(gateway: &TestGateway, upstream: &TestUpstream) -> u64 {
 /// kilobytes for each request and connection. Without bounds it takes more than a gigabyte.
 const GROWTH: u64 = 180 << 20;
 
+/// A thousand idle streams and the gateway itself.
+const IDLE_STREAMS: u64 = 100 << 20;
+
 /// Twice, because the allocator keeps what was freed: what leaks makes the second time take more.
 async fn attack(alpn: &[&[u8]]) {
     if !has_descriptors(MAX_UPSTREAM_CONNECTIONS + 300) {
@@ -87,4 +93,23 @@ async fn endless_responses_over_http2_that_nobody_reads_take_little() {
 #[tokio::test(flavor = "multi_thread")]
 async fn endless_responses_over_http1_that_nobody_reads_take_little() {
     attack(HTTP1).await;
+}
+
+/// Streams of events that stay open, as those of models and file watchers do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_idle_streams_take_little() {
+    if !has_descriptors(1300) {
+        return;
+    }
+    for alpn in [HTTP1, HTTP2] {
+        let upstream = TestUpstream::start(alpn).await;
+        let gateway = Setup::for_upstream(&upstream).start_process();
+        let mut held = Vec::new();
+        for _ in 0..8 {
+            held.push(streams(&gateway, 125, "/sse").await);
+        }
+        assert!(held.iter().flat_map(|(_, responses)| responses).all(|response| response.status() == 200));
+        let resident = gateway.resident_bytes();
+        assert!(resident < IDLE_STREAMS, "{} MiB", resident >> 20);
+    }
 }
