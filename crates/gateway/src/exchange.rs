@@ -38,7 +38,7 @@ mod websocket;
 
 use body::{RequestBody, ResponseBody};
 use hop_by_hop::Upgrade;
-use refuse::Refusal;
+use refuse::{Form, Refusal};
 
 /// What is known about a client's connection before its first request.
 #[derive(Debug, Clone)]
@@ -79,7 +79,11 @@ pub(crate) async fn answer(
 ) -> Response<ResponseBody> {
     let asked = Asked::of(client, &request);
     run(state, client, &asked, request).await.unwrap_or_else(|refusal| {
-        refuse::refuse(&state.receipts, asked.summary(), refusal.for_upgrade(asked.upgrade))
+        refuse::refuse(
+            &state.receipts,
+            asked.summary(),
+            refusal.for_upgrade(asked.upgrade).in_form(asked.form),
+        )
     })
 }
 
@@ -111,6 +115,8 @@ struct Asked {
     host: String,
     port: u16,
     upgrade: Upgrade,
+    /// In which form the client reads a refusal.
+    form: Form,
 }
 
 impl Asked {
@@ -128,7 +134,8 @@ impl Asked {
             (None, None) => (String::new(), 0),
         };
         let upgrade = websocket::requested(request);
-        Self { method: request.method().clone(), uri: uri.clone(), host, port, upgrade }
+        let form = Form::for_request(request);
+        Self { method: request.method().clone(), uri: uri.clone(), host, port, upgrade, form }
     }
 
     fn summary(&self) -> RequestSummary<'_> {

@@ -30,6 +30,9 @@ pub(crate) fn fetch_and_are_refused(manager: &Manager) -> Result<()> {
         Registry::Npm => builder.host(OPEN, npm_registry(&content)?),
         Registry::PythonIndex => builder.host(OPEN, python_index(&content, folder.path())?),
         Registry::Git => builder.host(OPEN, git_server(&content, folder.path())?),
+        Registry::Cargo => builder.host(OPEN, sparse_index(&content)?),
+        Registry::Apt => builder.host(OPEN, flat_repository(&content)),
+        Registry::Grpc => builder.host(OPEN, grpc_service(&content)),
     }
     .start()?;
     let steps = [manager.fetch, manager.refused].map(str::to_owned);
@@ -61,6 +64,52 @@ fn npm_registry(content: &str) -> Result<StaticFiles> {
     Ok(StaticFiles::default()
         .file("/@scope%2fpackage", document.to_string())
         .file("/@scope/package/-/package-1.0.0.tgz", archive.into_inner()?.finish()?))
+}
+
+/// A sparse index with the crate `honest`, whose one source file is the content.
+fn sparse_index(content: &str) -> Result<StaticFiles> {
+    let manifest = "[package]\nname = \"honest\"\nversion = \"1.0.0\"\nedition = \"2021\"\n";
+    let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    for (path, text) in [("Cargo.toml", manifest), ("src/lib.rs", &format!("// {content}"))] {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(text.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, format!("honest-1.0.0/{path}"), text.as_bytes())?;
+    }
+    let archive = archive.into_inner()?.finish()?;
+    let checksum = sha256(&archive)?;
+    let entry = json!({
+        "name": "honest", "vers": "1.0.0", "deps": [], "cksum": checksum, "features": {}, "yanked": false
+    });
+    Ok(StaticFiles::default()
+        .file("/config.json", json!({"dl": format!("https://{OPEN}/crates")}).to_string())
+        .file("/ho/ne/honest", format!("{entry}\n"))
+        .file("/crates/honest/1.0.0/download", archive))
+}
+
+fn sha256(bytes: &[u8]) -> Result<String> {
+    let mut child = Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    child.stdin.take().context("it is piped")?.write_all(bytes)?;
+    let printed = String::from_utf8(child.wait_with_output()?.stdout)?;
+    Ok(printed.split_whitespace().next().context("a sum")?.to_owned())
+}
+
+/// A repository without a release file, sources.list(5), whose one package has the content for a description.
+fn flat_repository(content: &str) -> StaticFiles {
+    let package = format!(
+        "Package: honest\nVersion: 1.0\nArchitecture: all\nMaintainer: a <a@b.test>\nDescription: {content}\n\
+         Filename: ./honest.deb\nSize: 1\nSHA256: {}\n\n",
+        "0".repeat(64)
+    );
+    StaticFiles::default().file("/flat/./Packages", package.clone()).file("/flat/Packages", package)
+}
+
+/// A method that streams nothing, and says the content in its trailers.
+fn grpc_service(content: &str) -> impl Fn(&SeenRequest) -> Answer + Send + Sync + 'static + use<> {
+    let content = content.to_owned();
+    move |_: &SeenRequest| {
+        Answer::new(200, "application/grpc", "").with("grpc-status", "0").with("x-content", &content)
+    }
 }
 
 /// A simple index (PEP 503) with one wheel, whose module prints the content.

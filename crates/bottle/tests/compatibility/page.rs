@@ -55,7 +55,7 @@ fn page() -> Result<String> {
         )?;
     }
     page += "\n## Packages and repositories\n\n\
-        A refusal fails these, and they do not show its body. The receipts of the run say why.\n\n\
+        A refusal fails these. Where they do not show the reason, the receipts of the run do.\n\n\
         | client | what it does in the test | printed when refused |\n|---|---|---|\n";
     for manager in MANAGERS {
         writeln!(page, "| {} | {} | `{}` |", manager.name, manager.does, manager.shown)?;

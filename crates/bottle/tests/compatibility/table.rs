@@ -283,6 +283,9 @@ pub(crate) enum Registry {
     Npm,
     PythonIndex,
     Git,
+    Cargo,
+    Apt,
+    Grpc,
 }
 
 pub(crate) const MANAGERS: &[Manager] = &[
@@ -294,7 +297,7 @@ pub(crate) const MANAGERS: &[Manager] = &[
         does: "clones over smart HTTP",
         fetch: "git clone -q https://open.test/repository.git && cat repository/content.txt",
         refused: "git clone -q https://limited.test/repository.git other",
-        shown: "403",
+        shown: "remote: bot-bottle refused this, git_fetch",
     },
     Manager {
         name: "npm",
@@ -304,7 +307,7 @@ pub(crate) const MANAGERS: &[Manager] = &[
         does: "installs a scoped package",
         fetch: "npm install --registry https://open.test @scope/package && cat node_modules/@scope/package/content.txt",
         refused: "npm install --registry https://limited.test @scope/other",
-        shown: "403 Forbidden",
+        shown: "403 Refused by bot-bottle: no_match",
     },
     Manager {
         name: "pip",
@@ -316,4 +319,70 @@ pub(crate) const MANAGERS: &[Manager] = &[
         refused: "python3 -m pip install --target other --index-url https://limited.test/simple honest",
         shown: "No matching distribution found",
     },
+    Manager {
+        name: "uv",
+        needs: &[],
+        folder: Some("python"),
+        registry: Registry::PythonIndex,
+        does: "installs a wheel from a simple index",
+        fetch: "bin/uv pip install --python /usr/bin/python3 --target t --index-url https://open.test/simple honest && python3 t/honest.py",
+        refused: "bin/uv pip install --python /usr/bin/python3 --target other --index-url https://limited.test/simple honest",
+        shown: "403 Forbidden",
+    },
+    Manager {
+        name: "cargo",
+        needs: &[],
+        folder: Some("cargo"),
+        registry: Registry::Cargo,
+        does: "vendors a crate from a sparse index",
+        fetch: CARGO_FETCH,
+        refused: "rm -rf Cargo.lock ch; sed s/open.test/limited.test/ config.toml > limited.toml && CARGO_HOME=$PWD/ch ./cargo --config limited.toml vendor --respect-source-config",
+        shown: "\"reason\":\"no_match\"",
+    },
+    Manager {
+        name: "apt-get",
+        needs: &[Need::Program("apt-get")],
+        folder: None,
+        registry: Registry::Apt,
+        does: "reads a flat repository",
+        fetch: APT_FETCH,
+        refused: "sed s/open.test/limited.test/ sources.list > limited.list; APT_CONFIG= apt-get -o Dir::Etc::sourcelist=$PWD/limited.list -c apt.conf -o Acquire::https::CAInfo=$SSL_CERT_FILE update",
+        shown: "403  Refused by bot-bottle: no_match",
+    },
+    Manager {
+        name: "grpcio",
+        needs: &[],
+        folder: Some("python"),
+        registry: Registry::Grpc,
+        does: "calls a method that streams",
+        fetch: GRPC_FETCH,
+        refused: "python3 call.py limited.test",
+        shown: "PERMISSION_DENIED bot-bottle refused this, no_match",
+    },
 ];
+
+const CARGO_FETCH: &str = "\
+mkdir src; echo > src/lib.rs
+printf '[package]\\nname=\"x\"\\nversion=\"0.1.0\"\\nedition=\"2021\"\\n[dependencies]\\nhonest=\"1\"\\n' > Cargo.toml
+printf '[source.crates-io]\\nreplace-with=\"test\"\\n[source.test]\\nregistry=\"sparse+https://open.test/\"\\n' > config.toml
+./cargo --config config.toml vendor --respect-source-config && cat vendor/honest/src/lib.rs";
+
+const APT_FETCH: &str = "\
+mkdir -p apt/lists/partial apt/archives/partial; touch apt/status
+printf 'deb [trusted=yes] https://open.test/flat ./\\n' > sources.list
+printf 'Dir::State \"%s/apt\";\\nDir::State::status \"%s/apt/status\";\\nDir::Cache \"%s/apt\";\\nDir::Etc::sourceparts \"-\";\\nDebug::NoLocking 1;\\n' \"$PWD\" \"$PWD\" \"$PWD\" > apt.conf
+apt-get -c apt.conf -o Dir::Etc::sourcelist=$PWD/sources.list update && apt-cache -c apt.conf -o Dir::Etc::sourcelist=$PWD/sources.list show honest";
+
+const GRPC_FETCH: &str = "\
+cat > call.py <<'END'
+import sys, grpc
+channel = grpc.secure_channel(sys.argv[1] + ':443', grpc.ssl_channel_credentials())
+call = channel.unary_stream('/closed.Service/Method')(b'')
+try:
+    list(call)
+    print(dict(call.trailing_metadata() or ()))
+except grpc.RpcError as error:
+    print(error.code().name, error.details())
+    sys.exit(1)
+END
+python3 call.py open.test";

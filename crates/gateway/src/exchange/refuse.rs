@@ -5,7 +5,8 @@ use bot_bottle_core::{
     receipt::{MAX_PATH_BYTES, RequestSummary},
 };
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use hyper::ext::ReasonPhrase;
 
 use super::{body::ResponseBody, hop_by_hop::Upgrade};
 use crate::{
@@ -20,6 +21,37 @@ pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     /// The exchange that it ends, where that has a line in the receipts already.
     exchange: Option<u64>,
+    form: Form,
+}
+
+/// How a refusal is written for a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// One JSON object, for whoever reads the body.
+    Json,
+    /// A sentence: git prints the body of an error only if it is plain text (`show_http_message` in git's
+    /// `remote-curl.c`).
+    Text,
+    /// Status and message of gRPC, in a response that has nothing but headers: other responses are "unknown" to
+    /// its clients, whatever their body says.
+    Grpc,
+}
+
+impl Form {
+    /// What the client of this request understands.
+    pub(super) fn for_request<B>(request: &Request<B>) -> Self {
+        let begins_with = |name: HeaderName, start: &[u8]| {
+            let value = request.headers().get(name).map(HeaderValue::as_bytes).unwrap_or_default();
+            value.get(..start.len()).is_some_and(|value| value.eq_ignore_ascii_case(start))
+        };
+        if request.version() == Version::HTTP_2 && begins_with(header::CONTENT_TYPE, b"application/grpc") {
+            Self::Grpc
+        } else if begins_with(header::USER_AGENT, b"git/") {
+            Self::Text
+        } else {
+            Self::Json
+        }
+    }
 }
 
 impl Refusal {
@@ -43,6 +75,10 @@ impl Refusal {
         Self { status, ..self }
     }
 
+    pub(super) fn in_form(self, form: Form) -> Self {
+        Self { form, ..self }
+    }
+
     /// Refused WebSocket upgrades are answered 426: clients then fall back to plain requests at once, where
     /// they retry a 403 for seconds.
     pub(super) fn for_upgrade(self, upgrade: Upgrade) -> Self {
@@ -55,14 +91,13 @@ impl Refusal {
     /// The response, for a request of this summary.
     pub(crate) fn response(&self, request: RequestSummary<'_>) -> Response<ResponseBody> {
         let reason = self.decision.reason;
-        let body = serde_json::to_vec(&RefusalBody {
-            reason,
-            host: cut(request.host, MAX_HOST_ECHO),
-            method: cut(request.method, MAX_METHOD_ECHO),
-            path: cut(request.path, MAX_PATH_BYTES),
-            hint: reason.hint(),
-        })
-        .unwrap_or_default();
+        let (content_type, body) = match self.form {
+            Form::Json => ("application/json", self.json(request)),
+            Form::Text => {
+                ("text/plain", format!("bot-bottle refused this, {reason}: {}\n", reason.hint()).into_bytes())
+            }
+            Form::Grpc => return self.grpc_response(),
+        };
         let length = body.len();
         let body = if request.method == Method::HEAD.as_str() {
             ResponseBody::empty()
@@ -72,13 +107,44 @@ impl Refusal {
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if self.status == StatusCode::UPGRADE_REQUIRED {
             // RFC 9110 section 15.5.22 wants to be told what to speak instead.
             headers.insert(header::UPGRADE, HeaderValue::from_static("HTTP/1.1"));
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+        // Package managers print this and no body. HTTP/2 has none (RFC 9113 section 8.3.2).
+        if let Ok(phrase) = ReasonPhrase::try_from(format!("Refused by bot-bottle: {reason}").into_bytes()) {
+            response.extensions_mut().insert(phrase);
+        }
+        response
+    }
+
+    fn json(&self, request: RequestSummary<'_>) -> Vec<u8> {
+        let reason = self.decision.reason;
+        serde_json::to_vec(&RefusalBody {
+            reason,
+            host: cut(request.host, MAX_HOST_ECHO),
+            method: cut(request.method, MAX_METHOD_ECHO),
+            path: cut(request.path, MAX_PATH_BYTES),
+            hint: reason.hint(),
+        })
+        .unwrap_or_default()
+    }
+
+    /// "Trailers-Only" in gRPC's protocol over HTTP/2, whose status is always 200.
+    fn grpc_response(&self) -> Response<ResponseBody> {
+        let reason = self.decision.reason;
+        let mut response = Response::new(ResponseBody::empty());
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", HeaderValue::from(grpc_status(self.status)));
+        // Hints are printable ASCII, of which the protocol encodes the percent sign alone.
+        let message = format!("bot-bottle refused this, {reason}: {}", reason.hint()).replace('%', "%25");
+        if let Ok(message) = HeaderValue::try_from(message) {
+            headers.insert("grpc-message", message);
         }
         response
     }
@@ -120,7 +186,22 @@ impl From<RefusalNotWritten> for Refusal {
 impl From<Decision> for Refusal {
     fn from(decision: Decision) -> Self {
         let status = status_of(decision.reason);
-        Self { decision, status, exchange: None }
+        Self { decision, status, exchange: None, form: Form::Json }
+    }
+}
+
+/// The codes of gRPC that its clients make of a status of HTTP (`http-grpc-status-mapping.md`), but for one: a
+/// request that is refused for its form is refused for good, where `INTERNAL` may be tried again.
+fn grpc_status(status: StatusCode) -> u16 {
+    const INVALID_ARGUMENT: u16 = 3;
+    const PERMISSION_DENIED: u16 = 7;
+    const INTERNAL: u16 = 13;
+    const UNAVAILABLE: u16 = 14;
+    match status {
+        StatusCode::BAD_REQUEST | StatusCode::MISDIRECTED_REQUEST => INVALID_ARGUMENT,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => UNAVAILABLE,
+        StatusCode::INTERNAL_SERVER_ERROR => INTERNAL,
+        _ => PERMISSION_DENIED,
     }
 }
 

@@ -52,7 +52,7 @@ pub(super) async fn relay(
         }
         Err(refusal) => refusal,
     };
-    let refusal = refusal.for_upgrade(upgrade);
+    let refusal = refusal.for_upgrade(upgrade).in_form(asked.form);
     entry.refused(refusal.status, refusal.decision.reason, refusal.decision.source);
     refusal.response(asked.summary())
 }

@@ -270,3 +270,37 @@ async fn paths_methods_and_hosts_in_answers_and_receipts_are_bounded() {
     assert_eq!(told["method"].as_str().map(str::len), Some(64));
     assert_eq!(gateway.receipts()[0]["path"].as_str().map(str::len), Some(2048));
 }
+
+/// Programs that print no body of an error print something else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_has_the_form_that_its_client_shows() {
+    let gateway = Setup::new().start().await;
+    let mut stream = tls(&gateway, "evil.test:443", "evil.test", &[]).await;
+    let asked = b"GET /x HTTP/1.1\r\nHost: evil.test\r\nConnection: close\r\n\r\n";
+    let answer = exchange(&mut stream, asked).await;
+    assert!(answer.starts_with("HTTP/1.1 403 Refused by bot-bottle: no_route\r\n"), "{answer}");
+
+    let mut one = https1(&gateway, "evil.test").await;
+    let mut asked = request("GET", "evil.test", "/a.git/info/refs", "");
+    asked.headers_mut().insert("user-agent", "git/2.47.3".parse().expect("a value"));
+    let response = one.send_request(asked).await.expect("a response");
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["content-type"]),
+        (403, &"text/plain".parse().expect("a value"))
+    );
+    assert_eq!(text(response).await, format!("bot-bottle refused this, no_route: {HINT_NO_ROUTE}\n"));
+
+    let mut two = https2(&gateway, "evil.test").await;
+    let mut asked = request2("POST", "evil.test", "/a.Service/Method", "");
+    asked.headers_mut().insert("content-type", "application/grpc+proto".parse().expect("a value"));
+    let response = two.send_request(asked).await.expect("a response");
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["grpc-status"]),
+        (200, &"7".parse().expect("a value"))
+    );
+    let message = response.headers()["grpc-message"].to_str().expect("text").to_owned();
+    assert_eq!(message, format!("bot-bottle refused this, no_route: {HINT_NO_ROUTE}"));
+    assert_eq!(text(response).await, "");
+    let last = gateway.receipts().pop().expect("a receipt");
+    assert_eq!((&last["verdict"], &last["status"]), (&json!("refuse"), &json!(403)));
+}

@@ -2,8 +2,12 @@
 
 use std::{convert::Infallible, sync::Arc};
 
+use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{
+    body::{Body as _, Incoming},
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
@@ -100,6 +104,15 @@ async fn respond(mut request: Request<Incoming>, connection: Connection) -> Resp
             let messages = websocket::Messages::new(&seen, connection.shared);
             tokio::spawn(websocket::run(upgrade, session, messages));
             response(websocket::accepted(&seen))
+        }
+        _ if seen.method == "HEAD" => {
+            // hyper does not take the body away itself over HTTP/2.
+            let (head, body) = response(answer).into_parts();
+            let mut empty = Response::from_parts(head, body::outgoing(AnswerBody::Whole(Bytes::new())));
+            if let Some(length) = body.size_hint().exact() {
+                empty.headers_mut().insert("content-length", HeaderValue::from(length));
+            }
+            empty
         }
         _ => response(answer),
     }
