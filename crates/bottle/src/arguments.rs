@@ -169,9 +169,17 @@ pub(crate) struct Info {
 /// Find and remove what ended bottles left.
 #[derive(Debug, Args)]
 pub(crate) struct Cleanup {
+    /// The runs; all that have ended where none is named.
+    #[arg(value_name = "ID")]
+    pub(crate) runs: Vec<Identity>,
+
     /// Do not ask.
     #[arg(long, short)]
     pub(crate) yes: bool,
+
+    /// Remove kept workspaces too, with the agents' work in them, which is nowhere else.
+    #[arg(long)]
+    pub(crate) force: bool,
 
     /// Show what would be removed, and remove nothing.
     #[arg(long)]

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::{
     resource::Resources,
-    state::{self, Outcome, RunDirectory, Settled, WORKSPACE},
+    state::{self, Outcome, RunDirectory, Settled},
 };
 
 /// The directory and the resources of a run. Released when dropped: at an error, a panic and the normal end
@@ -38,10 +38,7 @@ impl ActiveRun {
             (path.to_owned(), io::Error::new(error.kind(), format!("{resource} is still there: {error}")))
         };
         let resource_errors = failed.into_iter().map(describe);
-        Settled {
-            workspace: (self.outcome == Outcome::Worked).then(|| path.join(WORKSPACE)),
-            not_removed: resource_errors.collect(),
-        }
+        Settled { workspace: state::work(path, self.outcome), not_removed: resource_errors.collect() }
     }
 }
 

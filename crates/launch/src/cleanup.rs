@@ -1,12 +1,12 @@
 //! Finds and removes what dead runs left.
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::SystemTime};
 
-use bot_bottle_core::identity::Identity;
+use bot_bottle_core::{identity::Identity, limits::ByteSize};
 use serde::Serialize;
 
 use crate::{
-    files::remove::remove_tree,
+    files::remove::{measure_tree, remove_tree},
     home::BotBottleHome,
     state::{self, Format},
 };
@@ -20,8 +20,10 @@ pub struct Leftover {
     pub folder: PathBuf,
     /// Processes that still run, by process id.
     pub processes: Vec<u32>,
-    /// The kept copy of a workspace, with the agent's work, if there is one.
+    /// The kept workspace, with the agent's work, if there is one.
     pub workspace: Option<PathBuf>,
+    /// When something was last written into its folder; `None` where the system does not say.
+    pub last_written: Option<SystemTime>,
     /// Whether this version of bot-bottle can remove it.
     pub state: LeftoverState,
 }
@@ -45,6 +47,12 @@ impl Leftover {
     #[must_use]
     pub fn is_removable(&self) -> bool {
         matches!(self.state, LeftoverState::Own | LeftoverState::Older)
+    }
+
+    /// Bytes that the agent's work takes on the disk; `None` where there is none, or it cannot be measured.
+    #[must_use]
+    pub fn work_size(&self) -> Option<ByteSize> {
+        self.workspace.as_ref().and_then(|workspace| measure_tree(workspace).ok()).map(ByteSize)
     }
 
     /// What the operator should know about it, in one line.
@@ -92,7 +100,8 @@ pub fn plan(home: &BotBottleHome) -> io::Result<Vec<Leftover>> {
             continue;
         }
         let workspace = folder.join(state::WORKSPACE);
-        let has_work = std::fs::read_dir(&workspace).is_ok_and(|mut entries| entries.next().is_some());
+        let has_work = state::holds_files(&workspace);
+        let last_written = std::fs::metadata(&folder).and_then(|metadata| metadata.modified()).ok();
         let format = Format::of(&folder)?;
         let identity = state::identity_of(&folder);
         let (processes, state) = match (format.resources(&folder), format) {
@@ -107,6 +116,7 @@ pub fn plan(home: &BotBottleHome) -> io::Result<Vec<Leftover>> {
             identity,
             processes,
             workspace: has_work.then_some(workspace),
+            last_written,
             state,
             folder,
         });

@@ -205,21 +205,40 @@ pub(crate) struct Settled {
     pub(crate) not_removed: Vec<(PathBuf, io::Error)>,
 }
 
+/// The workspace, if there is work of the agent's in it.
+pub(crate) fn work(run: &Path, outcome: Outcome) -> Option<PathBuf> {
+    let workspace = run.join(WORKSPACE);
+    let is_work = match outcome {
+        Outcome::NotStarted => false,
+        Outcome::Ran => holds_files(&workspace),
+        // A folder that the agent emptied is its work too.
+        Outcome::Worked => true,
+    };
+    is_work.then_some(workspace)
+}
+
+/// Whether anything lies in a folder. One that cannot be read may hold something.
+pub(crate) fn holds_files(folder: &Path) -> bool {
+    match fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
 /// Decides what is kept of a run that ended, and removes the rest. An entry that cannot be removed does not
 /// stop the others from being removed.
 ///
-/// A workspace that is a copy of the operator's folder holds the agent's work, which is nowhere else.
-/// Receipts are kept if there are any.
+/// A workspace that is a copy of the operator's folder, or that the agent wrote to, holds its work, which is
+/// nowhere else. Receipts are kept if there are any.
 pub(crate) fn settle(run: &Path, outcome: Outcome) -> Settled {
-    let mut settled = Settled {
-        workspace: (outcome == Outcome::Worked).then(|| run.join(WORKSPACE)),
-        not_removed: Vec::new(),
-    };
+    let workspace = work(run, outcome);
+    let has_work = workspace.is_some();
+    let mut settled = Settled { workspace, not_removed: Vec::new() };
     let decided = fs::metadata(run.join(RECEIPTS)).is_ok_and(|receipts| receipts.len() > 0);
     let kept: &[&str] = match outcome {
-        Outcome::Worked => &[WORKSPACE, FORMAT_FILE],
-        Outcome::Ran if decided => &[FORMAT_FILE],
-        Outcome::Ran | Outcome::NotStarted => {
+        _ if has_work => &[WORKSPACE, FORMAT_FILE],
+        Outcome::Ran | Outcome::Worked if decided => &[FORMAT_FILE],
+        Outcome::Ran | Outcome::Worked | Outcome::NotStarted => {
             settled.not_removed.extend(remove_tree(run).err().map(|error| (run.to_owned(), error)));
             return settled;
         }

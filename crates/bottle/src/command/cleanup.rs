@@ -1,35 +1,46 @@
 //! `cleanup`: removes the remains of dead runs.
 
-use std::process::ExitCode;
+use std::{
+    process::ExitCode,
+    time::{Duration, SystemTime},
+};
 
-use bot_bottle_core::error::IoContext;
+use bot_bottle_core::{error::IoContext, identity::Identity, limits::ByteSize};
 use bot_bottle_launch::cleanup::{self, Leftover};
 
 use super::prepare;
 use crate::{arguments::Cleanup, exit::CommandError, ui::Ui};
 
-/// Shows the remains, asks once, and removes them.
+/// Shows the remains, asks once, and removes them. Work that exists nowhere else stays without `--force`.
 pub(super) fn run(options: &Cleanup, ui: &Ui) -> Result<ExitCode, CommandError> {
     let home = prepare::home()?;
-    let plan = cleanup::plan(&home).io_context(|| format!("{} cannot be read", home.state().display()))?;
-    let (removable, kept): (Vec<Leftover>, Vec<Leftover>) =
-        plan.into_iter().partition(Leftover::is_removable);
-    for leftover in &kept {
+    let all = cleanup::plan(&home).io_context(|| format!("{} cannot be read", home.state().display()))?;
+    let chosen = choose(all, &options.runs)?;
+    let (removable, newer): (Vec<Leftover>, Vec<Leftover>) =
+        chosen.into_iter().partition(Leftover::is_removable);
+    for leftover in &newer {
         ui.warn(&format!("not removed: {}", described(leftover)));
         leftover.hint().iter().for_each(|hint| ui.hint(hint));
     }
-    let folders: Vec<String> =
-        removable.iter().map(|leftover| leftover.folder.display().to_string()).collect();
+    let (removable, with_work): (Vec<Leftover>, Vec<Leftover>) =
+        removable.into_iter().partition(|leftover| options.force || leftover.workspace.is_none());
+    if !with_work.is_empty() {
+        let lines: Vec<_> = with_work.iter().map(described).collect();
+        ui.warn(&format!("kept, with an agent's work that is nowhere else:\n{}", lines.join("\n")));
+        ui.hint("look into their `workspace`; `bot-bottle cleanup --force ID` removes a run with its work");
+    }
+    let is_all_removable = newer.is_empty() && (options.runs.is_empty() || with_work.is_empty());
+    let code = if is_all_removable { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     let lines = removable.iter().map(described).collect::<Vec<_>>().join("\n");
-    if folders.is_empty() {
-        ui.result(&folders, |_| match kept.len() {
+    if removable.is_empty() {
+        ui.result(&removable, |_| match newer.len() + with_work.len() {
             0 => "nothing is left of any bottle".to_owned(),
-            _ => "there is nothing that this version of bot-bottle can remove".to_owned(),
+            _ => "there is nothing else to remove".to_owned(),
         });
-        return Ok(exit_code(&kept));
+        return Ok(code);
     }
     if options.dry_run {
-        ui.result(&folders, |_| lines);
+        ui.result(&removable, |_| lines);
         return Ok(ExitCode::SUCCESS);
     }
     if !options.yes {
@@ -42,16 +53,52 @@ pub(super) fn run(options: &Cleanup, ui: &Ui) -> Result<ExitCode, CommandError> 
         CommandError::from_error(error)
             .with_hint("run `bot-bottle cleanup` again, as the user that owns what is left")
     })?;
-    ui.result(&folders, |_| format!("removed:\n{lines}"));
-    Ok(exit_code(&kept))
+    ui.result(&removable, |_| format!("removed:\n{lines}"));
+    Ok(code)
 }
 
-/// A folder, with what there is to say about it.
+/// The runs that were named, or all.
+fn choose(all: Vec<Leftover>, named: &[Identity]) -> Result<Vec<Leftover>, CommandError> {
+    if named.is_empty() {
+        return Ok(all);
+    }
+    let is_there = |run: &&Identity| all.iter().any(|leftover| leftover.identity.as_ref() == Some(run));
+    if let Some(missing) = named.iter().find(|run| !is_there(run)) {
+        return Err(CommandError::failed(format!("no ended run is called {missing}")).with_hint(
+            "`bot-bottle cleanup --dry-run` shows the ended runs, `bot-bottle list active` the others",
+        ));
+    }
+    let is_named = |leftover: &Leftover| leftover.identity.as_ref().is_some_and(|run| named.contains(run));
+    Ok(all.into_iter().filter(is_named).collect())
+}
+
+/// One line about a run: where it is, how old, and how much work lies in it.
 fn described(leftover: &Leftover) -> String {
-    let folder = leftover.folder.display();
-    leftover.note().map_or_else(|| folder.to_string(), |note| format!("{folder} ({note})"))
+    let age = leftover.last_written.and_then(|written| SystemTime::now().duration_since(written).ok());
+    let work = match (&leftover.workspace, leftover.work_size()) {
+        (None, _) => None,
+        (Some(_), Some(size)) => Some(format!("{} of work", rounded(size))),
+        (Some(_), None) => Some("work that cannot be measured".to_owned()),
+    };
+    let facts: Vec<_> = [age.map(ago), work, leftover.note()].into_iter().flatten().collect();
+    format!("{} ({})", leftover.folder.display(), facts.join(", "))
 }
 
-fn exit_code(kept: &[Leftover]) -> ExitCode {
-    if kept.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+/// To whole MiB, or KiB where it is less than ten of them.
+fn rounded(size: ByteSize) -> ByteSize {
+    let unit: u64 = if size.0 < 10 << 20 { 1 << 10 } else { 1 << 20 };
+    ByteSize(size.0.div_ceil(unit) * unit)
+}
+
+/// A time that has passed, in the largest unit that it has.
+fn ago(passed: Duration) -> String {
+    let seconds = passed.as_secs();
+    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute")];
+    match units.into_iter().find(|(length, _)| seconds >= *length) {
+        Some((length, unit)) => {
+            let count = seconds / length;
+            format!("{count} {unit}{} old", if count == 1 { "" } else { "s" })
+        }
+        None => "new".to_owned(),
+    }
 }

@@ -163,7 +163,7 @@ fn show(event: &LaunchEvent, quiet: bool, ui: &Ui) {
     match event {
         LaunchEvent::KeptWorkspace(path) => {
             ui.progress(&format!(
-                "the workspace is kept in {}; `bot-bottle cleanup` removes it",
+                "the agent's work is kept in {}; `bot-bottle cleanup --force` removes it",
                 path.display()
             ));
         }

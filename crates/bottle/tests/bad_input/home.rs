@@ -92,7 +92,7 @@ impl Home {
     /// moment that it takes to end, and its run is no leftover as long.
     pub(crate) fn clean_up(&self) -> Result<()> {
         for _ in 0..500 {
-            let cleanup = self.command(&["cleanup", "--yes"]).output()?;
+            let cleanup = self.command(&["cleanup", "--yes", "--force"]).output()?;
             ensure!(cleanup.status.success(), "{cleanup:?}");
             if self.left().iter().all(|name| name == ".lock") {
                 return Ok(());

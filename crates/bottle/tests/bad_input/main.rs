@@ -18,6 +18,7 @@ mod foreign_text;
 mod git_credentials;
 mod headless;
 mod home;
+mod kept_work;
 mod other_versions;
 mod workspace;
 

@@ -44,7 +44,7 @@ fn a_run_of_an_older_version_is_told_apart_and_removed() -> Result<()> {
         text = String::from_utf8(output.stdout)?;
         ensure!(output.status.success(), "{text}");
     }
-    ensure!(text.ends_with("/state/old-aaaaa (made by another version of bot-bottle)\n"), "{text:?}");
+    ensure!(text.ends_with("/state/old-aaaaa (new, made by another version of bot-bottle)\n"), "{text:?}");
     ensure!(child.wait()?.code().is_none(), "its process was killed");
     ensure!(home.left() == [".lock"], "{:?}", home.left());
     Ok(())

@@ -140,14 +140,14 @@ fn slow_memory(user: User) -> anyhow::Result<()> {
 
 fn disk(user: User) -> anyhow::Result<()> {
     let limits = Limits { disk: Some(ByteSize(10 << 20)), ..Limits::default() };
-    let script = "for n in 1 2 3 4; do head -c 5M /dev/zero > file$n; done; sync; sleep 60";
+    let script = "cd; for n in 1 2 3 4; do head -c 5M /dev/zero > file$n; done; sync; sleep 60";
     ended(&with(user, limits.clone(), script), "more than `limits.disk: 10MiB`")?;
-    let script = "head -c 20M /dev/zero > file; echo $(stat -c %s file)";
+    let script = "cd; head -c 20M /dev/zero > file; echo $(stat -c %s file)";
     let text = with(user, limits.clone(), script).success()?;
     ensure!(text == "10485760\n", "{text}");
     if user == User::Ordinary {
         // Nothing is hidden in a folder that cannot be looked into.
-        let script = "mkdir hidden; chmod 0 hidden; sleep 60";
+        let script = "cd; mkdir hidden; chmod 0 hidden; sleep 60";
         ended(&with(user, limits, script), "cannot be measured")?;
     }
     Ok(())

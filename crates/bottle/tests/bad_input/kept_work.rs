@@ -1,0 +1,89 @@
+//! What an agent made is never lost by mistake.
+
+use std::{
+    fs,
+    os::unix::process::ExitStatusExt,
+    path::PathBuf,
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use bot_bottle_testkit::{has_user_namespaces, require};
+
+use super::{FAILED, home::Home};
+
+/// The folder of the only run.
+fn run_of(home: &Home) -> Result<(String, PathBuf)> {
+    let left: Vec<_> = home.left().into_iter().filter(|name| name != ".lock").collect();
+    let [run] = &left[..] else { anyhow::bail!("one run, not {left:?}") };
+    Ok((run.clone(), home.path("state").join(run)))
+}
+
+#[test]
+fn work_in_a_workspace_of_its_own_is_kept_until_it_is_removed_by_force() -> Result<()> {
+    if !require("userns", has_user_namespaces()) {
+        return Ok(());
+    }
+    let home = Home::new()?;
+    let nothing = home.command(&["run", "--", "true"]).output()?;
+    ensure!(nothing.status.success() && home.left() == [".lock"], "{nothing:?} {:?}", home.left());
+
+    let worked = home.command(&["run", "--", "sh", "-c", "echo x > result.txt"]).output()?;
+    let told = String::from_utf8(worked.stderr)?;
+    ensure!(worked.status.success() && told.contains("the agent's work is kept in "), "{told}");
+    let (run, folder) = run_of(&home)?;
+    ensure!(fs::read_to_string(folder.join("workspace/result.txt"))? == "x\n");
+
+    let cleanup = home.command(&["cleanup", "--yes"]).output()?;
+    let told = String::from_utf8(cleanup.stderr)?;
+    ensure!(cleanup.status.success(), "others are removed all the same: {told}");
+    ensure!(told.contains(&run) && told.contains(" of work)") && told.contains("--force"), "{told}");
+    ensure!(folder.join("workspace/result.txt").exists());
+
+    let named = home.command(&["cleanup", "--yes", &run]).output()?;
+    ensure!(named.status.code() == Some(FAILED), "what was asked for was not done: {named:?}");
+    let other = home.command(&["cleanup", "--yes", "--force", "other-aaaaa"]).output()?;
+    ensure!(other.status.code() == Some(FAILED), "{other:?}");
+    ensure!(String::from_utf8(other.stderr)?.contains("no ended run is called other-aaaaa"));
+    ensure!(folder.join("workspace/result.txt").exists());
+
+    let removed = home.command(&["cleanup", "--yes", "--force", &run]).output()?;
+    ensure!(removed.status.success() && home.left() == [".lock"], "{removed:?} {:?}", home.left());
+    Ok(())
+}
+
+#[test]
+fn work_survives_a_launcher_that_is_killed() -> Result<()> {
+    if !require("userns", has_user_namespaces()) {
+        return Ok(());
+    }
+    let home = Home::new()?;
+    let mut command = Command::new(&home.program);
+    command.args(["run", "--", "sh", "-c", "echo x > result.txt; exec sleep 600"]);
+    home.environment(&mut command);
+    let mut launcher = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let result = || run_of(&home).ok().map(|(_, folder)| folder.join("workspace/result.txt"));
+    for _ in 0..2000 {
+        if result().is_some_and(|result| fs::read(result).is_ok_and(|text| text == b"x\n")) {
+            break;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    launcher.kill()?;
+    ensure!(launcher.wait()?.signal() == Some(9));
+    let (run, folder) = run_of(&home)?;
+    // The bottle's processes hold the run's lock for the moment that they take to end.
+    for _ in 0..500 {
+        let cleanup = home.command(&["cleanup", "--yes"]).output()?;
+        ensure!(cleanup.status.success(), "{cleanup:?}");
+        if String::from_utf8(cleanup.stderr)?.contains(&run) {
+            let kept = fs::read_to_string(folder.join("workspace/result.txt"));
+            ensure!(kept.context("the work is kept")? == "x\n");
+            return home.clean_up();
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    anyhow::bail!("the run is no leftover")
+}
