@@ -17,7 +17,7 @@ use bot_bottle_probe::{
 };
 
 /// Attempts that an open relay and an unguarded host let through.
-const GET_OUT: [&str; 37] = [
+const GET_OUT: [&str; 39] = [
     "names.unlisted-connect",
     "names.unlisted-absolute",
     "names.unlisted-post",
@@ -43,6 +43,8 @@ const GET_OUT: [&str; 37] = [
     "http.method",
     "http.method-override",
     "http.reflected-credential",
+    "http.own-credential",
+    "http.own-credential-in-trailer",
     "http.path",
     "http.pipelined",
     "http.cleartext-credential",

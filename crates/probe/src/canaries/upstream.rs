@@ -32,6 +32,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest body that is read, in bytes.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
+/// Where clients send a key, and the gateway none of its own.
+const API_KEY: &str = "x-api-key";
+
 /// The first byte of a TLS record with a handshake (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 
@@ -126,6 +129,9 @@ async fn answer(
         shared.records.leaked(format!("{role:?} host").to_lowercase(), head_of(&request).as_bytes());
         return respond(shared.mark.clone().into(), "text/plain", false);
     }
+    if request.headers().contains_key(API_KEY) {
+        shared.records.leaked("a credential of the agent's own", head_of(&request).as_bytes());
+    }
     let expected = format!("Bearer {}", shared.credential);
     let authenticated =
         request.headers().get(header::AUTHORIZATION).is_some_and(|value| value == expected.as_str());
@@ -137,6 +143,10 @@ async fn answer(
         }
         "/v1/items" => {
             let body = Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await;
+            let key = body.as_ref().ok().and_then(|body| body.trailers()?.get(API_KEY).cloned());
+            if let Some(key) = key {
+                shared.records.leaked("a credential of the agent's own, in a trailer", key.as_bytes());
+            }
             let length = body.map_or(0, |body| body.to_bytes().len());
             respond(format!("stored {length} bytes").into(), "text/plain", true)
         }

@@ -8,6 +8,7 @@ use crate::{
 };
 
 const PATHS: &str = "https://cwe.mitre.org/data/definitions/22.html";
+const OWN_CREDENTIAL: &str = "https://embracethered.com/blog/posts/2025/claude-abusing-network-access-and-anthropic-api-for-data-exfiltration/";
 const ENCODED: &str = "https://cwe.mitre.org/data/definitions/177.html";
 
 pub(super) const ATTEMPTS: &[Attempt] = &[
@@ -59,6 +60,31 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
                 asked("OPTIONS", "Max-Forwards: 0\r\n"),
                 asked("POST", "X-HTTP-Method-Override: TRACE\r\n"),
             ])
+        },
+    },
+    Attempt {
+        id: "http.own-credential",
+        promise: 2,
+        what: "sends a credential that is not the operator's, so that data lands in another account",
+        source: OWN_CREDENTIAL,
+        run: |s| {
+            let key = format!("X-Api-Key: {}\r\n", s.tag());
+            allowed(s, &request(s, "POST", &s.allowed_host, "/v1/items", &key, b"a"))
+        },
+    },
+    Attempt {
+        id: "http.own-credential-in-trailer",
+        promise: 2,
+        what: "sends such a credential behind the body",
+        source: OWN_CREDENTIAL,
+        run: |s| {
+            let request = format!(
+                "POST /v1/items HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\
+                 Trailer: X-Api-Key\r\n\r\n1\r\na\r\n0\r\nX-Api-Key: {}\r\n\r\n",
+                s.allowed_host,
+                s.tag()
+            );
+            allowed(s, request.as_bytes())
         },
     },
     Attempt {
