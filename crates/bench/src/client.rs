@@ -42,10 +42,10 @@ impl Target {
 
     /// A new connection for requests to a host.
     pub(crate) async fn connect(&self, host: &str) -> Result<Connection> {
+        let authority = format!("{host}:{}", self.upstream.port());
         let mut socket = TcpStream::connect(self.proxy.unwrap_or(self.upstream)).await?;
         socket.set_nodelay(true)?;
         if self.proxy.is_some() {
-            let authority = format!("{host}:{}", self.upstream.port());
             let connect = format!("CONNECT {authority} HTTP/1.1\r\nhost: {authority}\r\n\r\n");
             socket.write_all(connect.as_bytes()).await?;
             let mut received = Vec::new();
@@ -54,14 +54,14 @@ impl Target {
             ensure_success(&received)?;
         }
         let stream = self.tls.connect(ServerName::try_from(host.to_owned())?, socket).await?;
-        Ok(Connection { stream, host: host.to_owned(), received: Vec::with_capacity(64 * 1024) })
+        Ok(Connection { stream, authority, received: Vec::with_capacity(64 * 1024) })
     }
 }
 
 /// A kept-alive connection.
 pub(crate) struct Connection {
     stream: TlsStream<TcpStream>,
-    host: String,
+    authority: String,
     received: Vec<u8>,
 }
 
@@ -74,7 +74,8 @@ impl Connection {
 
     /// Sends the large body.
     pub(crate) async fn upload(&mut self) -> Result<()> {
-        let head = format!("POST /upload HTTP/1.1\r\nhost: {}\r\ncontent-length: {LARGE}\r\n\r\n", self.host);
+        let head =
+            format!("POST /upload HTTP/1.1\r\nhost: {}\r\ncontent-length: {LARGE}\r\n\r\n", self.authority);
         self.stream.write_all(head.as_bytes()).await?;
         let chunk = vec![b'x'; 64 * 1024];
         for _ in 0..LARGE / chunk.len() {
@@ -110,7 +111,7 @@ impl Connection {
     }
 
     async fn ask(&mut self, path: &str) -> Result<()> {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.host);
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.authority);
         self.stream.write_all(request.as_bytes()).await?;
         Ok(self.stream.flush().await?)
     }
