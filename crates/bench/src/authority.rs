@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Result;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 
 /// What every host of the bench lies below.
 pub(crate) const DOMAIN: &str = "bench.test";
@@ -42,6 +42,8 @@ impl Files {
     /// Makes them.
     pub(crate) fn create(&self) -> Result<()> {
         let mut params = CertificateParams::default();
+        // OpenSSL takes a certificate whose subject is its issuer's name for one that signed itself.
+        params.distinguished_name.push(DnType::CommonName, "the bench's authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
