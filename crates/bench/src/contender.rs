@@ -148,7 +148,9 @@ fn gateway_config(files: &Files, address: SocketAddr, upstream: SocketAddr) -> V
     })
 }
 
-/// Without a script, mitmproxy would look the hosts up and hold every body until it is complete.
+/// Without a script, mitmproxy would hold every body until it is complete, and would look the hosts up. That
+/// is answered below it: where a script changes the address of a connection, mitmproxy does not use the
+/// connection again.
 fn mitmproxy_command(
     program: &Path,
     files: &Files,
@@ -156,15 +158,9 @@ fn mitmproxy_command(
     upstream: SocketAddr,
 ) -> Result<Command> {
     let script = files.folder().join("mitmproxy.py");
-    let (ip, port) = (upstream.ip(), upstream.port());
     fs::write(
         &script,
-        format!(
-            "def server_connect(data):\n    data.server.address = ({:?}, {port})\n\n\
-             def requestheaders(flow):\n    flow.request.stream = True\n\n\
-             def responseheaders(flow):\n    flow.response.stream = True\n",
-            ip.to_string()
-        ),
+        MITMPROXY_SCRIPT.replace("DOMAIN", DOMAIN).replace("UPSTREAM", &upstream.ip().to_string()),
     )?;
     let mut command = Command::new(program);
     command
@@ -178,6 +174,23 @@ fn mitmproxy_command(
         .arg(script);
     Ok(command)
 }
+
+const MITMPROXY_SCRIPT: &str = r"
+import socket
+
+real = socket.getaddrinfo
+
+def getaddrinfo(host, *rest, **named):
+    return real('UPSTREAM' if str(host).endswith('.DOMAIN') else host, *rest, **named)
+
+socket.getaddrinfo = getaddrinfo
+
+def requestheaders(flow):
+    flow.request.stream = True
+
+def responseheaders(flow):
+    flow.response.stream = True
+";
 
 fn this_program(part: &str, folder: &Path) -> Result<Command> {
     let mut command = Command::new(env::current_exe()?);
