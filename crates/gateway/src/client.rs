@@ -26,7 +26,7 @@ mod strict_http1;
 mod tls;
 
 use detect::{Protocol, detect};
-use sent_frames::{OwnHeads, SentFrames};
+use sent_frames::OwnHeads;
 use strict_http1::{StrictStream, Unreadable};
 
 use crate::{
@@ -108,7 +108,7 @@ where
             }
         })
     };
-    let stream = SentFrames::new(stream, own_heads, {
+    let stream = sent_frames::watch(stream, own_heads, {
         let (state, client) = (Arc::clone(state), Arc::clone(client));
         Box::new(move |reason, status| {
             record_unseen(&state, &client, reason, status.as_ref().map(StatusCode::as_u16));

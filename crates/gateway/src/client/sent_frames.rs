@@ -3,18 +3,16 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    io::{self, IoSlice},
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
 };
 
 use bot_bottle_core::decision::Reason;
 use http::StatusCode;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::AsyncWrite;
+use tokio_util::io::InspectWriter;
 
 use crate::limits::MAX_CLIENT_STREAMS;
 
@@ -50,15 +48,13 @@ impl OwnHeads {
 }
 
 /// A connection below the library, which passes everything on.
-pub(super) struct SentFrames<S> {
+pub(super) fn watch<S: AsyncWrite>(
     stream: S,
-    frames: Frames,
-}
-
-impl<S> SentFrames<S> {
-    pub(super) fn new(stream: S, own_heads: OwnHeads, on_refusal: OnRefusal) -> Self {
-        Self { stream, frames: Frames::new(own_heads, on_refusal) }
-    }
+    own_heads: OwnHeads,
+    on_refusal: OnRefusal,
+) -> InspectWriter<S, impl FnMut(&[u8])> {
+    let mut frames = Frames::new(own_heads, on_refusal);
+    InspectWriter::new(stream, move |bytes| frames.pass(bytes))
 }
 
 struct Frames {
@@ -159,58 +155,6 @@ impl Frames {
             }
             _ => {}
         }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for SentFrames<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for SentFrames<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        if let Poll::Ready(Ok(length)) = written {
-            self.frames.pass(&bytes[..length]);
-        }
-        written
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        if let Poll::Ready(Ok(mut length)) = written {
-            for slice in slices {
-                let part = length.min(slice.len());
-                self.frames.pass(&slice[..part]);
-                length -= part;
-            }
-        }
-        written
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 
