@@ -91,16 +91,12 @@ async fn upstream(goodbye: Goodbye) -> (TestGateway, Arc<AtomicUsize>) {
             });
         }
     });
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("ca.pem");
-    std::fs::write(&path, ca).expect("written");
     let gateway = Setup::new()
-        .trusting_file(&path)
+        .trusting_pem(&ca)
         .fixed("api.test", address)
         .route(json!({"host": "api.test", "ports": [443], "owner": "manifest"}))
         .start()
         .await;
-    // Only now: the gateway reads the file in its own time.
     let mut client = https1(&gateway, "api.test").await;
     let response = client.send_request(request("GET", "api.test", "/", "")).await.expect("a response");
     assert_eq!(response.status(), 200, "{goodbye:?}");

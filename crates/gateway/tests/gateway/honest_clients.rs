@@ -206,11 +206,8 @@ async fn refusing_upstream(config: rustls::ServerConfig) -> (std::net::SocketAdd
 async fn a_request_that_the_upstream_says_it_did_not_process_is_sent_again() {
     let (config, ca) = certified(&["api.test"], &[b"h2"]);
     let (address, refused) = refusing_upstream(config).await;
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("ca.pem");
-    std::fs::write(&path, ca).expect("written");
     let gateway = Setup::new()
-        .trusting_file(&path)
+        .trusting_pem(&ca)
         .fixed("api.test", address)
         .route(json!({"host": "api.test", "ports": [443], "owner": "manifest"}))
         .start()

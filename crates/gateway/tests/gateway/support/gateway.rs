@@ -161,15 +161,14 @@ impl Setup {
         self
     }
 
-    pub(crate) fn trusting(mut self, upstream: &TestUpstream) -> Self {
-        let path = self.folder.path().join(format!("ca-{}.pem", self.extra_ca.len()));
-        std::fs::write(&path, &upstream.ca_pem).expect("written");
-        self.extra_ca.push(path);
-        self
+    pub(crate) fn trusting(self, upstream: &TestUpstream) -> Self {
+        self.trusting_pem(&upstream.ca_pem)
     }
 
-    pub(crate) fn trusting_file(mut self, path: &std::path::Path) -> Self {
-        self.extra_ca.push(path.to_owned());
+    pub(crate) fn trusting_pem(mut self, ca: &str) -> Self {
+        let path = self.folder.path().join(format!("ca-{}.pem", self.extra_ca.len()));
+        std::fs::write(&path, ca).expect("written");
+        self.extra_ca.push(path);
         self
     }
 
