@@ -220,11 +220,14 @@ impl Writer {
         }
         self.write()?;
         self.count_refusal_bytes(bytes);
-        self.repeats.remember(refused, exchange, now);
+        if self.repeats.has_room() {
+            self.repeats.remember(refused, exchange, now);
+        }
         Ok(())
     }
 
-    /// Counts a refusal that is one too many: one line now, and its count later.
+    /// Counts a refusal that is one too many: one line now, and its count later. It is remembered whether or not
+    /// there is room: an agent could fill that, and each of these would then have a line of its own.
     fn count_excess(&mut self, now: Instant) -> Result<(), ReceiptNotWritten> {
         let decision = Decision::refuse(Reason::LimitReached, DecidedBy::Limits);
         let request = RequestSummary { method: "", host: "", port: 0, path: "" };
@@ -367,97 +370,4 @@ pub(crate) fn cut(text: &str, bytes: usize) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{fs, fs::OpenOptions, io::Write, os::unix::fs::PermissionsExt, time::Duration};
-
-    use serde_json::Value;
-
-    use super::*;
-
-    const REQUEST: RequestSummary<'_> =
-        RequestSummary { method: "GET", host: "api.example.org", port: 443, path: "/v1" };
-
-    fn refusal() -> Decision {
-        Decision::refuse(Reason::NoRoute, DecidedBy::Policy)
-    }
-
-    fn lines(path: &Path) -> Vec<Value> {
-        let text = fs::read_to_string(path).expect("read");
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-    }
-
-    #[test]
-    fn a_file_is_private_and_counted_on_after_a_restart() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("receipts.jsonl");
-        for _ in 0..2 {
-            let receipts = Receipts::open(&path, None).expect("opened");
-            receipts.record(REQUEST, &refusal(), Details::default()).expect("written");
-        }
-        // A process that was killed in the middle of a line.
-        OpenOptions::new().append(true).open(&path).expect("opened").write_all(b"{\"seq").expect("written");
-        let receipts = Receipts::open(&path, None).expect("opened");
-        receipts.refuse(REQUEST, &refusal(), Some(403)).expect("written");
-
-        let sequences: Vec<_> = lines(&path).iter().map(|line| line["sequence"].as_u64()).collect();
-        assert_eq!(sequences, [Some(1), Some(2), Some(3)]);
-        assert_eq!(fs::metadata(&path).expect("metadata").permissions().mode() & 0o777, 0o600);
-    }
-
-    #[test]
-    fn without_room_on_the_disk_nothing_is_allowed() {
-        // Every write to it fails with "no space left on device".
-        let receipts = Receipts::open(Path::new("/dev/full"), None).expect("opened");
-        for _ in 0..2 {
-            let allowed = receipts.record(REQUEST, &refusal(), Details::default());
-            assert_eq!(allowed, Err(ReceiptNotWritten));
-            let refused = receipts.refuse(REQUEST, &refusal(), None);
-            assert_eq!(refused, Err(RefusalNotWritten::Failed(ReceiptNotWritten)));
-        }
-    }
-
-    #[test]
-    fn repeated_refusals_are_counted_until_they_stop() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("receipts.jsonl");
-        let receipts = Receipts::open(&path, None).expect("opened");
-        let mut writer = receipts.writer();
-        let start = Instant::now();
-        let at = |second| start + Duration::from_secs(second);
-        for _ in 0..5 {
-            writer.refuse(REQUEST, &refusal(), Some(403), start).expect("counted");
-        }
-        writer.refuse(REQUEST, &refusal(), Some(426), start).expect("written");
-        assert_eq!(writer.write_due(start), Some(at(1)));
-        assert_eq!(writer.write_due(at(1)), Some(at(2)), "it may come again");
-        assert_eq!(writer.write_due(at(2)), None, "it did not");
-        writer.refuse(REQUEST, &refusal(), Some(403), at(2)).expect("written");
-        let seen: Vec<_> = lines(&path)
-            .iter()
-            .map(|line| (line["exchange"].as_u64(), line["status"].as_u64(), line["again"].as_u64()))
-            .collect();
-        let (first, other) = (Some(1), Some(2));
-        assert_eq!(
-            seen,
-            [
-                (first, Some(403), None),
-                (other, Some(426), None),
-                (first, None, Some(4)),
-                (Some(4), Some(403), None),
-            ]
-        );
-    }
-
-    #[test]
-    fn long_texts_are_cut_between_characters_and_as_they_are_written() {
-        assert_eq!(cut("aé", 2), "a");
-        assert_eq!(cut("aé", 3), "aé");
-        for text in ["\"\"\"\"", "\\\\\\", "\u{1}\u{1f}\n\t\u{c}\u{8}", "a\u{7f}b\u{2028}"] {
-            for bytes in 0..20 {
-                let written = serde_json::to_string(cut(text, bytes)).expect("text");
-                assert!(written.len() - 2 <= bytes, "{text:?} {bytes}");
-            }
-            assert_eq!(cut(text, 20), text);
-        }
-    }
-}
+mod tests;

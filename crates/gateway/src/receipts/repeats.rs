@@ -54,13 +54,16 @@ impl Repeats {
         known.map(|count| count.again += 1).is_some()
     }
 
-    /// Remembers a refusal that has a line of its own, so that the next ones like it are counted. Beyond
-    /// [`MAX_REPEATED_REFUSALS`] it is not, and the next one has a line of its own too.
+    /// Whether there is room to remember another refusal. Where there is none, the next one like it has a line of
+    /// its own too.
+    pub(super) fn has_room(&self) -> bool {
+        self.refusals.len() < MAX_REPEATED_REFUSALS
+    }
+
+    /// Remembers a refusal that has a line of its own, so that the next ones like it are counted.
     pub(super) fn remember(&mut self, refused: Refused, exchange: u64, now: Instant) {
-        if self.refusals.len() < MAX_REPEATED_REFUSALS {
-            self.refusals.insert(refused, Count { exchange, again: 0 });
-            self.due.get_or_insert(now + REPEAT_WINDOW);
-        }
+        self.refusals.insert(refused, Count { exchange, again: 0 });
+        self.due.get_or_insert(now + REPEAT_WINDOW);
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
