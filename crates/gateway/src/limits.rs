@@ -221,7 +221,8 @@ pub const RECEIPT_FILES: usize = 4;
 /// differ, which is less than a tenth.
 pub const REFUSAL_BURST_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Bytes of refusals that may be written every second after that: 144 MiB in nine hours. One more that differs
+/// Bytes of refusals, and of the counts of repeated ones, that may be written every second after that: 144 MiB in
+/// nine hours. One more that differs
 /// from those before is answered `429 limit_reached`. In all they may take half of [`RECEIPTS_BYTES`].
 pub const REFUSAL_REFILL_BYTES: u64 = 4 * 1024;
 

@@ -254,14 +254,31 @@ impl Writer {
 
     /// Writes what is due, and says when to come again.
     fn write_due(&mut self, now: Instant) -> Option<Instant> {
-        let repeated = self.repeats.take_due(now);
-        let is_due = !repeated.is_empty() || self.pending_due.is_some_and(|due| due <= now);
-        self.push_repeated(repeated);
-        if is_due {
+        let is_counted = self.repeats.is_due(now) && self.push_due_counts(now);
+        if is_counted || self.pending_due.is_some_and(|due| due <= now) {
             // Ignored: these lines let nothing out.
             let _ = self.write();
         }
         [self.pending_due, self.repeats.due()].into_iter().flatten().min()
+    }
+
+    /// Makes lines of the counts that are due, at the rate of refusals: an agent can repeat many of them every
+    /// second, and the lines of the counts would make the oldest receipts go.
+    fn push_due_counts(&mut self, now: Instant) -> bool {
+        let (length, sequence) = (self.pending.len(), self.sequence);
+        let counts = self.repeats.counts();
+        counts.into_iter().for_each(|repeated| self.push(repeated));
+        let bytes = (self.pending.len() - length) as u64;
+        let is_written = self.refusal_rate.charge(bytes, now);
+        if is_written {
+            self.count_refusal_bytes(bytes);
+            self.repeats.written(now);
+        } else {
+            self.pending.truncate(length);
+            self.sequence = sequence;
+            self.repeats.postpone(now);
+        }
+        is_written
     }
 
     fn flush(&mut self) {

@@ -70,15 +70,19 @@ impl Repeats {
         self.due
     }
 
-    /// The counts to write, where it is time. A refusal that did not come again is forgotten.
-    pub(super) fn take_due(&mut self, now: Instant) -> Vec<Repeated> {
-        if self.due.is_none_or(|due| due > now) {
-            return Vec::new();
-        }
-        let repeated = self.counts();
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.due.is_some_and(|due| due <= now)
+    }
+
+    /// The counts are written. A refusal that did not come again is forgotten.
+    pub(super) fn written(&mut self, now: Instant) {
         self.refusals.retain(|_, count| std::mem::take(&mut count.again) > 0);
         self.due = (!self.refusals.is_empty()).then(|| now + REPEAT_WINDOW);
-        repeated
+    }
+
+    /// The counts are not written yet.
+    pub(super) fn postpone(&mut self, now: Instant) {
+        self.due = Some(now + REPEAT_WINDOW);
     }
 
     /// All counts. Everything is forgotten.
@@ -88,7 +92,8 @@ impl Repeats {
         repeated
     }
 
-    fn counts(&self) -> Vec<Repeated> {
+    /// Those that came again, in order.
+    pub(super) fn counts(&self) -> Vec<Repeated> {
         let counts = self.refusals.values().filter(|count| count.again > 0);
         let mut repeated: Vec<_> =
             counts.map(|count| Repeated { exchange: count.exchange, again: count.again }).collect();

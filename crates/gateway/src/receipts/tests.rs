@@ -117,3 +117,30 @@ fn what_is_one_too_many_is_counted_whatever_else_is_remembered() {
     let again: u64 = lines(&path).iter().filter_map(|line| line["again"].as_u64()).sum();
     assert_eq!(again, 1000);
 }
+
+#[test]
+fn counts_are_written_at_the_rate_of_refusals() {
+    const SECONDS: u64 = 600;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("receipts.jsonl");
+    let receipts = Receipts::open(&path, None).expect("opened");
+    let mut writer = receipts.writer();
+    let start = Instant::now();
+    let paths: Vec<_> = (0..MAX_REPEATED_REFUSALS).map(|number| format!("/{number}")).collect();
+    for second in 0..SECONDS {
+        let now = start + Duration::from_secs(second);
+        for path in &paths {
+            writer.refuse(RequestSummary { path, ..REQUEST }, &refusal(), Some(403), now).expect("counted");
+        }
+        writer.write_due(now);
+    }
+    let bytes = fs::metadata(&path).expect("metadata").len();
+    let bound = REFUSAL_BURST_BYTES + SECONDS * REFUSAL_REFILL_BYTES;
+    assert!(bytes < bound + 50_000, "{bytes} of {bound}");
+    drop(writer);
+    drop(receipts);
+    let lines = lines(&path);
+    let again: u64 = lines.iter().filter_map(|line| line["again"].as_u64()).sum();
+    let told = again + lines.iter().filter(|line| line["verdict"] == "refuse").count() as u64;
+    assert_eq!(told, SECONDS * MAX_REPEATED_REFUSALS as u64, "each is told of");
+}
