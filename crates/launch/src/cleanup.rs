@@ -1,11 +1,12 @@
 //! Finds and removes what dead runs left.
 
-use std::{io, path::PathBuf, time::SystemTime};
+use std::{io, os::fd::AsFd, path::PathBuf, time::SystemTime};
 
 use bot_bottle_core::{identity::Identity, limits::ByteSize};
 use serde::Serialize;
 
 use crate::{
+    agent_folder::AgentFolder,
     files::remove::{measure_tree, remove_tree},
     home::BotBottleHome,
     state::{self, Format},
@@ -20,8 +21,8 @@ pub struct Leftover {
     pub folder: PathBuf,
     /// Processes that still run, by process id.
     pub processes: Vec<u32>,
-    /// The kept workspace, with the agent's work, if there is one.
-    pub workspace: Option<PathBuf>,
+    /// Whether there may be work of the agent's.
+    pub has_work: bool,
     /// When something was last written into its folder; `None` where the system does not say.
     pub last_written: Option<SystemTime>,
     /// Whether this version of bot-bottle can remove it.
@@ -52,7 +53,9 @@ impl Leftover {
     /// Bytes that the agent's work takes on the disk; `None` where there is none, or it cannot be measured.
     #[must_use]
     pub fn work_size(&self) -> Option<ByteSize> {
-        self.workspace.as_ref().and_then(|workspace| measure_tree(workspace).ok()).map(ByteSize)
+        let folders = self.has_work.then(|| AgentFolder::of(&self.folder).open().ok()).flatten()??;
+        let measured = [folders.home, folders.workspace].map(|folder| measure_tree(folder.as_fd()).ok());
+        measured.into_iter().sum::<Option<u64>>().map(ByteSize)
     }
 
     /// What the operator should know about it, in one line.
@@ -99,8 +102,8 @@ pub fn plan(home: &BotBottleHome) -> io::Result<Vec<Leftover>> {
         if state::is_alive(&folder)? {
             continue;
         }
-        let workspace = folder.join(state::WORKSPACE);
-        let has_work = state::holds_files(&workspace);
+        // A launcher that was killed did not look whether anything was written.
+        let has_work = state::has_work(&folder, state::Outcome::Worked);
         let last_written = std::fs::metadata(&folder).and_then(|metadata| metadata.modified()).ok();
         let format = Format::of(&folder)?;
         let identity = state::identity_of(&folder);
@@ -115,7 +118,7 @@ pub fn plan(home: &BotBottleHome) -> io::Result<Vec<Leftover>> {
         leftovers.push(Leftover {
             identity,
             processes,
-            workspace: has_work.then_some(workspace),
+            has_work,
             last_written,
             state,
             folder,
@@ -163,7 +166,7 @@ mod tests {
     use super::*;
     use crate::{
         resource::{ProcessIdentity, Resource, Resources},
-        state::RunDirectory,
+        state::{RunDirectory, StartTime},
     };
 
     fn sleeping() -> (std::process::Child, ProcessIdentity) {
@@ -179,8 +182,11 @@ mod tests {
         let identity = |text: &str| text.parse::<Identity>().expect("an identity");
         let living = RunDirectory::create(&home, &identity("agent-aaaaa")).expect("made");
         let dead = RunDirectory::create(&home, &identity("agent-bbbbb")).expect("made");
-        fs::create_dir(dead.path().join("workspace")).expect("a folder");
-        fs::write(dead.path().join("workspace/work"), b"x").expect("a file");
+        let agent = AgentFolder::of(dead.path());
+        agent.create(None).expect("made");
+        StartTime::record(dead.path()).expect("recorded");
+        fs::write(agent.workspace().join("work"), b"x").expect("a file");
+        agent.close().expect("closed");
         let (child, recorded) = sleeping();
         // The second stands for a later process that has the same number.
         let reused = ProcessIdentity { pid: std::process::id().cast_signed(), started: 1 };
@@ -194,7 +200,7 @@ mod tests {
         assert_eq!(leftovers.len(), 1);
         assert_eq!(leftovers[0].identity, Some(identity("agent-bbbbb")));
         assert_eq!(leftovers[0].processes, [child.id()]);
-        assert!(leftovers[0].workspace.is_some());
+        assert!(leftovers[0].has_work && leftovers[0].work_size().is_some());
         apply(&home, &leftovers).expect("removed");
         assert!(!recorded.runs(), "it was killed");
         drop(child);

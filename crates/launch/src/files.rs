@@ -1,6 +1,7 @@
 //! Writes, copies and removes trees in which an agent may have put anything: links, sockets, mounts, any
 //! depth.
 
+pub(crate) mod changes;
 pub(crate) mod copy;
 mod git_config;
 pub(crate) mod git_credentials;

@@ -10,7 +10,7 @@ use crate::{
     host::shares::CORE_BYTES,
     request::{AgentExit, FaultKind, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest, Step},
     session::{Session, Signals},
-    state::Outcome,
+    state::{Outcome, StartTime},
     steps::{allocate, attach, files, gateway, trust},
 };
 
@@ -61,14 +61,15 @@ pub fn launch(
     // Before any process is started, so that no signal of the operator is lost.
     let signals = Signals::take().io_context(|| "taking signals")?;
     keep_core_dumps_away();
+    let identity = request.plan.identity.clone();
     let mut active = None;
     let ended = run_bottle(backend, request, &signals, &mut active, on_event);
     let settled = active.as_mut().map(ActiveRun::release).unwrap_or_default();
     for (path, error) in settled.not_removed {
         on_event(LaunchEvent::NotRemoved { path, why: error.to_string() });
     }
-    if let Some(workspace) = settled.workspace {
-        on_event(LaunchEvent::KeptWorkspace(workspace));
+    if settled.has_work {
+        on_event(LaunchEvent::KeptWork(identity));
     }
     ended
 }
@@ -125,6 +126,7 @@ fn run_bottle(
         Ok(())
     })?;
     let mut session = progress.step(Step::Attach, |on_event| {
+        StartTime::record(&run.directory).io_context(|| "recording when the agent starts")?;
         let relay = attach::attach(&mut *sandbox, &agent)?;
         on_event(LaunchEvent::Attached(plan.identity.clone()));
         let (sandbox, gateway) = (&mut *sandbox, &*gateway);

@@ -20,6 +20,7 @@ pub mod state;
 pub mod workspace;
 
 mod active_run;
+mod agent_folder;
 mod channel;
 mod child_process;
 mod files;

@@ -136,8 +136,8 @@ pub enum LaunchEvent {
     Note(String),
     /// The agent runs; from here on the terminal is its own.
     Attached(Identity),
-    /// The agent is gone. The workspace with its work stays here until `cleanup` removes it.
-    KeptWorkspace(PathBuf),
+    /// The agent is gone. Its work is kept until `cleanup` removes it.
+    KeptWork(Identity),
     /// The bottle has ended, and this could not be removed. `cleanup` tries again.
     NotRemoved {
         /// Where it lies.

@@ -7,21 +7,32 @@ use std::{
     ffi::OsStr,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io,
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{DirBuilderExt, OpenOptionsExt},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::{
+            ffi::OsStrExt,
+            fs::{DirBuilderExt, OpenOptionsExt},
+        },
     },
     path::{Path, PathBuf},
 };
 
 use bot_bottle_core::identity::Identity;
+use rustix::fs::{Dir, Mode, OFlags, openat};
 
-use crate::{files::remove::remove_tree, home::BotBottleHome};
+use crate::{
+    agent_folder::{self, AgentFolder},
+    files::remove::remove_tree,
+    home::BotBottleHome,
+};
 
 mod format;
+mod start;
 
 use format::FORMAT_FILE;
 pub(crate) use format::Format;
+use start::START_FILE;
+pub(crate) use start::StartTime;
 
 /// Held while a run is being made or removed, so that `cleanup` does not take one for dead between its
 /// directory and its lock.
@@ -134,6 +145,9 @@ pub(crate) fn folders(home: &BotBottleHome) -> io::Result<Vec<PathBuf>> {
     Ok(folders)
 }
 
+/// The plan in the folder of a run.
+pub(crate) const PLAN_FILE: &str = "plan.json";
+
 /// The file of decisions in the folder of a run.
 pub const RECEIPTS: &str = "receipts.jsonl";
 
@@ -154,9 +168,6 @@ pub(crate) fn records_size(run: &Path) -> io::Result<u64> {
     }
     Ok(bytes)
 }
-
-/// The workspace in the folder of a run.
-pub(crate) const WORKSPACE: &str = "workspace";
 
 /// The runs whose launcher holds their lock.
 ///
@@ -184,13 +195,13 @@ pub fn is_of_another_version(home: &BotBottleHome, identity: &Identity) -> bool 
     Format::of(&home.run(identity)).is_ok_and(|format| format != Format::Current)
 }
 
-/// What is worth keeping of a run.
+/// How far a run came, which decides what is kept of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Outcome {
     /// No program ever ran.
     #[default]
     NotStarted,
-    /// A program ran, on nothing of the operator's.
+    /// A program ran, in a workspace that was empty.
     Ran,
     /// A program worked on a copy of the operator's folder.
     Worked,
@@ -199,44 +210,43 @@ pub(crate) enum Outcome {
 /// What is left of a run that ended.
 #[derive(Debug, Default)]
 pub(crate) struct Settled {
-    /// Where the agent's work is, if it worked.
-    pub(crate) workspace: Option<PathBuf>,
+    /// Whether there is work of the agent's.
+    pub(crate) has_work: bool,
     /// What was to be removed and could not be, with the reason.
     pub(crate) not_removed: Vec<(PathBuf, io::Error)>,
 }
 
-/// The workspace, if there is work of the agent's in it.
-pub(crate) fn work(run: &Path, outcome: Outcome) -> Option<PathBuf> {
-    let workspace = run.join(WORKSPACE);
-    let is_work = match outcome {
-        Outcome::NotStarted => false,
-        Outcome::Ran => holds_files(&workspace),
-        // A folder that the agent emptied is its work too.
-        Outcome::Worked => true,
+/// Whether the agent made anything in its workspace. What cannot be looked at may hold something.
+pub(crate) fn has_work(run: &Path, outcome: Outcome) -> bool {
+    let written = || -> io::Result<bool> {
+        let Some(folders) = AgentFolder::of(run).open()? else { return Ok(false) };
+        let Some(start) = StartTime::read(run)? else { return Ok(false) };
+        let workspace = folders.workspace.as_fd();
+        // A copy that the agent emptied is its work too.
+        Ok((outcome == Outcome::Worked || holds_files(workspace)) && start.is_changed(workspace))
     };
-    is_work.then_some(workspace)
+    outcome != Outcome::NotStarted && written().unwrap_or(true)
 }
 
-/// Whether anything lies in a folder. One that cannot be read may hold something.
-pub(crate) fn holds_files(folder: &Path) -> bool {
-    match fs::read_dir(folder) {
-        Ok(mut entries) => entries.next().is_some(),
-        Err(error) => error.kind() != io::ErrorKind::NotFound,
-    }
+/// Whether anything lies in an open folder. One that cannot be read may hold something.
+fn holds_files(folder: BorrowedFd<'_>) -> bool {
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let entries = openat(folder, ".", flags, Mode::empty()).and_then(|folder| Dir::read_from(&folder));
+    let Ok(mut entries) = entries else { return true };
+    entries.any(|entry| entry.is_ok_and(|entry| !matches!(entry.file_name().to_bytes(), b"." | b"..")))
 }
 
 /// Decides what is kept of a run that ended, and removes the rest. An entry that cannot be removed does not
 /// stop the others from being removed.
 ///
-/// A workspace that is a copy of the operator's folder, or that the agent wrote to, holds its work, which is
-/// nowhere else. Receipts are kept if there are any.
+/// Work is kept with the agent's home, which has its conversation, and with the plan. Receipts are kept if
+/// there are any and a program ran.
 pub(crate) fn settle(run: &Path, outcome: Outcome) -> Settled {
-    let workspace = work(run, outcome);
-    let has_work = workspace.is_some();
-    let mut settled = Settled { workspace, not_removed: Vec::new() };
+    let has_work = has_work(run, outcome);
+    let mut settled = Settled { has_work, not_removed: Vec::new() };
     let decided = fs::metadata(run.join(RECEIPTS)).is_ok_and(|receipts| receipts.len() > 0);
     let kept: &[&str] = match outcome {
-        _ if has_work => &[WORKSPACE, FORMAT_FILE],
+        _ if has_work => &[agent_folder::NAME, PLAN_FILE, START_FILE, FORMAT_FILE],
         Outcome::Ran | Outcome::Worked if decided => &[FORMAT_FILE],
         Outcome::Ran | Outcome::Worked | Outcome::NotStarted => {
             settled.not_removed.extend(remove_tree(run).err().map(|error| (run.to_owned(), error)));

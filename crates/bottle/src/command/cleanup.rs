@@ -23,7 +23,7 @@ pub(super) fn run(options: &Cleanup, ui: &Ui) -> Result<ExitCode, CommandError> 
         leftover.hint().iter().for_each(|hint| ui.hint(hint));
     }
     let (removable, with_work): (Vec<Leftover>, Vec<Leftover>) =
-        removable.into_iter().partition(|leftover| options.force || leftover.workspace.is_none());
+        removable.into_iter().partition(|leftover| options.force || !leftover.has_work);
     if !with_work.is_empty() {
         let lines: Vec<_> = with_work.iter().map(described).collect();
         ui.warn(&format!("kept, with an agent's work that is nowhere else:\n{}", lines.join("\n")));
@@ -75,10 +75,10 @@ fn choose(all: Vec<Leftover>, named: &[Identity]) -> Result<Vec<Leftover>, Comma
 /// One line about a run: where it is, how old, and how much work lies in it.
 fn described(leftover: &Leftover) -> String {
     let age = leftover.last_written.and_then(|written| SystemTime::now().duration_since(written).ok());
-    let work = match (&leftover.workspace, leftover.work_size()) {
-        (None, _) => None,
-        (Some(_), Some(size)) => Some(format!("{} of work", rounded(size))),
-        (Some(_), None) => Some("work that cannot be measured".to_owned()),
+    let work = match (leftover.has_work, leftover.work_size()) {
+        (false, _) => None,
+        (true, Some(size)) => Some(format!("{} of work", rounded(size))),
+        (true, None) => Some("work that cannot be measured".to_owned()),
     };
     let facts: Vec<_> = [age.map(ago), work, leftover.note()].into_iter().flatten().collect();
     format!("{} ({})", leftover.folder.display(), facts.join(", "))

@@ -161,10 +161,9 @@ pub(super) fn launch(
 /// Prints the progress of a launch.
 fn show(event: &LaunchEvent, quiet: bool, ui: &Ui) {
     match event {
-        LaunchEvent::KeptWorkspace(path) => {
+        LaunchEvent::KeptWork(identity) => {
             ui.progress(&format!(
-                "the agent's work is kept in {}; `bot-bottle cleanup --force` removes it",
-                path.display()
+                "the agent's work is kept; `bot-bottle cleanup --force {identity}` removes it"
             ));
         }
         LaunchEvent::NotRemoved { path, why } => ui.warn(&format!(

@@ -123,7 +123,7 @@ impl Fixture {
         found.extend(search_tree(&self.project(), &[], needles));
         assert!(found.is_empty(), "{}", found.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n"));
 
-        let made = self.state().join(&identity).join("workspace/made.txt");
+        let made = self.state().join(&identity).join("agent/workspace/made.txt");
         assert_eq!(fs::read_to_string(&made).ok().as_deref(), Some("by the agent\n"), "{}", made.display());
         assert!(!self.project().join("made.txt").exists(), "the operator's folder is not written to");
         self.assert_receipts(&identity);

@@ -135,24 +135,23 @@ fn make_accessible(held: &OwnedFd) -> rustix::io::Result<()> {
     chmod(format!("/proc/self/fd/{}", held.as_raw_fd()), Mode::RWXU)
 }
 
-/// Bytes that a tree takes on disk, each file once.
+/// Bytes that an open folder with all that is in it takes on disk, each file once.
 ///
 /// # Errors
-/// The folder that cannot be measured: it denies access, or its path is longer than the system allows.
-pub(crate) fn measure_tree(path: &Path) -> Result<u64, (PathBuf, io::Error)> {
+/// The folder below it that cannot be measured: it denies access, or its path is longer than the system
+/// allows.
+pub(crate) fn measure_tree(root: BorrowedFd<'_>) -> Result<u64, (PathBuf, io::Error)> {
     let failed = |at: &Path| {
         let at = at.to_owned();
         move |error: Errno| (at, io::Error::from(error))
     };
-    let root = open(path, OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
-        .map_err(failed(path))?;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     let mut linked = BTreeSet::new();
     let mut waiting = vec![PathBuf::from(".")];
     let mut bytes = 0;
     while let Some(relative) = waiting.pop() {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = match openat2(&root, &relative, flags, Mode::empty(), resolve) {
+        let folder = match openat2(root, &relative, flags, Mode::empty(), resolve) {
             Ok(folder) => folder,
             // Removed since it was listed.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
@@ -203,12 +202,13 @@ mod tests {
         fs::set_permissions(tree.join("closed/in"), fs::Permissions::from_mode(0o000)).expect("a mode");
         fs::set_permissions(tree.join("closed"), fs::Permissions::from_mode(0o500)).expect("a mode");
         // Deeper than there are descriptors, and than a path is long.
-        let mut at = open(&tree, OFlags::DIRECTORY, Mode::empty()).expect("opened");
+        let root = open(&tree, OFlags::DIRECTORY, Mode::empty()).expect("opened");
+        let mut at = root.try_clone().expect("opened");
         for _ in 0..3000 {
             rustix::fs::mkdirat(&at, "ab", Mode::RWXU).expect("made");
             at = openat(&at, "ab", OFlags::DIRECTORY, Mode::empty()).expect("opened");
         }
-        assert!(measure_tree(&tree).is_err(), "what cannot be measured is said");
+        assert!(measure_tree(root.as_fd()).is_err(), "what cannot be measured is said");
         remove_tree(&tree).expect("removed");
         assert!(!tree.exists());
         assert!(outside.join("precious").exists());
@@ -267,7 +267,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("one"), vec![1; 1 << 20]).expect("a file");
         fs::hard_link(folder.path().join("one"), folder.path().join("two")).expect("a link");
-        let bytes = measure_tree(folder.path()).expect("measured");
+        let root = open(folder.path(), OFlags::DIRECTORY, Mode::empty()).expect("opened");
+        let bytes = measure_tree(root.as_fd()).expect("measured");
         assert!((1 << 20..3 << 19).contains(&bytes), "{bytes}");
     }
 }

@@ -14,6 +14,7 @@ use rustix::{
 };
 
 use crate::{
+    agent_folder::AgentFolders,
     backend::{GatewayListeners, InheritedSocket, Sandbox, SandboxEvent, SessionId, StartProgram, Streams},
     channel::Channel,
     error::LaunchError,
@@ -36,7 +37,7 @@ pub(super) struct NativeSandbox {
     /// The files in which the kernel counts the programs that it killed for memory.
     pub(super) oom_events: Vec<PathBuf>,
     /// Folders of the host that the bottle writes to.
-    pub(super) writable: [PathBuf; 2],
+    pub(super) writable: AgentFolders,
     /// What was hidden of the host's programs, as a sentence.
     pub(super) hidden: Option<String>,
 }
@@ -150,10 +151,11 @@ impl Sandbox for NativeSandbox {
     }
 
     fn disk_usage(&self) -> Result<u64, String> {
-        self.writable.iter().try_fold(0, |used, folder| {
-            let measured = measure_tree(folder);
-            let bytes = measured
-                .map_err(|(path, error)| format!("{} cannot be measured: {error}", path.display()))?;
+        let AgentFolders { home, workspace } = &self.writable;
+        [("home", home), ("workspace", workspace)].into_iter().try_fold(0, |used, (name, folder)| {
+            let bytes = measure_tree(folder.as_fd()).map_err(|(path, error)| {
+                format!("{} in the agent's {name} cannot be measured: {error}", path.display())
+            })?;
             Ok(used + bytes)
         })
     }

@@ -1,7 +1,7 @@
 //! Starts a native sandbox: looks at the host, renders the spec, starts the first process with it.
 
 use std::{
-    fs,
+    fs, io,
     os::fd::AsFd,
     path::{Path, PathBuf},
 };
@@ -12,6 +12,7 @@ use bot_bottle_core::{
 };
 
 use crate::{
+    agent_folder::AgentFolder,
     channel::Channel,
     child_process::{ANSWER_TIMEOUT, ChildProgram, spawn},
     error::LaunchError,
@@ -117,7 +118,7 @@ fn start_init(
             channel,
             process,
             oom_events: groups.iter().filter_map(|group| group.oom_events.clone()).collect(),
-            writable: [run.folders.home.clone(), run.folders.workspace.clone()],
+            writable: AgentFolder::of(&run.directory).open()?.ok_or(io::ErrorKind::NotFound)?,
             hidden,
         })
     };

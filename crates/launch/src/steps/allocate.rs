@@ -11,6 +11,7 @@ use bot_bottle_core::{
 use rustix::process::getpid;
 
 use crate::{
+    agent_folder::AgentFolder,
     backend::Backend,
     child_process::Executable,
     error::LaunchError,
@@ -83,16 +84,12 @@ pub(crate) fn fill(directory: &Path, request: &LaunchRequest) -> Result<Run, Lau
         .io_context(|| format!("opening {}", request.executable.display()))?;
     let user = HostUser::choose(getpid()).map_err(LaunchError::Missing)?;
     let path = fs::canonicalize(directory).io_context(|| format!("finding {}", directory.display()))?;
-    let folders = RunFolders {
-        home: path.join("home"),
-        workspace: path.join(state::WORKSPACE),
-        trust: path.join("trust"),
-    };
-    for (folder, owner) in
-        [(&folders.home, user.owner()), (&folders.workspace, user.owner()), (&folders.trust, None)]
-    {
-        new_folder(folder, 0o755, owner).io_context(|| format!("making {}", folder.display()))?;
-    }
+    let agent = AgentFolder::of(&path);
+    let folders =
+        RunFolders { home: agent.home(), workspace: agent.workspace(), trust: path.join("trust") };
+    agent.create(user.owner()).io_context(|| format!("making the agent's folders in {}", path.display()))?;
+    new_folder(&folders.trust, 0o755, None)
+        .io_context(|| format!("making {}", folders.trust.display()))?;
     let own = [request.operator_home.as_deref(), Some(request.home.path()), plan.workspace.as_deref()];
     let run = Run {
         name: format!("{}-{}", plan.identity, getpid().as_raw_pid()),
@@ -114,7 +111,7 @@ pub(crate) fn fill(directory: &Path, request: &LaunchRequest) -> Result<Run, Lau
         ca_certificate: None,
     };
     write(run.gateway_config(), serde_json::to_vec(&config))?;
-    write(run.path("plan.json"), serde_json::to_vec_pretty(plan))?;
+    write(run.path(state::PLAN_FILE), serde_json::to_vec_pretty(plan))?;
     Ok(run)
 }
 

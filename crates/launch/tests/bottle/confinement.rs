@@ -333,13 +333,13 @@ fn hostile_workspace(user: User) -> anyhow::Result<()> {
     ensure!(text == "content\nclosed data shadow ", "{text}");
     ensure!(fs::read_to_string(folder.join("data"))? == "content\n", "the operator's file is as it was");
     ensure!(!folder.join("made").exists());
-    // The agent's work is kept, with the receipts and nothing else.
-    let kept = fixture.run().join("workspace");
-    ensure!(fixture.events().contains("KeptWorkspace"), "{}", fixture.events());
+    // The agent's work is kept with its home, the receipts and the plan.
+    let kept = fixture.agent_folder().join("workspace");
+    ensure!(fixture.events().contains("KeptWork"), "{}", fixture.events());
     ensure!(fs::read_to_string(kept.join("made"))? == "new\n");
     let mut names: Vec<_> = fs::read_dir(fixture.run())?.flatten().map(|entry| entry.file_name()).collect();
     names.sort();
-    ensure!(names == ["format", "receipts.jsonl", "workspace"], "{names:?}");
+    ensure!(names == ["agent", "format", "plan.json", "receipts.jsonl", "start.json"], "{names:?}");
     let mut file =
         fs::OpenOptions::new().append(true).open(folder.join("data")).context("still the operator's")?;
     file.write_all(b"x")?;

@@ -151,6 +151,14 @@ impl Fixture {
         self.order.home.join("state/test-aaaaa")
     }
 
+    /// The folder with what the agent wrote, opened: a bottle closes it.
+    pub(crate) fn agent_folder(&self) -> PathBuf {
+        let folder = self.run().join("agent");
+        // There is none any more if nothing was kept.
+        let _ = fs::set_permissions(&folder, fs::Permissions::from_mode(0o700));
+        folder
+    }
+
     /// This executable with a part to play, as the fixture's user.
     pub(crate) fn part(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("/usr/bin/env");

@@ -45,10 +45,10 @@ fn on_the_host(user: User) -> anyhow::Result<()> {
     // No mount inside is a peer of one outside, and none of the run's is on the host. `grep -c` that finds
     // nothing ends with 1.
     ensure!(text == "0\ncode 1\n", "{text}{}", String::from_utf8_lossy(&output.stderr));
-    let kept = fixture.run().join("workspace");
+    let kept = fixture.agent_folder().join("workspace");
     ensure!(fs::read_to_string(kept.join("result"))? == "hours-of-work\n");
     ensure!(fs::read_to_string(kept.join("file"))? == "x");
-    ensure!(!fixture.run().join("home").exists(), "the rest is removed");
+    ensure!(!fixture.run().join("trust").exists(), "the rest is removed");
     Ok(())
 }
 
@@ -65,8 +65,8 @@ fn in_the_bottle(user: User) -> anyhow::Result<()> {
     fixture.order.plan.workspace = Some(folder);
     let script = format!(
         "out=$(mktemp); \"$@\" > $out & until grep -q ready $out; do kill -0 $! || exit 9; sleep 0.05; done; \
-         mount -t tmpfs MOUNTED_LATER \"$RUN/workspace/sub\" && mount -t tmpfs MOUNTED_LATER {} && \
-         touch \"$RUN/workspace/go\" && wait; cat $out; rm $out",
+         mount -t tmpfs MOUNTED_LATER \"$RUN/agent/workspace/sub\" && mount -t tmpfs MOUNTED_LATER {} && \
+         touch \"$RUN/agent/workspace/go\" && wait; cat $out; rm $out",
         opt.path().display()
     );
     let output = on_a_shared_host(&fixture, &script).output()?;

@@ -164,7 +164,7 @@ fn terminal_goes(user: User) -> anyhow::Result<()> {
         let Operator { controller, line, mut child, .. } = operator;
         drop((controller, line));
         child.wait()?;
-        let workspace = fixture.run().join("workspace");
+        let workspace = fixture.agent_folder().join("workspace");
         ensure!(workspace.join("heard").exists() == script.contains("heard"), "the agent was told");
         fixture.expect_clean(&processes)?;
     }

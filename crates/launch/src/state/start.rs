@@ -1,0 +1,113 @@
+//! When the agent of a run started, so that later it can be told whether it wrote anything.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+    time::Duration,
+};
+
+use rustix::{
+    fs::stat,
+    time::{ClockId, clock_gettime},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    files::changes::{FileTime, change_time, changed_since},
+    resource::replace,
+};
+
+/// Its name in the folder of a run. Made when the agent starts, so a run without it never ran a program.
+pub(crate) const START_FILE: &str = "start.json";
+
+/// How far the two clocks may drift apart before the file times are not believed.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
+
+/// The moment before the agent's first instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StartTime {
+    /// By the clock of the file system that has the workspace: what changed later has a later time.
+    pub(crate) file_time: FileTime,
+    /// The same moment by the clock of the day and by one that nobody sets, both since their own beginning.
+    clocks: [Duration; 2],
+}
+
+impl StartTime {
+    /// Records the moment in the folder of a run.
+    pub(crate) fn record(run: &Path) -> io::Result<Self> {
+        let path = run.join(START_FILE);
+        // The time of this very file: the kernel takes the time of a file from a clock that ticks, and so
+        // what is written next has the same time or a later one.
+        fs::write(&path, b"")?;
+        let start = Self { file_time: change_time(&stat(&path)?), clocks: clocks() };
+        replace(&path, &serde_json::to_vec(&start)?)?;
+        Ok(start)
+    }
+
+    /// The moment that was recorded; `None` if no program ever ran.
+    pub(crate) fn read(run: &Path) -> io::Result<Option<Self>> {
+        match fs::read(run.join(START_FILE)) {
+            Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether anything in a folder changed since then. Whatever cannot be known counts as a change.
+    pub(crate) fn is_changed(&self, folder: BorrowedFd<'_>) -> bool {
+        self.is_clock_set(clocks()) || changed_since(folder.as_fd(), self.file_time).unwrap_or(true)
+    }
+
+    /// Whether the clock of the day was set since: what was written after that may look older than it is.
+    fn is_clock_set(&self, now: [Duration; 2]) -> bool {
+        let passed = |clock: usize| now[clock].checked_sub(self.clocks[clock]);
+        match (passed(0), passed(1)) {
+            (Some(by_day), Some(monotonic)) => by_day.abs_diff(monotonic) > CLOCK_TOLERANCE,
+            // The machine was booted again, or the clock set back behind the start.
+            _ => true,
+        }
+    }
+}
+
+/// The clock of the day, and the time since the machine was booted, sleep included; clock_gettime(2).
+fn clocks() -> [Duration; 2] {
+    [ClockId::Realtime, ClockId::Boottime].map(|clock| {
+        let time = clock_gettime(clock);
+        Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_makes_every_folder_a_changed_one() {
+        let run = tempfile::tempdir().expect("a folder");
+        let workspace = tempfile::tempdir().expect("a folder");
+        assert_eq!(StartTime::read(run.path()).expect("looked"), None);
+        // The folder's own time is of another tick.
+        std::thread::sleep(Duration::from_millis(50));
+        let start = StartTime::record(run.path()).expect("recorded");
+        assert_eq!(StartTime::read(run.path()).expect("read"), Some(start));
+        let folder = File::open(workspace.path()).expect("opened");
+        assert!(!start.is_changed(folder.as_fd()));
+
+        let later = |day: i64, boot: i64| {
+            let add = |time: Duration, seconds: i64| {
+                let moved = Duration::from_secs(seconds.unsigned_abs());
+                if seconds < 0 { time.checked_sub(moved).unwrap_or_default() } else { time + moved }
+            };
+            [add(start.clocks[0], day), add(start.clocks[1], boot)]
+        };
+        assert!(!start.is_clock_set(later(3600, 3600)), "an hour passed");
+        assert!(start.is_clock_set(later(10, 3600)), "it was set back");
+        assert!(start.is_clock_set(later(-3600, 10)), "behind the start");
+        assert!(start.is_clock_set(later(3600, i64::MIN / 2)), "booted again");
+        fs::write(workspace.path().join("new"), b"").expect("written");
+        assert!(start.is_changed(folder.as_fd()));
+    }
+}
