@@ -115,14 +115,7 @@ pub fn plan(home: &BotBottleHome) -> io::Result<Vec<Leftover>> {
             (Ok(resources), Format::Newer) => (resources.running(), LeftoverState::Newer),
             (Err(error), _) => (Vec::new(), LeftoverState::Damaged(error.to_string())),
         };
-        leftovers.push(Leftover {
-            identity,
-            processes,
-            has_work,
-            last_written,
-            state,
-            folder,
-        });
+        leftovers.push(Leftover { identity, processes, has_work, last_written, state, folder });
     }
     Ok(leftovers)
 }

@@ -5,6 +5,7 @@ use rustix::process::{self, Rlimit, Signal, getpid, getrlimit, kill_process, set
 
 use crate::{
     active_run::ActiveRun,
+    agent_folder::AgentFolder,
     backend::Backend,
     error::LaunchError,
     host::shares::CORE_BYTES,
@@ -86,7 +87,8 @@ pub fn launch(
 /// 6. Wait for gateway: its certificate is known only now, and a gateway that fails ends the launch before
 ///    any program could run without it.
 /// 7. Provision: the certificate is in place before the first program reads it.
-/// 8. Initialise sandbox: no capability is left and all files are written when programs can be started.
+/// 8. Initialise sandbox: no capability is left, all files are written and mounted when programs can be
+///    started, and the host's programs have no way to them any more.
 /// 9. Attach: the agent runs last.
 fn run_bottle(
     backend: &dyn Backend,
@@ -100,7 +102,7 @@ fn run_bottle(
     let (plan, agent) = (&request.plan, attach::agent(&request));
 
     let (run, active) = progress.step(Step::AllocateResources, |_| {
-        let directory = allocate::reserve(backend, &request)?;
+        let directory = allocate::reserve(backend, plan, request.program.as_ref(), &request.home)?;
         let path = directory.path().to_owned();
         // From here on `launch` releases it, whatever fails.
         let active = active.insert(ActiveRun::new(directory));
@@ -123,7 +125,8 @@ fn run_bottle(
     progress.step(Step::Provision, |_| trust::provision(plan, &run.folders.trust, &ready.ca_certificate))?;
     progress.step(Step::InitialiseSandbox, |on_event| {
         sandbox.initialise()?.into_iter().for_each(|note| on_event(LaunchEvent::Note(note)));
-        Ok(())
+        let closed = AgentFolder::of(&run.directory).close();
+        Ok(closed.io_context(|| "closing the agent's folder")?)
     })?;
     let mut session = progress.step(Step::Attach, |on_event| {
         StartTime::record(&run.directory).io_context(|| "recording when the agent starts")?;

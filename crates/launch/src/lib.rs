@@ -14,6 +14,7 @@ pub mod client;
 pub mod error;
 pub mod home;
 pub mod host;
+pub mod inspect;
 pub mod native;
 pub mod request;
 pub mod state;
@@ -26,6 +27,7 @@ mod child_process;
 mod files;
 mod gateway_process;
 mod launch;
+mod program_run;
 mod protocol;
 mod relay;
 mod resource;
@@ -35,6 +37,7 @@ mod steps;
 mod sys;
 
 pub use files::copy::CopyError;
+pub use inspect::inspect;
 pub use launch::launch;
 pub use sys::attempt_syscall;
 

@@ -23,7 +23,7 @@ mod limits;
 mod signals;
 
 use exec_server::{ClientRequest, ExecServer};
-use limits::LimitWatchers;
+pub(crate) use limits::LimitWatchers;
 pub(crate) use signals::Signals;
 
 /// How long an agent, or a command beside it, that was asked to end may take before it is killed.

@@ -2,8 +2,8 @@
 
 use std::{
     fs,
-    os::unix::process::ExitStatusExt,
-    path::PathBuf,
+    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
     time::Duration,
@@ -13,6 +13,13 @@ use anyhow::{Context, Result, ensure};
 use bot_bottle_testkit::{has_user_namespaces, require};
 
 use super::{FAILED, home::Home};
+
+/// The workspace in the folder of a run, which a bottle closes; here it is opened.
+fn workspace_of(run: &Path) -> PathBuf {
+    // There is none any more if nothing was kept.
+    let _ = fs::set_permissions(run.join("agent"), fs::Permissions::from_mode(0o700));
+    run.join("agent/workspace")
+}
 
 /// The folder of the only run.
 fn run_of(home: &Home) -> Result<(String, PathBuf)> {
@@ -34,20 +41,20 @@ fn work_in_a_workspace_of_its_own_is_kept_until_it_is_removed_by_force() -> Resu
     let told = String::from_utf8(worked.stderr)?;
     ensure!(worked.status.success() && told.contains("the agent's work is kept"), "{told}");
     let (run, folder) = run_of(&home)?;
-    ensure!(fs::read_to_string(folder.join("agent/workspace/result.txt"))? == "x\n");
+    ensure!(fs::read_to_string(workspace_of(&folder).join("result.txt"))? == "x\n");
 
     let cleanup = home.command(&["cleanup", "--yes"]).output()?;
     let told = String::from_utf8(cleanup.stderr)?;
     ensure!(cleanup.status.success(), "others are removed all the same: {told}");
     ensure!(told.contains(&run) && told.contains(" of work)") && told.contains("--force"), "{told}");
-    ensure!(folder.join("agent/workspace/result.txt").exists());
+    ensure!(workspace_of(&folder).join("result.txt").exists());
 
     let named = home.command(&["cleanup", "--yes", &run]).output()?;
     ensure!(named.status.code() == Some(FAILED), "what was asked for was not done: {named:?}");
     let other = home.command(&["cleanup", "--yes", "--force", "other-aaaaa"]).output()?;
     ensure!(other.status.code() == Some(FAILED), "{other:?}");
     ensure!(String::from_utf8(other.stderr)?.contains("no ended run is called other-aaaaa"));
-    ensure!(folder.join("agent/workspace/result.txt").exists());
+    ensure!(workspace_of(&folder).join("result.txt").exists());
 
     let removed = home.command(&["cleanup", "--yes", "--force", &run]).output()?;
     ensure!(removed.status.success() && home.left() == [".lock"], "{removed:?} {:?}", home.left());
@@ -64,7 +71,7 @@ fn work_survives_a_launcher_that_is_killed() -> Result<()> {
     command.args(["run", "--", "sh", "-c", "echo x > result.txt; exec sleep 600"]);
     home.environment(&mut command);
     let mut launcher = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    let result = || run_of(&home).ok().map(|(_, folder)| folder.join("agent/workspace/result.txt"));
+    let result = || run_of(&home).ok().map(|(_, folder)| workspace_of(&folder).join("result.txt"));
     for _ in 0..2000 {
         if result().is_some_and(|result| fs::read(result).is_ok_and(|text| text == b"x\n")) {
             break;
@@ -79,7 +86,7 @@ fn work_survives_a_launcher_that_is_killed() -> Result<()> {
         let cleanup = home.command(&["cleanup", "--yes"]).output()?;
         ensure!(cleanup.status.success(), "{cleanup:?}");
         if String::from_utf8(cleanup.stderr)?.contains(&run) {
-            let kept = fs::read_to_string(folder.join("agent/workspace/result.txt"));
+            let kept = fs::read_to_string(workspace_of(&folder).join("result.txt"));
             ensure!(kept.context("the work is kept")? == "x\n");
             return home.clean_up();
         }

@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::Read,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread,
@@ -111,7 +112,7 @@ impl Fixture {
         let memory = search_memory(launcher.id(), needles);
         assert!(memory.processes >= 2, "the agent and its shell can be looked at: {memory:?}");
         found.extend(memory.findings);
-        found.extend(search_tree(&self.state(), &[], needles));
+        found.extend(self.search_state(&identity, needles));
         let released = self.exec(&identity, "touch /home/agent/workspace/release");
         assert!(released.status.success(), "{released:#?}");
 
@@ -119,15 +120,27 @@ impl Fixture {
         let output = reader.finish();
         assert_eq!(code, Some(0), "{} failed:\n{output}\n{}", self.agent, self.describe());
         found.extend(search_bytes(output.as_bytes(), "the terminal", needles));
-        found.extend(search_tree(&self.state(), &[], needles));
+        found.extend(self.search_state(&identity, needles));
         found.extend(search_tree(&self.project(), &[], needles));
         assert!(found.is_empty(), "{}", found.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n"));
 
-        let made = self.state().join(&identity).join("agent/workspace/made.txt");
+        let made = self.agent_folder(&identity).join("workspace/made.txt");
         assert_eq!(fs::read_to_string(&made).ok().as_deref(), Some("by the agent\n"), "{}", made.display());
         assert!(!self.project().join("made.txt").exists(), "the operator's folder is not written to");
         self.assert_receipts(&identity);
         Finished { upstream: self.upstream, output }
+    }
+
+    /// What the agent writes, which a bottle closes to the host's programs; here it is opened.
+    fn agent_folder(&self, identity: &str) -> PathBuf {
+        let folder = self.state().join(identity).join("agent");
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("the run is kept");
+        folder
+    }
+
+    fn search_state(&self, identity: &str, needles: &[Needle]) -> Vec<Finding> {
+        self.agent_folder(identity);
+        search_tree(&self.state(), &[], needles)
     }
 
     /// The name of the run, once the agent's command has begun; `None` if the launcher ended before, or never

@@ -53,6 +53,12 @@ impl HostUser {
         }
     }
 
+    /// The user that owns these files, as which a bottle can read all of them. Root has a bottle run as another
+    /// user than itself each time, and a new one could not read what the last one wrote.
+    pub(crate) fn owning(owner: u32) -> Self {
+        if geteuid().is_root() && owner != 0 { Self::Subordinate(owner) } else { Self::Operator }
+    }
+
     /// The owner of the bottle's writable files, if it is not the launcher's user.
     pub(crate) fn owner(self) -> Owner {
         match self {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     host::facts::{EntryKind, HostFacts},
+    inspect::{INSPECTED_HOME, WorkAccess},
     steps::{
         allocate::RunFolders,
         trust::{BUNDLE_NAME, trust_folder},
@@ -147,7 +148,14 @@ pub fn render(
     }
     root.attach(&folders.trust, trust_folder(plan), Access::ReadOnly, false);
     root.attach(&folders.home, plan.guest.home.clone(), Access::ReadWrite, false);
-    if plan.guest.workspace != plan.guest.home {
+    if let Some(inspected) = &folders.inspected {
+        let access = match inspected.access {
+            WorkAccess::Read => Access::ReadOnly,
+            WorkAccess::Write => Access::ReadWrite,
+        };
+        root.attach(&inspected.workspace, plan.guest.workspace.clone(), access, false);
+        root.attach(&inspected.home, INSPECTED_HOME.into(), access, false);
+    } else if plan.guest.workspace != plan.guest.home {
         root.attach(&folders.workspace, plan.guest.workspace.clone(), Access::ReadWrite, false);
     }
     NativeSpec {

@@ -24,14 +24,14 @@ trait Watcher {
 }
 
 /// The limits of one bottle that the launcher watches.
-pub(super) struct LimitWatchers {
+pub(crate) struct LimitWatchers {
     memory: Option<MemoryWatcher>,
     time: Option<TimeWatcher>,
     disk: Option<DiskWatcher>,
 }
 
 impl LimitWatchers {
-    pub(super) fn new(limits: &Limits, run: &Path) -> Self {
+    pub(crate) fn new(limits: &Limits, run: &Path) -> Self {
         let now = Instant::now();
         Self {
             memory: limits.memory.map(|limit| MemoryWatcher { limit, due: now }),
@@ -41,14 +41,14 @@ impl LimitWatchers {
     }
 
     /// When the next check is due.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         let watchers: [Option<&dyn Watcher>; 3] =
             [as_watcher(&self.memory), as_watcher(&self.time), as_watcher(&self.disk)];
         watchers.into_iter().flatten().map(Watcher::due).min()
     }
 
     /// Makes the checks that are due, up to the first limit that is reached.
-    pub(super) fn check(&mut self, sandbox: &dyn Sandbox) -> Option<EndedBy> {
+    pub(crate) fn check(&mut self, sandbox: &dyn Sandbox) -> Option<EndedBy> {
         let now = Instant::now();
         let watchers: [Option<&mut dyn Watcher>; 3] = [
             self.memory.as_mut().map(|watcher| watcher as _),

@@ -6,7 +6,11 @@ use std::{
 };
 
 use bot_bottle_core::{
-    error::IoContext, gateway_config::GatewayConfig, limits::ByteSize, plan::ProgramSource,
+    error::IoContext,
+    gateway_config::GatewayConfig,
+    identity::Identity,
+    limits::ByteSize,
+    plan::{BottlePlan, ProgramSource},
 };
 use rustix::process::getpid;
 
@@ -16,7 +20,9 @@ use crate::{
     child_process::Executable,
     error::LaunchError,
     files::rooted_dir::new_folder,
+    home::BotBottleHome,
     host::{programs::FoundProgram, user::HostUser},
+    inspect::WorkAccess,
     request::LaunchRequest,
     state::{self, RunDirectory},
 };
@@ -49,6 +55,31 @@ pub struct RunFolders {
     pub workspace: PathBuf,
     /// Certificates and settings that make tools trust the gateway.
     pub trust: PathBuf,
+    /// For a bottle that looks at the work of another run.
+    pub inspected: Option<InspectedFolders>,
+}
+
+/// The work of another run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InspectedFolders {
+    /// Its agent's home, mounted at [`crate::inspect::INSPECTED_HOME`].
+    pub home: PathBuf,
+    /// Its workspace, mounted as the workspace.
+    pub workspace: PathBuf,
+    /// What may be done with both.
+    pub access: WorkAccess,
+}
+
+/// What a run is made for.
+pub(crate) struct NewRun<'a> {
+    pub(crate) identity: &'a Identity,
+    pub(crate) executable: &'a Path,
+    /// The agent program, for a plan that names one.
+    pub(crate) program: Option<&'a FoundProgram>,
+    /// Folders of the operator's that no bottle sees.
+    pub(crate) own: [Option<&'a Path>; 3],
+    /// As whom its programs run.
+    pub(crate) user: HostUser,
 }
 
 impl Run {
@@ -64,43 +95,61 @@ impl Run {
 
 /// Makes and locks the directory of a run. First it is checked whether the backend can do what the plan
 /// wants, so that a run that cannot be leaves no trace.
-pub(crate) fn reserve(backend: &dyn Backend, request: &LaunchRequest) -> Result<RunDirectory, LaunchError> {
-    let plan = &request.plan;
+pub(crate) fn reserve(
+    backend: &dyn Backend,
+    plan: &BottlePlan,
+    program: Option<&FoundProgram>,
+    home: &BotBottleHome,
+) -> Result<RunDirectory, LaunchError> {
     backend.check(&plan.limits).map_err(LaunchError::Limits)?;
-    if let (ProgramSource::AgentProgram(name), None) = (&plan.program.source, &request.program) {
+    if let (ProgramSource::AgentProgram(name), None) = (&plan.program.source, program) {
         return Err(LaunchError::NoProgram(name.clone()));
     }
-    let path = request.home.run(&plan.identity);
-    match RunDirectory::create(&request.home, &plan.identity) {
+    let path = home.run(&plan.identity);
+    match RunDirectory::create(home, &plan.identity) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(LaunchError::Occupied(path)),
         other => Ok(other.io_context(|| format!("making {}", path.display()))?),
     }
 }
 
-/// Makes the folders of a run in its directory, and writes the gateway's configuration and the plan there.
-pub(crate) fn fill(directory: &Path, request: &LaunchRequest) -> Result<Run, LaunchError> {
-    let plan = &request.plan;
-    let executable = Executable::open(&request.executable)
-        .io_context(|| format!("opening {}", request.executable.display()))?;
-    let user = HostUser::choose(getpid()).map_err(LaunchError::Missing)?;
+/// Makes the folders of a run in its directory.
+pub(crate) fn make_folders(directory: &Path, new: &NewRun<'_>) -> Result<Run, LaunchError> {
+    let executable =
+        Executable::open(new.executable).io_context(|| format!("opening {}", new.executable.display()))?;
+    let user = new.user;
     let path = fs::canonicalize(directory).io_context(|| format!("finding {}", directory.display()))?;
     let agent = AgentFolder::of(&path);
-    let folders =
-        RunFolders { home: agent.home(), workspace: agent.workspace(), trust: path.join("trust") };
+    let folders = RunFolders {
+        home: agent.home(),
+        workspace: agent.workspace(),
+        trust: path.join("trust"),
+        inspected: None,
+    };
     agent.create(user.owner()).io_context(|| format!("making the agent's folders in {}", path.display()))?;
-    new_folder(&folders.trust, 0o755, None)
-        .io_context(|| format!("making {}", folders.trust.display()))?;
-    let own = [request.operator_home.as_deref(), Some(request.home.path()), plan.workspace.as_deref()];
-    let run = Run {
-        name: format!("{}-{}", plan.identity, getpid().as_raw_pid()),
+    new_folder(&folders.trust, 0o755, None).io_context(|| format!("making {}", folders.trust.display()))?;
+    Ok(Run {
+        name: format!("{}-{}", new.identity, getpid().as_raw_pid()),
         user,
         folders,
         executable,
-        executable_path: request.executable.clone(),
-        program: request.program.clone(),
-        not_shown: own.into_iter().flatten().map(PathBuf::from).collect(),
+        executable_path: new.executable.to_owned(),
+        program: new.program.cloned(),
+        not_shown: new.own.into_iter().flatten().map(PathBuf::from).collect(),
         directory: path,
+    })
+}
+
+/// Makes the folders of a launch in its directory, and writes the gateway's configuration and the plan there.
+pub(crate) fn fill(directory: &Path, request: &LaunchRequest) -> Result<Run, LaunchError> {
+    let plan = &request.plan;
+    let new = NewRun {
+        identity: &plan.identity,
+        executable: &request.executable,
+        program: request.program.as_ref(),
+        own: [request.operator_home.as_deref(), Some(request.home.path()), plan.workspace.as_deref()],
+        user: HostUser::choose(getpid()).map_err(LaunchError::Missing)?,
     };
+    let run = make_folders(directory, &new)?;
     let config = GatewayConfig {
         name: plan.identity.to_string(),
         listen: Vec::new(),
@@ -189,10 +238,10 @@ mod tests {
     fn what_cannot_be_launched_leaves_no_trace() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut request = request(folder.path());
-        let refused = reserve(&Refusing, &request).expect_err("refused");
+        let refused = reserve(&Refusing, &request.plan, None, &request.home).expect_err("refused");
         assert_eq!(refused.to_string(), "no limit is enforced here");
         request.plan.program.source = ProgramSource::AgentProgram("claude".to_owned());
-        let refused = reserve(&Native, &request).expect_err("refused");
+        let refused = reserve(&Native, &request.plan, None, &request.home).expect_err("refused");
         assert!(matches!(refused, LaunchError::NoProgram(name) if name == "claude"));
         assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
     }
@@ -201,8 +250,8 @@ mod tests {
     fn a_run_is_made_once_with_its_folders_and_files() {
         let folder = tempfile::tempdir().expect("a folder");
         let request = request(folder.path());
-        let directory = reserve(&Native, &request).expect("reserved");
-        let again = reserve(&Native, &request).expect_err("occupied");
+        let directory = reserve(&Native, &request.plan, None, &request.home).expect("reserved");
+        let again = reserve(&Native, &request.plan, None, &request.home).expect_err("occupied");
         assert!(matches!(again, LaunchError::Occupied(path) if path == directory.path()));
 
         let run = fill(directory.path(), &request).expect("filled");
@@ -221,7 +270,7 @@ mod tests {
     fn files_are_written_below_home_and_workspace_alone() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut request = request(folder.path());
-        let directory = reserve(&Native, &request).expect("reserved");
+        let directory = reserve(&Native, &request.plan, None, &request.home).expect("reserved");
         let run = fill(directory.path(), &request).expect("filled");
         let guest = request.plan.guest.clone();
         request.plan.directories = vec![guest.home.join("below"), guest.workspace.join("within")];

@@ -9,6 +9,7 @@ mod export;
 mod fixture;
 mod host_files;
 mod inherited;
+mod inspect;
 mod lifetime;
 mod limits;
 mod own_program;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
                 terminal::trials(user),
                 steps::trials(user),
                 export::trials(user),
+                inspect::trials(user),
             ]
         })
         .flatten()

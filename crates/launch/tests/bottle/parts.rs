@@ -8,17 +8,20 @@ use std::{
     process::ExitCode,
 };
 
-use bot_bottle_core::{error::Hint, gateway_config::GatewayStart, identity::Identity, plan::BottlePlan};
+use bot_bottle_core::{
+    bottle::BackendName, error::Hint, gateway_config::GatewayStart, identity::Identity, plan::BottlePlan,
+};
 use bot_bottle_launch::{
     backend::{Backend, Export},
     cleanup, client,
     error::ExecError,
     home::BotBottleHome,
     host::programs::FoundProgram,
+    inspect::{InspectRequest, WorkAccess},
     native::Native,
     request::{
-        AgentExit, ExecRequest, FaultKind, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest, Step,
-        Terminal,
+        AgentExit, ExecRequest, FaultKind, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest,
+        ProgramStatus, Step, Terminal,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -60,6 +63,13 @@ pub(crate) fn play(arguments: &[String]) -> Option<ExitCode> {
         [_, "export-order", home, identity, folder] => {
             let identity: Identity = identity.parse().expect("an identity");
             Some(code(client::export(&BotBottleHome::new(home), &identity, &Export::Tar(folder.into()))))
+        }
+        [_, "inspect-order", home, identity, access, script] => Some(inspect(home, identity, access, script)),
+        [_, "shell", script] => {
+            let error = std::os::unix::process::CommandExt::exec(
+                std::process::Command::new("/bin/sh").args(["-c", script]),
+            );
+            Some(done(Err(error)))
         }
         [_, "wait-for-input", ..] => {
             println!("waiting");
@@ -136,6 +146,33 @@ fn exec(home: &str, identity: &str, terminal: &str, command: &[&str]) -> ExitCod
     let terminal = if terminal == "pty" { Terminal::Pty } else { Terminal::Pipes };
     let identity: Identity = identity.parse().expect("an identity");
     code(client::exec(&BotBottleHome::new(home), &identity, &request, terminal))
+}
+
+fn inspect(home: &str, identity: &str, access: &str, script: &str) -> ExitCode {
+    let request = InspectRequest {
+        run: identity.parse().expect("an identity"),
+        identity: "look-aaaaa".parse().expect("an identity"),
+        backend: BackendName::Native,
+        arguments: vec!["shell".to_owned(), script.to_owned()],
+        access: if access == "write" { WorkAccess::Write } else { WorkAccess::Read },
+        home: BotBottleHome::new(home),
+        operator_home: None,
+        executable: std::env::current_exe().expect("this executable"),
+    };
+    let mut output = |bytes: &[u8]| std::io::stdout().write_all(bytes);
+    match bot_bottle_launch::inspect(&Native, &request, &mut std::io::stdin(), &mut output) {
+        Ok(inspected) => {
+            eprintln!("{}", inspected.error);
+            ExitCode::from(match inspected.status {
+                ProgramStatus::Exited(code) => code,
+                ProgramStatus::Signalled(signal) => 128 + signal,
+            })
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(70)
+        }
+    }
 }
 
 fn code(exit: Result<AgentExit, ExecError>) -> ExitCode {

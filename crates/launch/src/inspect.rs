@@ -1,0 +1,257 @@
+//! A throw-away bottle over what an agent made, without any network: `diff`, `pull` and `cp` read the work in
+//! there, and what comes out is a stream.
+//!
+//! The work may hold a repository whose configuration runs programs, links to anywhere, and names that a
+//! terminal acts on. So nothing on the host walks through it or runs git in it: a program in a bottle does,
+//! which has the work alone, read-only, and cannot reach the gateway either, because there is none. It is the
+//! same while the run goes on and afterwards, and the same on every backend.
+
+use std::{
+    borrow::Cow,
+    fs,
+    io::{self, Read},
+    os::fd::AsFd,
+    path::PathBuf,
+};
+
+use bot_bottle_core::{
+    bottle::BackendName,
+    error::{Hint, IoContext, IoError},
+    identity::Identity,
+    limits::{ByteSize, Limits},
+    plan::{AGENT_PROGRAM_FOLDER, BottlePlan, Program, ProgramSource},
+};
+use thiserror::Error;
+
+use crate::{
+    active_run::ActiveRun,
+    agent_folder::AgentFolder,
+    backend::{Backend, SessionId, StartProgram},
+    error::LaunchError,
+    files::remove::measure_tree,
+    home::BotBottleHome,
+    host::user::HostUser,
+    program_run::{ProgramFailure, ProgramRun},
+    request::{EndedBy, ProgramStatus, Terminal},
+    session::{LimitWatchers, Signals},
+    state::{Format, StartTime},
+    steps::allocate::{self, InspectedFolders, NewRun},
+};
+
+/// Where the home of the run that is looked at is mounted. Its workspace is where it always is, because a
+/// workspace may hold absolute paths to itself.
+pub const INSPECTED_HOME: &str = "/mnt/home";
+
+/// Processes and threads that may run beside each other.
+const PROCESSES: u32 = 1024;
+
+/// What may be written to the disk beside twice the size of the work (a copy of all objects, and a bundle),
+/// in bytes.
+const SCRATCH_BYTES: u64 = 1 << 30;
+
+/// A look at the work of a run.
+#[derive(Debug)]
+pub struct InspectRequest {
+    /// Whose work.
+    pub run: Identity,
+    /// Name of the throw-away bottle.
+    pub identity: Identity,
+    /// How it is made.
+    pub backend: BackendName,
+    /// Arguments of this binary, which runs in there.
+    pub arguments: Vec<String>,
+    /// Whether the work may be written to.
+    pub access: WorkAccess,
+    /// Where state is kept.
+    pub home: BotBottleHome,
+    /// The operator's home, which no bottle sees.
+    pub operator_home: Option<PathBuf>,
+    /// This binary: `/proc/self/exe`.
+    pub executable: PathBuf,
+}
+
+/// What may be done with the work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkAccess {
+    /// Nothing changes it.
+    Read,
+    /// Something is put there.
+    Write,
+}
+
+/// How a look ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspected {
+    /// The program's end.
+    pub status: ProgramStatus,
+    /// The end of its standard error.
+    pub error: String,
+}
+
+/// Why there is nothing to see.
+#[derive(Debug, Error)]
+pub enum InspectError {
+    /// No such run.
+    #[error("there is no run called {0}")]
+    NoSuchRun(Identity),
+    /// A run without work.
+    #[error("nothing is kept of {0}: its agent wrote nothing to its workspace")]
+    NothingKept(Identity),
+    /// Another version keeps work elsewhere.
+    #[error("{0} was made by another version of bot-bottle, which keeps an agent's work in another way")]
+    OtherVersion(Identity),
+    /// The bottle could not be made.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+    /// The stream went nowhere.
+    #[error("what came out could not be taken: {0}")]
+    Output(#[source] io::Error),
+    /// The stream that goes in.
+    #[error("what goes in could not be read: {0}")]
+    Input(#[source] io::Error),
+    /// Something else ended the bottle.
+    #[error("the look at {run} was ended: {}", ended(.by))]
+    Ended {
+        /// Whose work.
+        run: Identity,
+        /// By what.
+        by: EndedBy,
+    },
+}
+
+fn ended(by: &EndedBy) -> String {
+    match by {
+        EndedBy::Limit(limit) => limit.clone(),
+        EndedBy::Signal(signal) => format!("by signal {signal}"),
+        EndedBy::Stop | EndedBy::GatewayEnded(_) | EndedBy::SandboxEnded => {
+            "its bottle was killed".to_owned()
+        }
+    }
+}
+
+impl Hint for InspectError {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::NoSuchRun(_) => Some("`bot-bottle list runs` shows them".into()),
+            Self::OtherVersion(_) => Some("use that version to look at it".into()),
+            Self::Launch(error) => error.hint(),
+            Self::NothingKept(_) | Self::Output(_) | Self::Input(_) | Self::Ended { .. } => None,
+        }
+    }
+}
+
+impl From<IoError> for InspectError {
+    fn from(error: IoError) -> Self {
+        Self::Launch(error.into())
+    }
+}
+
+/// Runs this binary in a throw-away bottle over the work of a run. `input` is its standard input; `output`
+/// takes its standard output, which a hostile agent may have composed.
+///
+/// The calling thread has to live until this returns, and no other one should have been started, as for
+/// [`crate::launch()`].
+///
+/// # Errors
+/// See [`InspectError`]; nothing is left running then.
+pub fn inspect(
+    backend: &dyn Backend,
+    request: &InspectRequest,
+    input: &mut dyn Read,
+    output: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+) -> Result<Inspected, InspectError> {
+    let inspected = find(request)?;
+    let signals = Signals::take().io_context(|| "taking signals")?;
+    let plan = plan(request, &inspected)?;
+    let directory = allocate::reserve(backend, &plan, None, &request.home)?;
+    let path = directory.path().to_owned();
+    // Dropped at each end, which removes everything.
+    let mut active = ActiveRun::new(directory);
+    let new = NewRun {
+        identity: &plan.identity,
+        executable: &request.executable,
+        program: None,
+        own: [request.operator_home.as_deref(), Some(request.home.path()), None],
+        user: inspected.user,
+    };
+    let mut run = allocate::make_folders(&path, &new)?;
+    run.folders.inspected = Some(InspectedFolders {
+        home: inspected.folder.home(),
+        workspace: inspected.folder.workspace(),
+        access: request.access,
+    });
+    let mut sandbox = backend.start(&plan, &run, &mut active.resources)?;
+    // Where a gateway would listen. There is none, so every connection is refused from now on.
+    drop(sandbox.listeners()?);
+    sandbox.initialise()?;
+    let program = StartProgram {
+        command: plan.program.command.clone(),
+        environment: [("PATH", "/usr/bin:/bin"), ("HOME", "/home/agent"), ("LC_ALL", "C.UTF-8")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+        working_directory: plan.guest.workspace.clone(),
+        terminal: Terminal::Pipes,
+        size: None,
+    };
+    let limits = LimitWatchers::new(&plan.limits, &run.directory);
+    let running = ProgramRun { input, output, signals: &signals, limits, deadline: None };
+    let end = running.run(&mut *sandbox, SessionId::AGENT, &program).map_err(|failure| match failure {
+        ProgramFailure::NotStarted(source) => InspectError::Launch(LaunchError::NotStarted {
+            program: program.command.first().cloned().unwrap_or_default(),
+            source,
+        }),
+        ProgramFailure::Sandbox(source) => {
+            LaunchError::Sandbox(IoError::new("reading the agent's work", source)).into()
+        }
+        ProgramFailure::TimedOut => {
+            InspectError::Ended { run: request.run.clone(), by: EndedBy::SandboxEnded }
+        }
+        ProgramFailure::Output(error) => InspectError::Output(error),
+        ProgramFailure::Input(error) => InspectError::Input(error),
+    })?;
+    match end.ended_by {
+        Some(by) => Err(InspectError::Ended { run: request.run.clone(), by }),
+        None => Ok(Inspected { status: end.status, error: end.error }),
+    }
+}
+
+/// The work of a run.
+struct Found {
+    folder: AgentFolder,
+    /// Who owns it, as whom the bottle has to run to read it all.
+    user: HostUser,
+    bytes: u64,
+}
+
+fn find(request: &InspectRequest) -> Result<Found, InspectError> {
+    let run = request.home.run(&request.run);
+    let looking = || format!("looking at {}", run.display());
+    if !run.is_dir() {
+        return Err(InspectError::NoSuchRun(request.run.clone()));
+    }
+    if Format::of(&run).io_context(looking)? != Format::Current {
+        return Err(InspectError::OtherVersion(request.run.clone()));
+    }
+    let path = fs::canonicalize(&run).io_context(looking)?;
+    let folder = AgentFolder::of(&path);
+    let (Some(open), Some(_)) =
+        (folder.open().io_context(looking)?, StartTime::read(&path).io_context(looking)?)
+    else {
+        return Err(InspectError::NothingKept(request.run.clone()));
+    };
+    let owner = rustix::fs::fstat(&open.workspace).map_err(io::Error::from).io_context(looking)?.st_uid;
+    // What cannot be measured is bounded by the scratch space alone.
+    let bytes = [open.home, open.workspace].map(|folder| measure_tree(folder.as_fd()).unwrap_or(0));
+    Ok(Found { folder, user: HostUser::owning(owner), bytes: bytes.into_iter().sum() })
+}
+
+fn plan(request: &InspectRequest, found: &Found) -> Result<BottlePlan, LaunchError> {
+    let mut command = vec![format!("{AGENT_PROGRAM_FOLDER}/bot-bottle")];
+    command.extend(request.arguments.iter().cloned());
+    let program = Program { command, source: ProgramSource::OwnBinary };
+    let disk = found.bytes.saturating_mul(2).saturating_add(SCRATCH_BYTES);
+    Ok(BottlePlan {
+        limits: Limits { pids: Some(PROCESSES), disk: Some(ByteSize(disk)), ..Limits::default() },
+        ..BottlePlan::for_program(request.identity.clone(), request.backend, program)
+    })
+}
