@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bot_bottle_core::{bottle::BackendName, identity::Identity};
+use bot_bottle_core::{bottle::BackendName, identity::Identity, limits::WallTime};
 use clap::{Args, Parser, Subcommand};
 
 /// Runs coding agents with their permission prompts off, each in a sandbox; a gateway enforces the policy and
@@ -29,7 +29,7 @@ pub(crate) enum Command {
     Exec(Exec),
     /// End a running bottle.
     Stop(Stop),
-    /// List agents, or running bottles.
+    /// List agents, running bottles, or runs whose work is kept.
     List(List),
     /// Show what an agent would run in.
     Info(Info),
@@ -138,7 +138,7 @@ pub(crate) struct Stop {
     pub(crate) identity: Identity,
 }
 
-/// List agents, or running bottles.
+/// List agents, running bottles, or runs whose work is kept.
 #[derive(Debug, Args)]
 pub(crate) struct List {
     /// What to list.
@@ -153,6 +153,8 @@ pub(crate) enum ListWhat {
     Agents,
     /// The bottles that are running.
     Active,
+    /// The runs whose agents' work is kept, with age, folder, size and whether it was fetched.
+    Runs,
 }
 
 /// Show what an agent would run in.
@@ -177,9 +179,13 @@ pub(crate) struct Cleanup {
     #[arg(long, short)]
     pub(crate) yes: bool,
 
-    /// Remove kept workspaces too, with the agents' work in them, which is nowhere else.
+    /// Remove work too that was never fetched, and is nowhere else.
     #[arg(long)]
     pub(crate) force: bool,
+
+    /// Only runs to which nothing was written for so long: 90s, 30m, 4h, 7d.
+    #[arg(long, value_name = "TIME", conflicts_with = "runs")]
+    pub(crate) older_than: Option<WallTime>,
 
     /// Show what would be removed, and remove nothing.
     #[arg(long)]

@@ -5,6 +5,7 @@
 //! [`plan::BottlePlan`], and what an agent asks for becomes a [`decision::Decision`]. The effects live in
 //! `bot-bottle-launch` and `bot-bottle-gateway`.
 
+pub mod baseline;
 pub mod bottle;
 pub mod decision;
 pub mod error;

@@ -11,7 +11,7 @@
 
 use std::{
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -21,7 +21,10 @@ use rustix::{
     process::getegid,
 };
 
-use crate::files::rooted_dir::{Owner, new_folder};
+use crate::files::{
+    remove::measure_tree,
+    rooted_dir::{Owner, new_folder},
+};
 
 /// Its name in the folder of a run.
 pub(crate) const NAME: &str = "agent";
@@ -88,6 +91,13 @@ impl AgentFolder {
             }
         }
         Err(Errno::ACCESS.into())
+    }
+
+    /// Bytes of both folders on the disk; `None` if there are none.
+    pub(crate) fn size(&self) -> io::Result<Option<u64>> {
+        let Some(folders) = self.open()? else { return Ok(None) };
+        let measured = [folders.home, folders.workspace].map(|folder| measure_tree(folder.as_fd()));
+        measured.into_iter().sum::<Result<u64, _>>().map(Some).map_err(|(_, error)| error)
     }
 
     fn open_both(&self) -> rustix::io::Result<AgentFolders> {

@@ -1,14 +1,15 @@
 //! Finds and removes what dead runs left.
 
-use std::{io, os::fd::AsFd, path::PathBuf, time::SystemTime};
+use std::{io, path::PathBuf, time::SystemTime};
 
 use bot_bottle_core::{identity::Identity, limits::ByteSize};
 use serde::Serialize;
 
 use crate::{
     agent_folder::AgentFolder,
-    files::remove::{measure_tree, remove_tree},
+    files::remove::remove_tree,
     home::BotBottleHome,
+    kept::FetchState,
     state::{self, Format},
 };
 
@@ -23,6 +24,8 @@ pub struct Leftover {
     pub processes: Vec<u32>,
     /// Whether there may be work of the agent's.
     pub has_work: bool,
+    /// Whether that was brought out.
+    pub fetched: FetchState,
     /// When something was last written into its folder; `None` where the system does not say.
     pub last_written: Option<SystemTime>,
     /// Whether this version of bot-bottle can remove it.
@@ -50,12 +53,17 @@ impl Leftover {
         matches!(self.state, LeftoverState::Own | LeftoverState::Older)
     }
 
+    /// Whether it holds work that is nowhere else.
+    #[must_use]
+    pub fn is_only_copy(&self) -> bool {
+        self.has_work && self.fetched != FetchState::Fetched
+    }
+
     /// Bytes that the agent's work takes on the disk; `None` where there is none, or it cannot be measured.
     #[must_use]
     pub fn work_size(&self) -> Option<ByteSize> {
-        let folders = self.has_work.then(|| AgentFolder::of(&self.folder).open().ok()).flatten()??;
-        let measured = [folders.home, folders.workspace].map(|folder| measure_tree(folder.as_fd()).ok());
-        measured.into_iter().sum::<Option<u64>>().map(ByteSize)
+        let size = self.has_work.then(|| AgentFolder::of(&self.folder).size());
+        size?.ok().flatten().map(ByteSize)
     }
 
     /// What the operator should know about it, in one line.
@@ -102,20 +110,23 @@ pub fn plan(home: &BotBottleHome) -> io::Result<Vec<Leftover>> {
         if state::is_alive(&folder)? {
             continue;
         }
-        // A launcher that was killed did not look whether anything was written.
-        let has_work = state::has_work(&folder, state::Outcome::Worked);
         let last_written = std::fs::metadata(&folder).and_then(|metadata| metadata.modified()).ok();
         let format = Format::of(&folder)?;
+        // A launcher that was killed did not look whether anything was written.
+        let has_work = format.has_work(&folder);
         let identity = state::identity_of(&folder);
         let (processes, state) = match (format.resources(&folder), format) {
             (Ok(resources), Format::Current) => (resources.running(), LeftoverState::Own),
             // An interrupted removal may have taken the file `format` away already.
-            (Ok(resources), Format::Older) if identity.is_none() => (resources.running(), LeftoverState::Own),
-            (Ok(resources), Format::Older) => (resources.running(), LeftoverState::Older),
+            (Ok(resources), Format::First | Format::Second) if identity.is_none() => {
+                (resources.running(), LeftoverState::Own)
+            }
+            (Ok(resources), Format::First | Format::Second) => (resources.running(), LeftoverState::Older),
             (Ok(resources), Format::Newer) => (resources.running(), LeftoverState::Newer),
             (Err(error), _) => (Vec::new(), LeftoverState::Damaged(error.to_string())),
         };
-        leftovers.push(Leftover { identity, processes, has_work, last_written, state, folder });
+        let fetched = FetchState::of(&folder);
+        leftovers.push(Leftover { identity, processes, has_work, fetched, last_written, state, folder });
     }
     Ok(leftovers)
 }
@@ -156,10 +167,12 @@ fn remove(home: &BotBottleHome, leftover: &Leftover) -> io::Result<()> {
 mod tests {
     use std::{fs, process::Command};
 
+    use bot_bottle_core::baseline::Baseline;
+
     use super::*;
     use crate::{
         resource::{ProcessIdentity, Resource, Resources},
-        state::{RunDirectory, StartTime},
+        state::{RunDirectory, StartRecord},
     };
 
     fn sleeping() -> (std::process::Child, ProcessIdentity) {
@@ -177,7 +190,7 @@ mod tests {
         let dead = RunDirectory::create(&home, &identity("agent-bbbbb")).expect("made");
         let agent = AgentFolder::of(dead.path());
         agent.create(None).expect("made");
-        StartTime::record(dead.path()).expect("recorded");
+        StartRecord::write(dead.path(), Baseline::default()).expect("recorded");
         fs::write(agent.workspace().join("work"), b"x").expect("a file");
         agent.close().expect("closed");
         let (child, recorded) = sleeping();
@@ -290,7 +303,7 @@ mod tests {
         let (pid, started) = (process.pid, process.started);
         let resources = format!(r#"[{{"machine":"m1"}},{{"process":{{"pid":{pid},"started":{started}}}}}]"#);
         let run =
-            foreign(&home, "agent-aaaaa", &[("format", "3\n".to_owned()), ("resources.json", resources)]);
+            foreign(&home, "agent-aaaaa", &[("format", "9\n".to_owned()), ("resources.json", resources)]);
         let older = foreign(&home, "agent-bbbbb", &[]);
         let leftovers = plan(&home).expect("planned");
         let note = leftovers[0].note().expect("a note");
@@ -307,7 +320,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let home = BotBottleHome::new(folder.path());
         for (name, files) in [
-            ("agent-aaaaa", vec![("format", "2\n".to_owned()), ("resources.json", "[{".to_owned())]),
+            ("agent-aaaaa", vec![("format", "3\n".to_owned()), ("resources.json", "[{".to_owned())]),
             ("agent-bbbbb", vec![("processes.json", "nonsense".to_owned())]),
             ("agent-ccccc", vec![("groups.json", "nonsense".to_owned())]),
         ] {

@@ -10,7 +10,6 @@ use std::{
     borrow::Cow,
     fs,
     io::{self, Read},
-    os::fd::AsFd,
     path::PathBuf,
 };
 
@@ -28,13 +27,12 @@ use crate::{
     agent_folder::AgentFolder,
     backend::{Backend, SessionId, StartProgram},
     error::LaunchError,
-    files::remove::measure_tree,
     home::BotBottleHome,
     host::user::HostUser,
     program_run::{ProgramFailure, ProgramRun},
     request::{EndedBy, ProgramStatus, Terminal},
     session::{LimitWatchers, Signals},
-    state::{Format, StartTime},
+    state::{Format, StartRecord},
     steps::allocate::{self, InspectedFolders, NewRun},
 };
 
@@ -194,7 +192,7 @@ pub fn inspect(
         size: None,
     };
     let limits = LimitWatchers::new(&plan.limits, &run.directory);
-    let running = ProgramRun { input, output, signals: &signals, limits, deadline: None };
+    let running = ProgramRun { input, output, signals: Some(&signals), limits, deadline: None };
     let end = running.run(&mut *sandbox, SessionId::AGENT, &program).map_err(|failure| match failure {
         ProgramFailure::NotStarted(source) => InspectError::Launch(LaunchError::NotStarted {
             program: program.command.first().cloned().unwrap_or_default(),
@@ -235,14 +233,14 @@ fn find(request: &InspectRequest) -> Result<Found, InspectError> {
     let path = fs::canonicalize(&run).io_context(looking)?;
     let folder = AgentFolder::of(&path);
     let (Some(open), Some(_)) =
-        (folder.open().io_context(looking)?, StartTime::read(&path).io_context(looking)?)
+        (folder.open().io_context(looking)?, StartRecord::read(&path).io_context(looking)?)
     else {
         return Err(InspectError::NothingKept(request.run.clone()));
     };
     let owner = rustix::fs::fstat(&open.workspace).map_err(io::Error::from).io_context(looking)?.st_uid;
     // What cannot be measured is bounded by the scratch space alone.
-    let bytes = [open.home, open.workspace].map(|folder| measure_tree(folder.as_fd()).unwrap_or(0));
-    Ok(Found { folder, user: HostUser::owning(owner), bytes: bytes.into_iter().sum() })
+    let bytes = folder.size().ok().flatten().unwrap_or(0);
+    Ok(Found { folder, user: HostUser::owning(owner), bytes })
 }
 
 fn plan(request: &InspectRequest, found: &Found) -> Result<BottlePlan, LaunchError> {

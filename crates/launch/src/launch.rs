@@ -11,8 +11,8 @@ use crate::{
     host::shares::CORE_BYTES,
     request::{AgentExit, FaultKind, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest, Step},
     session::{Session, Signals},
-    state::{Outcome, StartTime},
-    steps::{allocate, attach, files, gateway, trust},
+    state::{Outcome, StartRecord},
+    steps::{allocate, attach, baseline, files, gateway, trust},
 };
 
 /// Reports steps and injects the faults of tests.
@@ -129,7 +129,8 @@ fn run_bottle(
         Ok(closed.io_context(|| "closing the agent's folder")?)
     })?;
     let mut session = progress.step(Step::Attach, |on_event| {
-        StartTime::record(&run.directory).io_context(|| "recording when the agent starts")?;
+        let baseline = baseline::observe(plan, &mut *sandbox, on_event);
+        StartRecord::write(&run.directory, baseline).io_context(|| "recording the agent's start")?;
         let relay = attach::attach(&mut *sandbox, &agent)?;
         on_event(LaunchEvent::Attached(plan.identity.clone()));
         let (sandbox, gateway) = (&mut *sandbox, &*gateway);

@@ -15,6 +15,7 @@ pub mod error;
 pub mod home;
 pub mod host;
 pub mod inspect;
+pub mod kept;
 pub mod native;
 pub mod request;
 pub mod state;

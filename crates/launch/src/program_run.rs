@@ -33,8 +33,8 @@ pub(crate) struct ProgramRun<'a> {
     pub(crate) input: &'a mut dyn Read,
     /// Takes its standard output, piece by piece. An error ends the program.
     pub(crate) output: &'a mut dyn FnMut(&[u8]) -> io::Result<()>,
-    /// The operator's signals, each of which ends it.
-    pub(crate) signals: &'a Signals,
+    /// The operator's signals, each of which ends it; `None` leaves them pending.
+    pub(crate) signals: Option<&'a Signals>,
     /// What the launcher watches.
     pub(crate) limits: LimitWatchers,
     /// When it is ended at the latest.
@@ -64,6 +64,18 @@ pub(crate) enum ProgramFailure {
     Output(io::Error),
     /// Its input could not be read.
     Input(io::Error),
+}
+
+impl From<ProgramFailure> for io::Error {
+    fn from(failure: ProgramFailure) -> Self {
+        match failure {
+            ProgramFailure::NotStarted(error) => Self::new(error.source.kind(), error),
+            ProgramFailure::TimedOut => io::ErrorKind::TimedOut.into(),
+            ProgramFailure::Sandbox(error) | ProgramFailure::Output(error) | ProgramFailure::Input(error) => {
+                error
+            }
+        }
+    }
 }
 
 /// The descriptors of a program that runs; `None` once closed.
@@ -143,7 +155,10 @@ impl ProgramRun<'_> {
                 error.extend(bytes);
                 error.drain(..error.len().saturating_sub(ERROR_BYTES));
             }
-            if signals && let Some(signal) = self.signals.next().filter(|signal| *signal != Signal::WINCH) {
+            if signals
+                && let Some(signal) = self.signals.and_then(Signals::next)
+                && signal != Signal::WINCH
+            {
                 let number = u8::try_from(signal.as_raw()).unwrap_or(0);
                 let by = Some(EndedBy::Signal(number));
                 return Ok(end(ProgramStatus::Signalled(number), by, &error));
@@ -160,8 +175,8 @@ impl ProgramRun<'_> {
     /// Which of these are ready: signals, the sandbox, the program's input, output and error.
     fn wait(&self, sandbox: &dyn Sandbox, open: &Open, linger: Option<Instant>) -> [bool; 5] {
         let sandbox = sandbox.descriptors();
-        let mut sources: Vec<(usize, PollFd<'_>)> =
-            vec![(0, PollFd::new(self.signals.descriptor(), PollFlags::IN))];
+        let mut sources: Vec<(usize, PollFd<'_>)> = Vec::new();
+        sources.extend(self.signals.map(|signals| (0, PollFd::new(signals.descriptor(), PollFlags::IN))));
         sources.extend(sandbox.iter().map(|descriptor| (1, PollFd::new(descriptor, PollFlags::IN))));
         sources.extend(open.input.iter().map(|input| (2, PollFd::new(input, PollFlags::OUT))));
         sources.extend(open.output.iter().map(|output| (3, PollFd::new(output, PollFlags::IN))));

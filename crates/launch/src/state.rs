@@ -24,6 +24,7 @@ use crate::{
     agent_folder::{self, AgentFolder},
     files::remove::remove_tree,
     home::BotBottleHome,
+    kept::FETCHED_FILE,
 };
 
 mod format;
@@ -31,8 +32,7 @@ mod start;
 
 use format::FORMAT_FILE;
 pub(crate) use format::Format;
-use start::START_FILE;
-pub(crate) use start::StartTime;
+pub(crate) use start::{START_FILE, StartRecord};
 
 /// Held while a run is being made or removed, so that `cleanup` does not take one for dead between its
 /// directory and its lock.
@@ -220,7 +220,7 @@ pub(crate) struct Settled {
 pub(crate) fn has_work(run: &Path, outcome: Outcome) -> bool {
     let written = || -> io::Result<bool> {
         let Some(folders) = AgentFolder::of(run).open()? else { return Ok(false) };
-        let Some(start) = StartTime::read(run)? else { return Ok(false) };
+        let Some(start) = StartRecord::read(run)? else { return Ok(false) };
         let workspace = folders.workspace.as_fd();
         // A copy that the agent emptied is its work too.
         Ok((outcome == Outcome::Worked || holds_files(workspace)) && start.is_changed(workspace))
@@ -246,7 +246,7 @@ pub(crate) fn settle(run: &Path, outcome: Outcome) -> Settled {
     let mut settled = Settled { has_work, not_removed: Vec::new() };
     let decided = fs::metadata(run.join(RECEIPTS)).is_ok_and(|receipts| receipts.len() > 0);
     let kept: &[&str] = match outcome {
-        _ if has_work => &[agent_folder::NAME, PLAN_FILE, START_FILE, FORMAT_FILE],
+        _ if has_work => &[agent_folder::NAME, PLAN_FILE, START_FILE, FETCHED_FILE, FORMAT_FILE],
         Outcome::Ran | Outcome::Worked if decided => &[FORMAT_FILE],
         Outcome::Ran | Outcome::Worked | Outcome::NotStarted => {
             settled.not_removed.extend(remove_tree(run).err().map(|error| (run.to_owned(), error)));

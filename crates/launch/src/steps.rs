@@ -3,6 +3,7 @@
 
 pub(crate) mod allocate;
 pub(crate) mod attach;
+pub(crate) mod baseline;
 pub(crate) mod files;
 pub(crate) mod gateway;
 pub(crate) mod trust;

@@ -6,7 +6,10 @@ use std::{
 };
 
 use bot_bottle_core::{error::IoContext, identity::Identity, limits::ByteSize};
-use bot_bottle_launch::cleanup::{self, Leftover};
+use bot_bottle_launch::{
+    cleanup::{self, Leftover},
+    kept::FetchState,
+};
 
 use super::prepare;
 use crate::{arguments::Cleanup, exit::CommandError, ui::Ui};
@@ -15,7 +18,10 @@ use crate::{arguments::Cleanup, exit::CommandError, ui::Ui};
 pub(super) fn run(options: &Cleanup, ui: &Ui) -> Result<ExitCode, CommandError> {
     let home = prepare::home()?;
     let all = cleanup::plan(&home).io_context(|| format!("{} cannot be read", home.state().display()))?;
-    let chosen = choose(all, &options.runs)?;
+    let mut chosen = choose(all, &options.runs)?;
+    if let Some(age) = options.older_than {
+        chosen.retain(|leftover| age_of(leftover).is_some_and(|old| old >= age.duration()));
+    }
     let (removable, newer): (Vec<Leftover>, Vec<Leftover>) =
         chosen.into_iter().partition(Leftover::is_removable);
     for leftover in &newer {
@@ -23,11 +29,13 @@ pub(super) fn run(options: &Cleanup, ui: &Ui) -> Result<ExitCode, CommandError> 
         leftover.hint().iter().for_each(|hint| ui.hint(hint));
     }
     let (removable, with_work): (Vec<Leftover>, Vec<Leftover>) =
-        removable.into_iter().partition(|leftover| options.force || !leftover.has_work);
+        removable.into_iter().partition(|leftover| options.force || !leftover.is_only_copy());
     if !with_work.is_empty() {
         let lines: Vec<_> = with_work.iter().map(described).collect();
         ui.warn(&format!("kept, with an agent's work that is nowhere else:\n{}", lines.join("\n")));
-        ui.hint("look into their `workspace`; `bot-bottle cleanup --force ID` removes a run with its work");
+        ui.hint(
+            "`bot-bottle pull ID` fetches it; `bot-bottle cleanup --force ID` removes a run with its work",
+        );
     }
     let is_all_removable = newer.is_empty() && (options.runs.is_empty() || with_work.is_empty());
     let code = if is_all_removable { ExitCode::SUCCESS } else { ExitCode::FAILURE };
@@ -74,24 +82,39 @@ fn choose(all: Vec<Leftover>, named: &[Identity]) -> Result<Vec<Leftover>, Comma
 
 /// One line about a run: where it is, how old, and how much work lies in it.
 fn described(leftover: &Leftover) -> String {
-    let age = leftover.last_written.and_then(|written| SystemTime::now().duration_since(written).ok());
     let work = match (leftover.has_work, leftover.work_size()) {
         (false, _) => None,
         (true, Some(size)) => Some(format!("{} of work", rounded(size))),
         (true, None) => Some("work that cannot be measured".to_owned()),
     };
-    let facts: Vec<_> = [age.map(ago), work, leftover.note()].into_iter().flatten().collect();
+    let fetched = leftover.has_work.then(|| fetched(leftover.fetched).to_owned());
+    let facts: Vec<_> =
+        [age_of(leftover).map(ago), work, fetched, leftover.note()].into_iter().flatten().collect();
     format!("{} ({})", leftover.folder.display(), facts.join(", "))
 }
 
+/// How long nothing was written into the folder of a run.
+fn age_of(leftover: &Leftover) -> Option<Duration> {
+    SystemTime::now().duration_since(leftover.last_written?).ok()
+}
+
+/// Whether work was fetched, in words.
+pub(super) fn fetched(state: FetchState) -> &'static str {
+    match state {
+        FetchState::Never => "never fetched",
+        FetchState::WhileRunning => "fetched before it ended",
+        FetchState::Fetched => "fetched",
+    }
+}
+
 /// To whole MiB, or KiB where it is less than ten of them.
-fn rounded(size: ByteSize) -> ByteSize {
+pub(super) fn rounded(size: ByteSize) -> ByteSize {
     let unit: u64 = if size.0 < 10 << 20 { 1 << 10 } else { 1 << 20 };
     ByteSize(size.0.div_ceil(unit) * unit)
 }
 
 /// A time that has passed, in the largest unit that it has.
-fn ago(passed: Duration) -> String {
+pub(super) fn ago(passed: Duration) -> String {
     let seconds = passed.as_secs();
     let units = [(86_400, "day"), (3_600, "hour"), (60, "minute")];
     match units.into_iter().find(|(length, _)| seconds >= *length) {

@@ -1,12 +1,15 @@
 //! `list`: agents, or running bottles.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::SystemTime};
 
 use anstyle::Style;
 use bot_bottle_core::error::IoContext;
-use bot_bottle_launch::state;
+use bot_bottle_launch::{kept, state};
 
-use super::prepare;
+use super::{
+    cleanup::{ago, fetched, rounded},
+    prepare,
+};
 use crate::{
     arguments::{List, ListWhat},
     exit::CommandError,
@@ -19,6 +22,7 @@ pub(super) fn run(list: &List, ui: &Ui) -> Result<ExitCode, CommandError> {
     match list.what {
         ListWhat::Agents => agents(ui),
         ListWhat::Active => active(ui),
+        ListWhat::Runs => runs(ui),
     }
 }
 
@@ -65,6 +69,34 @@ fn active(ui: &Ui) -> Result<ExitCode, CommandError> {
                 ""
             };
             table.row([(bottle.to_string(), STRONG), (note.to_owned(), FAINT)]);
+        }
+        table.render()
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn runs(ui: &Ui) -> Result<ExitCode, CommandError> {
+    let home = prepare::home()?;
+    let runs = kept::list(&home).io_context(|| format!("{} cannot be read", home.state().display()))?;
+    ui.result(&runs, |runs| {
+        if runs.is_empty() {
+            return "no agent's work is kept".to_owned();
+        }
+        let mut table = Table::default();
+        for run in runs {
+            let age = run.started.and_then(|started| SystemTime::now().duration_since(started).ok());
+            let bottle = if run.bottles.is_empty() { "(none)".to_owned() } else { run.bottles.join(" + ") };
+            let folder = run.folder.as_ref().map_or("(empty)".to_owned(), |path| path.display().to_string());
+            let size = run.size.map_or("(unknown)".to_owned(), |size| rounded(size).to_string());
+            let state = if run.is_running { "running" } else { fetched(run.fetched) };
+            table.row([
+                (run.identity.to_string(), STRONG),
+                (age.map(ago).unwrap_or_default(), Style::new()),
+                (bottle, Style::new()),
+                (folder, Style::new()),
+                (size, Style::new()),
+                (state.to_owned(), FAINT),
+            ]);
         }
         table.render()
     });

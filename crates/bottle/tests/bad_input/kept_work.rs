@@ -94,3 +94,50 @@ fn work_survives_a_launcher_that_is_killed() -> Result<()> {
     }
     anyhow::bail!("the run is no leftover")
 }
+
+#[test]
+fn kept_runs_are_listed_and_only_fetched_work_is_removed_without_force() -> Result<()> {
+    if !require("userns", has_user_namespaces()) {
+        return Ok(());
+    }
+    let home = Home::new()?;
+    let listed = |home: &Home| -> Result<String> {
+        Ok(String::from_utf8(home.command(&["list", "runs"]).output()?.stdout)?)
+    };
+    ensure!(listed(&home)? == "no agent's work is kept\n", "{}", listed(&home)?);
+    ensure!(home.command(&["run", "--", "sh", "-c", "echo x > result.txt"]).output()?.status.success());
+    let (run, folder) = run_of(&home)?;
+    let line = listed(&home)?;
+    let words = ["new", "(none)", "(empty)", "KiB", "never fetched"];
+    ensure!(line.starts_with(&run) && words.iter().all(|word| line.contains(word)), "{line}");
+    let json: serde_json::Value =
+        serde_json::from_slice(&home.command(&["list", "runs", "--json"]).output()?.stdout)?;
+    ensure!(json[0]["identity"] == run.as_str() && json[0]["fetched"] == "never", "{json}");
+
+    // What was fetched while the bottle ran may not be all.
+    for (state, stays) in [("true", true), ("false", false)] {
+        fs::write(folder.join("fetched.json"), format!("{{\"while_running\":{state}}}"))?;
+        let younger = home.command(&["cleanup", "--yes", "--older-than", "1h"]).output()?;
+        ensure!(younger.status.success() && folder.exists(), "{younger:?}");
+        let removed = home.command(&["cleanup", "--yes", "--older-than", "1s"]).output()?;
+        ensure!(removed.status.success(), "{removed:?}");
+        // One second may not have passed yet.
+        let all = home.command(&["cleanup", "--yes"]).output()?;
+        ensure!(all.status.success() && folder.exists() == stays, "{state}: {all:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn work_that_an_older_version_kept_is_not_removed_without_force() -> Result<()> {
+    let home = Home::new()?;
+    fs::create_dir_all(home.path("state/old-aaaaa/workspace"))?;
+    home.write("state/old-aaaaa/lock", "")?.write("state/old-aaaaa/format", "2\n")?;
+    home.write("state/old-aaaaa/workspace/result.txt", "hours of work")?;
+    let kept = home.command(&["cleanup", "--yes"]).output()?;
+    ensure!(String::from_utf8(kept.stderr)?.contains("old-aaaaa"));
+    ensure!(home.path("state/old-aaaaa/workspace/result.txt").exists());
+    ensure!(home.command(&["cleanup", "--yes", "--force"]).output()?.status.success());
+    ensure!(home.left() == [".lock"], "{:?}", home.left());
+    Ok(())
+}

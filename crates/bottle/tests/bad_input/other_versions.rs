@@ -58,7 +58,7 @@ fn a_run_of_a_newer_version_is_left_to_it() -> Result<()> {
     for name in ["state/new-aaaaa", "state/old-aaaaa"] {
         fs::create_dir_all(home.path(name))?;
     }
-    home.write("state/new-aaaaa/lock", "")?.write("state/new-aaaaa/format", "3\n")?.write(
+    home.write("state/new-aaaaa/lock", "")?.write("state/new-aaaaa/format", "9\n")?.write(
         "state/new-aaaaa/resources.json",
         format!("[{{\"machine\":\"m\"}},{{\"process\":{process}}}]"),
     )?;

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use bot_bottle_core::baseline::Baseline;
 use rustix::{
     fs::stat,
     time::{ClockId, clock_gettime},
@@ -14,7 +15,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    files::changes::{FileTime, change_time, changed_since},
+    files::changes::{change_time, changed_since},
     resource::replace,
 };
 
@@ -24,28 +25,29 @@ pub(crate) const START_FILE: &str = "start.json";
 /// How far the two clocks may drift apart before the file times are not believed.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 
-/// The moment before the agent's first instruction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct StartTime {
-    /// By the clock of the file system that has the workspace: what changed later has a later time.
-    pub(crate) file_time: FileTime,
+/// What was so before the agent's first instruction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StartRecord {
+    /// The workspace. Its time is by the clock of its file system: what changes later has a later time.
+    pub(crate) baseline: Baseline,
     /// The same moment by the clock of the day and by one that nobody sets, both since their own beginning.
     clocks: [Duration; 2],
 }
 
-impl StartTime {
-    /// Records the moment in the folder of a run.
-    pub(crate) fn record(run: &Path) -> io::Result<Self> {
+impl StartRecord {
+    /// Records the moment, and the workspace as it is, in the folder of a run.
+    pub(crate) fn write(run: &Path, baseline: Baseline) -> io::Result<Self> {
         let path = run.join(START_FILE);
         // The time of this very file: the kernel takes the time of a file from a clock that ticks, and so
         // what is written next has the same time or a later one.
         fs::write(&path, b"")?;
-        let start = Self { file_time: change_time(&stat(&path)?), clocks: clocks() };
-        replace(&path, &serde_json::to_vec(&start)?)?;
-        Ok(start)
+        let started = change_time(&stat(&path)?);
+        let record = Self { baseline: Baseline { started, ..baseline }, clocks: clocks() };
+        replace(&path, &serde_json::to_vec(&record)?)?;
+        Ok(record)
     }
 
-    /// The moment that was recorded; `None` if no program ever ran.
+    /// What was recorded; `None` if no program ever ran.
     pub(crate) fn read(run: &Path) -> io::Result<Option<Self>> {
         match fs::read(run.join(START_FILE)) {
             Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
@@ -56,7 +58,7 @@ impl StartTime {
 
     /// Whether anything in a folder changed since then. Whatever cannot be known counts as a change.
     pub(crate) fn is_changed(&self, folder: BorrowedFd<'_>) -> bool {
-        self.is_clock_set(clocks()) || changed_since(folder.as_fd(), self.file_time).unwrap_or(true)
+        self.is_clock_set(clocks()) || changed_since(folder.as_fd(), self.baseline.started).unwrap_or(true)
     }
 
     /// Whether the clock of the day was set since: what was written after that may look older than it is.
@@ -88,11 +90,11 @@ mod tests {
     fn a_clock_that_was_set_makes_every_folder_a_changed_one() {
         let run = tempfile::tempdir().expect("a folder");
         let workspace = tempfile::tempdir().expect("a folder");
-        assert_eq!(StartTime::read(run.path()).expect("looked"), None);
+        assert_eq!(StartRecord::read(run.path()).expect("looked"), None);
         // The folder's own time is of another tick.
         std::thread::sleep(Duration::from_millis(50));
-        let start = StartTime::record(run.path()).expect("recorded");
-        assert_eq!(StartTime::read(run.path()).expect("read"), Some(start));
+        let start = StartRecord::write(run.path(), Baseline::default()).expect("recorded");
+        assert_eq!(StartRecord::read(run.path()).expect("read").as_ref(), Some(&start));
         let folder = File::open(workspace.path()).expect("opened");
         assert!(!start.is_changed(folder.as_fd()));
 
