@@ -46,7 +46,10 @@ fn work_in_a_workspace_of_its_own_is_kept_until_it_is_removed_by_force() -> Resu
     let cleanup = home.command(&["cleanup", "--yes"]).output()?;
     let told = String::from_utf8(cleanup.stderr)?;
     ensure!(cleanup.status.success(), "others are removed all the same: {told}");
-    ensure!(told.contains(&run) && told.contains(" of work)") && told.contains("--force"), "{told}");
+    ensure!(
+        told.contains(&run) && told.contains(" of work, never fetched)") && told.contains("--force"),
+        "{told}"
+    );
     ensure!(workspace_of(&folder).join("result.txt").exists());
 
     let named = home.command(&["cleanup", "--yes", &run]).output()?;
