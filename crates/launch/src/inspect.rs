@@ -45,7 +45,7 @@ const PROCESSES: u32 = 1024;
 
 /// What may be written to the disk beside twice the size of the work (a copy of all objects, and a bundle),
 /// in bytes.
-const SCRATCH_BYTES: u64 = 1 << 30;
+const EXTRA_DISK_BYTES: u64 = 1 << 30;
 
 /// A look at the work of a run.
 #[derive(Debug)]
@@ -247,7 +247,7 @@ fn plan(request: &InspectRequest, found: &Found) -> Result<BottlePlan, LaunchErr
     let mut command = vec![format!("{AGENT_PROGRAM_FOLDER}/bot-bottle")];
     command.extend(request.arguments.iter().cloned());
     let program = Program { command, source: ProgramSource::OwnBinary };
-    let disk = found.bytes.saturating_mul(2).saturating_add(SCRATCH_BYTES);
+    let disk = found.bytes.saturating_mul(2).saturating_add(EXTRA_DISK_BYTES);
     Ok(BottlePlan {
         limits: Limits { pids: Some(PROCESSES), disk: Some(ByteSize(disk)), ..Limits::default() },
         ..BottlePlan::for_program(request.identity.clone(), request.backend, program)
