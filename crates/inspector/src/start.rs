@@ -26,22 +26,21 @@ pub(crate) struct Start {
 }
 
 impl Start {
-    /// Finds it out.
+    /// Finds it. `is_root` says that the repository is the workspace's, which the baseline is about.
     pub(crate) fn find(
         repository: &Repository,
         baseline: &Baseline,
         is_root: bool,
     ) -> Result<Self, InspectError> {
-        if is_root && (baseline.head.is_some() || !baseline.refs.is_empty()) {
-            if let Some(start) = Self::recorded(repository, baseline)? {
-                return Ok(start);
-            }
+        let is_recorded = is_root && (baseline.head.is_some() || !baseline.refs.is_empty());
+        let found = if is_recorded {
+            Self::recorded(repository, baseline)?
         } else if existed_before(repository, baseline) {
-            if let Some(start) = Self::from_reflogs(repository, baseline.started.0)? {
-                return Ok(start);
-            }
-        }
-        Self::from_remotes(repository)
+            Self::from_reflogs(repository, baseline.started.0)?
+        } else {
+            None
+        };
+        found.map_or_else(|| Self::from_remotes(repository), Ok)
     }
 
     /// What the launcher recorded; `None` if the repository is another one now.

@@ -35,9 +35,8 @@ pub(crate) fn unpack(path: &Path, into: bool, name: &str, input: &mut dyn Read) 
         is_empty = false;
         match entry.header().entry_type() {
             EntryType::Directory => {
-                if make_folder(&to)? {
-                    folders.push((to, mode_of(&entry)?, time_of(&entry)));
-                }
+                let is_new = make_folder(&to)?;
+                folders.extend(is_new.then_some((to, mode_of(&entry)?, time_of(&entry))));
             }
             EntryType::Regular | EntryType::Continuous => write_file(&mut entry, &to)?,
             EntryType::Symlink => {

@@ -34,7 +34,7 @@ pub(crate) fn tree(
     let changes = between(&repository.own, &start.tree, &all)?;
     for (path, change) in &changes {
         if change.new.is_repository() && !change.old.is_repository() {
-            left_out.push(format!("{} is a repository of its own", in_a_line(as_path(path))));
+            left_out.push(format!("the content of {}, a repository of its own", in_a_line(as_path(path))));
         }
     }
     let back = operators_own(repository, start, started, (&changes, &all))?;
@@ -54,12 +54,14 @@ fn write(repository: &Repository) -> Result<String, InspectError> {
 /// Returns its entries.
 fn copy_index(repository: &Repository) -> Result<Vec<u8>, InspectError> {
     let (from, to) = (repository.git_dir.join("index"), repository.scratch.join("index"));
-    let copied = fs::metadata(&from).and_then(|found| {
-        fs::copy(&from, &to)?;
+    let copied = File::open(&from).and_then(|mut index| {
+        let found = index.metadata()?;
+        let mut copy = File::create(&to)?;
+        io::copy(&mut index, &mut copy)?;
         // A file whose mtime is not before the index's may have changed after git looked, and is read again
         // (git's Documentation/technical/racy-git.txt). Whole seconds, as `core.checkStat=minimal` compares.
         let seconds = Duration::from_secs(u64::try_from(found.mtime()).unwrap_or_default());
-        File::options().write(true).open(&to)?.set_times(FileTimes::new().set_modified(UNIX_EPOCH + seconds))
+        copy.set_times(FileTimes::new().set_modified(UNIX_EPOCH + seconds))
     });
     if let Err(error) = copied.as_ref()
         && error.kind() != io::ErrorKind::NotFound
@@ -172,12 +174,14 @@ fn operators_own(
     let moved: BTreeSet<_> =
         changes.values().filter(|change| !change.new.exists()).map(|change| &change.old.object).collect();
     let is_operators = |path: &[u8], change: &Change| {
-        change.new.exists()
-            && !change.new.is_repository()
-            && uncommitted.contains_key(path)
+        // Of a file that was tracked, the start has what the operator had changed, if that is recorded.
+        let is_in_start = start.has_uncommitted && change.old.exists();
+        let is_committed = !uncommitted.contains_key(path);
+        let is_file = change.new.exists() && !change.new.is_repository();
+        is_file
+            && !is_in_start
+            && !is_committed
             && !moved.contains(&change.new.object)
-            // Of a file that was tracked, the start has what the operator had changed, if that is recorded.
-            && !(change.old.exists() && start.has_uncommitted)
             && !is_touched(&repository.folder.join(as_path(path)), started)
     };
     let mut lines = Vec::new();

@@ -1,7 +1,7 @@
 //! Workspaces without a repository, and with several.
 
 use anyhow::Result;
-use bot_bottle_inspector::{InspectError, LooseFiles, Style};
+use bot_bottle_inspector::{InspectError, LooseFiles, RepositorySummary, Style, Summary};
 
 use crate::fixture::Work;
 
@@ -45,15 +45,13 @@ fn the_repositories_of_subfolders_are_looked_at_one_by_one() -> Result<()> {
          GIT_COMMITTER_DATE='2001-01-01T00:00:00Z' git commit -qm first; git branch stale; cd ..; done; ln -s one link",
     )?;
     let summary = work.summary()?;
-    let numbers = |summary: &bot_bottle_inspector::Summary| {
-        let number = |found: &bot_bottle_inspector::RepositorySummary| {
+    let numbers = |summary: &Summary| {
+        let number = |found: &RepositorySummary| {
             (found.folder.clone(), found.commits, found.uncommitted, found.new_files)
         };
         summary.repositories.iter().map(number).collect::<Vec<_>>()
     };
-    if numbers(&summary) != [("one".into(), 0, 0, 0), ("two".into(), 0, 0, 0)] {
-        panic!("{summary:?}");
-    }
+    assert_eq!(numbers(&summary), [("one".into(), 0, 0, 0), ("two".into(), 0, 0, 0)]);
     work.agent("cd two; echo b >>a; git commit -qam second; echo c >c; echo loose >../loose")?;
     let summary = work.summary()?;
     assert_eq!(numbers(&summary), [("one".into(), 0, 0, 0), ("two".into(), 1, 0, 1)]);
