@@ -45,8 +45,10 @@ pub(super) struct Git {
 enum Place {
     /// A bare repository that is ours, with no configuration but its own.
     Ours { git_dir: PathBuf, alternate: Option<PathBuf> },
-    /// A folder of the operator, with the operator's configuration.
-    Operators { folder: PathBuf },
+    /// A folder of the operator, in whose repository git runs if it is one that git opens.
+    Folder { folder: PathBuf },
+    /// The operator's repository, with the operator's configuration.
+    Operators { git_dir: PathBuf },
 }
 
 /// What git reads from its standard input.
@@ -75,9 +77,16 @@ impl Git {
         }
     }
 
+    /// Git in a folder of the operator, to find the repository.
+    pub(super) fn in_folder(folder: &Path) -> Self {
+        Self { program: "git".into(), place: Place::Folder { folder: folder.to_owned() }, limits: None }
+    }
+
     /// Git in the operator's repository.
-    pub(super) fn operators(folder: &Path) -> Self {
-        Self { program: "git".into(), place: Place::Operators { folder: folder.to_owned() }, limits: None }
+    ///
+    /// For a folder that [`Self::in_folder`] found: whoever names the folder with GIT_DIR vouches for its owner.
+    pub(super) fn operators(git_dir: &Path) -> Self {
+        Self { program: "git".into(), place: Place::Operators { git_dir: git_dir.to_owned() }, limits: None }
     }
 
     /// The same, that also sees the objects of another repository.
@@ -115,14 +124,15 @@ impl Git {
                     command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", quoted(objects));
                 }
             }
-            Place::Operators { folder } => {
-                // Git opens another user's repository only where `safe.directory` in the operator's own or the
-                // system's configuration allows it; after sudo it accepts those of SUDO_UID, git-config(1).
-                keep(&mut command, &["HOME", "XDG_CONFIG_HOME", "SUDO_UID"]);
+            Place::Folder { folder } => {
                 command.arg("-C").arg(folder);
-                for setting in NOTHING_ELSE_RUNS {
-                    command.args(["-c", setting]);
-                }
+                with_operators_configuration(&mut command);
+            }
+            Place::Operators { git_dir } => {
+                // Not in a folder of the repository: there, `git index-pack` takes a relative path of it for one
+                // from that folder, and writes the pack to the wrong place.
+                command.env("GIT_DIR", git_dir).current_dir("/");
+                with_operators_configuration(&mut command);
             }
         }
         command.args(arguments);
@@ -235,6 +245,15 @@ impl Ended {
     }
 }
 
+fn with_operators_configuration(command: &mut Command) {
+    // Git opens another user's repository only where `safe.directory` in the operator's own or the system's
+    // configuration allows it; after sudo it accepts those of SUDO_UID, git-config(1).
+    keep(command, &["HOME", "XDG_CONFIG_HOME", "SUDO_UID"]);
+    for setting in NOTHING_ELSE_RUNS {
+        command.args(["-c", setting]);
+    }
+}
+
 fn keep(command: &mut Command, names: &[&str]) {
     for name in names {
         if let Some(value) = env::var_os(name) {
@@ -272,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_host_without_git_is_told_so() {
-        let mut git = Git::operators(Path::new("/"));
+        let mut git = Git::in_folder(Path::new("/"));
         git.output(&["version"], Input::Nothing, 1000).expect("git runs");
         git.program = "git-that-is-not-installed".into();
         let error = git.output(&["version"], Input::Nothing, 1000).expect_err("no git");

@@ -37,7 +37,7 @@ pub(super) struct Operator {
 impl Operator {
     /// Finds the repository that `folder` is in.
     pub(super) fn open(folder: &Path) -> Result<Self, ImportError> {
-        let git = Git::operators(folder);
+        let git = Git::in_folder(folder);
         let ask = |arguments: &[&str]| {
             let (mut answer, ended) = git.output(arguments, Input::Nothing, MAX_ANSWER)?;
             if !ended.status.success() {
@@ -58,7 +58,7 @@ impl Operator {
             shallow_file: path("shallow")?,
             shallow: ask(&["rev-parse", "--is-shallow-repository"])? == "true",
             object_format: format.to_string_lossy().into_owned(),
-            git,
+            git: Git::operators(&PathBuf::from(ask(&["rev-parse", "--absolute-git-dir"])?)),
         })
     }
 

@@ -13,20 +13,20 @@ use anyhow::{Context, Result, ensure};
 use bot_bottle_quarantine::import::{self, Import, ImportBounds, ImportError, Imported};
 use tempfile::TempDir;
 
-pub const RUN: &str = "worker-abcde";
+pub(crate) const RUN: &str = "worker-abcde";
 
-pub struct Scene {
+pub(crate) struct Scene {
     folder: TempDir,
     /// The commit that both repositories have.
-    pub base: String,
+    pub(crate) base: String,
 }
 
 impl Scene {
-    pub fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         Self::with_format("sha1")
     }
 
-    pub fn with_format(format: &str) -> Result<Self> {
+    pub(crate) fn with_format(format: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         for name in ["operator", "quarantine"] {
             fs::create_dir(folder.path().join(name))?;
@@ -42,20 +42,20 @@ impl Scene {
         Ok(scene)
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    pub fn operator(&self) -> PathBuf {
+    pub(crate) fn operator(&self) -> PathBuf {
         self.path().join("operator")
     }
 
-    pub fn agent(&self) -> PathBuf {
+    pub(crate) fn agent(&self) -> PathBuf {
         self.path().join("agent")
     }
 
     /// The agent commits a file on its branch.
-    pub fn commit(&self, file: &str, content: &str) -> Result<String> {
+    pub(crate) fn commit(&self, file: &str, content: &str) -> Result<String> {
         fs::write(self.agent().join(file), content)?;
         git(&self.agent(), &["add", "."])?;
         git(&self.agent(), &["commit", "--quiet", "-m", file])?;
@@ -63,19 +63,19 @@ impl Scene {
     }
 
     /// A commit of the agent with this tree, on the branch `main`.
-    pub fn commit_tree(&self, tree: &str) -> Result<String> {
+    pub(crate) fn commit_tree(&self, tree: &str) -> Result<String> {
         let commit = git(&self.agent(), &["commit-tree", "-p", &self.base, "-m", "x", tree])?;
         git(&self.agent(), &["update-ref", "refs/heads/main", &commit])?;
         Ok(commit)
     }
 
     /// An object of the agent, whatever it contains.
-    pub fn object(&self, kind: &str, content: &[u8]) -> Result<String> {
+    pub(crate) fn object(&self, kind: &str, content: &[u8]) -> Result<String> {
         git_with_input(&self.agent(), &["hash-object", "-w", "--literally", "--stdin", "-t", kind], content)
     }
 
     /// A tree of the agent with these entries: mode, name, object.
-    pub fn tree(&self, entries: &[(&str, &[u8], &str)]) -> Result<String> {
+    pub(crate) fn tree(&self, entries: &[(&str, &[u8], &str)]) -> Result<String> {
         let mut content = Vec::new();
         for (mode, name, id) in entries {
             content.extend([mode.as_bytes(), b" ", name, b"\0"].concat());
@@ -87,7 +87,7 @@ impl Scene {
     }
 
     /// A bundle of all branches, tags and of `refs/uncommitted`, without what the operator has.
-    pub fn bundle(&self) -> Result<Vec<u8>> {
+    pub(crate) fn bundle(&self) -> Result<Vec<u8>> {
         let refs = git(&self.agent(), &["for-each-ref", "--format=%(refname)"])?;
         let mut arguments = vec!["bundle", "create", "--quiet", "-"];
         arguments.extend(refs.lines().filter(|name| !name.starts_with("refs/remotes/")));
@@ -97,7 +97,7 @@ impl Scene {
         Ok(output.stdout)
     }
 
-    pub fn request(&self) -> Result<Import> {
+    pub(crate) fn request(&self) -> Result<Import> {
         Ok(Import {
             repository: self.operator(),
             run: RUN.parse()?,
@@ -109,11 +109,15 @@ impl Scene {
     }
 
     /// Imports what the agent has, and checks that nothing stays in the quarantine.
-    pub fn import(&self, request: &Import) -> Result<Result<Imported, ImportError>> {
+    pub(crate) fn import(&self, request: &Import) -> Result<Result<Imported, ImportError>> {
         self.import_bundle(&self.bundle()?, request)
     }
 
-    pub fn import_bundle(&self, bundle: &[u8], request: &Import) -> Result<Result<Imported, ImportError>> {
+    pub(crate) fn import_bundle(
+        &self,
+        bundle: &[u8],
+        request: &Import,
+    ) -> Result<Result<Imported, ImportError>> {
         let imported = import::import(&mut &*bundle, request);
         let left = fs::read_dir(self.path().join("quarantine"))?.count();
         ensure!(left == 0, "{left} entries stay in the quarantine");
@@ -125,13 +129,13 @@ impl Scene {
     }
 
     /// The operator's refs with what they point to.
-    pub fn refs(&self) -> Result<String> {
+    pub(crate) fn refs(&self) -> Result<String> {
         git(&self.operator(), &["for-each-ref", "--format=%(refname) %(objectname)"])
     }
 }
 
 /// Every file below a folder, with its mode and content.
-pub fn files(folder: &Path) -> Result<BTreeMap<PathBuf, (u32, Vec<u8>)>> {
+pub(crate) fn files(folder: &Path) -> Result<BTreeMap<PathBuf, (u32, Vec<u8>)>> {
     let (mut files, mut waiting) = (BTreeMap::new(), vec![folder.to_owned()]);
     while let Some(at) = waiting.pop() {
         for entry in fs::read_dir(&at)? {
@@ -147,7 +151,7 @@ pub fn files(folder: &Path) -> Result<BTreeMap<PathBuf, (u32, Vec<u8>)>> {
     Ok(files)
 }
 
-pub fn command(folder: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn command(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("git");
     command.current_dir(folder).args(arguments).stdin(Stdio::null());
     command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_NOSYSTEM", "1");
@@ -157,11 +161,11 @@ pub fn command(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-pub fn git(folder: &Path, arguments: &[&str]) -> Result<String> {
+pub(crate) fn git(folder: &Path, arguments: &[&str]) -> Result<String> {
     text(arguments, command(folder, arguments).output()?)
 }
 
-pub fn git_with_input(folder: &Path, arguments: &[&str], input: &[u8]) -> Result<String> {
+pub(crate) fn git_with_input(folder: &Path, arguments: &[&str], input: &[u8]) -> Result<String> {
     let mut command = command(folder, arguments);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     child.stdin.take().context("a pipe")?.write_all(input)?;

@@ -141,7 +141,7 @@ fn repositories_of_all_kinds_take_the_work() -> Result<()> {
     git(scene.path(), &["clone", "--quiet", "--depth=1", &url, "shallow"])?;
     for folder in ["operator/sub:fol\"der", "second: \"tree\\", "bare.git", "shallow"] {
         let request = Import { repository: scene.path().join(folder), ..scene.request()? };
-        let imported = scene.import(&request)?.map_err(anyhow::Error::from)?;
+        let imported = scene.import(&request)?.map_err(|error| anyhow::anyhow!("{folder}: {error}"))?;
         assert_eq!(imported.refs.len(), 1, "{folder}");
         let written = git(&request.repository, &["rev-parse", "refs/bottle/worker-abcde/heads/main"])?;
         assert_eq!(written, commit, "{folder}");

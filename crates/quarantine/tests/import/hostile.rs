@@ -16,7 +16,7 @@ fn verdict(scene: &Scene, bounds: ImportBounds) -> Result<Option<String>> {
 
 #[test]
 fn names_that_become_a_repository_or_lead_out_are_refused() -> Result<()> {
-    let hostile: [&[u8]; 18] = [
+    let hostile: [&[u8]; 17] = [
         b".git",
         b".GIT",
         b".Git",
@@ -32,28 +32,23 @@ fn names_that_become_a_repository_or_lead_out_are_refused() -> Result<()> {
         b"a\\.git\\hooks",
         b".",
         b"..",
-        b"",
         b"../x",
         b"a/b",
     ];
     let harmless: [&[u8]; 6] = [b"git", b".github", b".git-keep", b"git~2", "g\u{200c}it".as_bytes(), b"..."];
     for (names, refused) in [(hostile.as_slice(), true), (&harmless, false)] {
+        let scene = Scene::new()?;
+        let blob = scene.object("blob", b"x")?;
+        let inner = scene.tree(&[("100644", b"x", &blob)])?;
         for name in names {
-            // As a file, and as a folder deep inside.
-            for deep in [false, true] {
-                let scene = Scene::new()?;
-                let blob = scene.object("blob", b"x")?;
-                let inner = scene.tree(&[("100644", b"x", &blob)])?;
-                let tree = if deep {
-                    let folder = scene.tree(&[("40000", name, &inner)])?;
-                    scene.tree(&[("40000", b"d", &folder)])?
-                } else {
-                    scene.tree(&[("100644", name, &blob)])?
-                };
+            let as_file = scene.tree(&[("100644", name, &blob)])?;
+            let as_folder = scene.tree(&[("40000", name, &inner)])?;
+            let deep = scene.tree(&[("40000", b"d", &as_folder)])?;
+            for tree in [as_file, deep] {
                 scene.commit_tree(&tree)?;
                 let verdict = verdict(&scene, ImportBounds::default())?;
                 let name = String::from_utf8_lossy(name);
-                assert_eq!(verdict.is_some(), refused, "{name:?} deep={deep}: {verdict:?}");
+                assert_eq!(verdict.is_some(), refused, "{name:?}: {verdict:?}");
             }
         }
     }

@@ -1,1 +1,6 @@
-//! placeholder
+//! Archives, honest and hostile ones, that become files.
+
+mod archive;
+mod honest;
+mod hostile;
+mod patch;
