@@ -137,14 +137,14 @@ pub fn import(bundle: &mut dyn Read, import: &Import) -> Result<Imported, Import
     // walk the trees, 3. everything that the refs reach is there.
     let objects = Objects::receive(&folder.path().join("git"), &operator, &header, pack, bounds)?;
     trees::check(&objects, bounds)?;
+    objects.expect_types(&header)?;
+    objects.expect_connected(&header)?;
     let mut refs = Vec::new();
     for (name, id) in &header.refs {
-        objects.expect_type(name, *id)?;
         let rest = name.strip_prefix("refs/").unwrap_or(name);
         let name = format!("refs/bottle/{}/{rest}", import.run);
         refs.push(ImportedRef { name, id: *id, new_commits: objects.count_new_commits(*id)? });
     }
-    objects.expect_connected(&header)?;
     let branch = import.branch.as_ref().zip(tip).and_then(|(branch, tip)| {
         let tip = &refs[header.refs.iter().position(|(name, _)| *name == tip)?];
         Some(ImportedRef { name: format!("refs/heads/{branch}"), ..tip.clone() })

@@ -17,12 +17,14 @@ pub enum ImportError {
     #[error("git was not found")]
     GitMissing,
     /// The folder is in no repository that git opens.
-    #[error("{} is not in a git repository: {message}", .folder.display())]
+    #[error("{} cannot be opened as a git repository: {message}", .folder.display())]
     NotARepository {
         /// The folder that was given.
         folder: PathBuf,
         /// What git said.
         message: String,
+        /// Whether the reason is that it belongs to another user.
+        other_owner: bool,
     },
     /// The stream is no bundle, or not a whole one.
     #[error("what came out of the bottle is not a git bundle: {0}")]
@@ -107,8 +109,8 @@ impl Hint for ImportError {
         Some(match self {
             Self::Io(error) => return error.hint(),
             Self::GitMissing => "install git on the host".into(),
-            Self::NotARepository { message, .. } if message.contains("safe.directory") => {
-                "the repository belongs to another user: run the command as that user".into()
+            Self::NotARepository { other_owner: true, .. } => {
+                "run the command as the user whom the repository belongs to".into()
             }
             Self::NotARepository { .. } => {
                 "run the command in the repository that the run was started in".into()

@@ -4,10 +4,10 @@ use std::{
     env,
     ffi::OsString,
     fs::File,
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, Read},
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     thread,
 };
 
@@ -48,7 +48,7 @@ enum Place {
     /// A folder of the operator, in whose repository git runs if it is one that git opens.
     Folder { folder: PathBuf },
     /// The operator's repository, with the operator's configuration.
-    Operators { git_dir: PathBuf },
+    Operators { git_dir: PathBuf, hooks: Vec<String> },
 }
 
 /// What git reads from its standard input.
@@ -57,6 +57,16 @@ pub(super) enum Input {
     Text(Vec<u8>),
     /// From the file's offset on.
     File(File),
+}
+
+impl Input {
+    fn write_to(self, mut pipe: ChildStdin) -> io::Result<u64> {
+        match self {
+            Self::Nothing => Ok(0),
+            Self::Text(text) => io::copy(&mut text.as_slice(), &mut pipe),
+            Self::File(mut file) => io::copy(&mut file, &mut pipe),
+        }
+    }
 }
 
 /// How a command ended that could be run.
@@ -85,8 +95,11 @@ impl Git {
     /// Git in the operator's repository.
     ///
     /// For a folder that [`Self::in_folder`] found: whoever names the folder with GIT_DIR vouches for its owner.
-    pub(super) fn operators(git_dir: &Path) -> Self {
-        Self { program: "git".into(), place: Place::Operators { git_dir: git_dir.to_owned() }, limits: None }
+    ///
+    /// `hooks` are those that its configuration names, which do not run: from git 2.54 on there are hooks beside
+    /// the files in `core.hooksPath`, git-hook(1).
+    pub(super) fn operators(git_dir: PathBuf, hooks: Vec<String>) -> Self {
+        Self { program: "git".into(), place: Place::Operators { git_dir, hooks }, limits: None }
     }
 
     /// The same, that also sees the objects of another repository.
@@ -128,10 +141,16 @@ impl Git {
                 command.arg("-C").arg(folder);
                 with_operators_configuration(&mut command);
             }
-            Place::Operators { git_dir } => {
+            Place::Operators { git_dir, hooks } => {
                 // Not in a folder of the repository: there, `git index-pack` takes a relative path of it for one
                 // from that folder, and writes the pack to the wrong place.
                 command.env("GIT_DIR", git_dir).current_dir("/");
+                // Not by `-c`, which takes the first `=` for the end of the key.
+                command.env("GIT_CONFIG_COUNT", hooks.len().to_string());
+                for (number, hook) in hooks.iter().enumerate() {
+                    command.env(format!("GIT_CONFIG_KEY_{number}"), format!("hook.{hook}.enabled"));
+                    command.env(format!("GIT_CONFIG_VALUE_{number}"), "false");
+                }
                 with_operators_configuration(&mut command);
             }
         }
@@ -148,11 +167,7 @@ impl Git {
         input: Input,
         read: impl FnOnce(&mut dyn BufRead) -> Result<T, ImportError>,
     ) -> Result<(T, Ended), ImportError> {
-        let (stdin, text) = match input {
-            Input::Nothing => (Stdio::null(), None),
-            Input::Text(text) => (Stdio::piped(), Some(text)),
-            Input::File(file) => (Stdio::from(file), None),
-        };
+        let stdin = if matches!(input, Input::Nothing) { Stdio::null() } else { Stdio::piped() };
         let mut child = self
             .command(arguments)
             .stdin(stdin)
@@ -163,11 +178,12 @@ impl Git {
                 io::ErrorKind::NotFound => ImportError::GitMissing,
                 _ => ImportError::io("starting git", error),
             })?;
+        // Before it gets any input: what the bottle sent is read within the limits from the first byte on.
         self.limit(&child);
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         thread::scope(|scope| {
             // Git that ends early closes its input; its exit status is what tells.
-            scope.spawn(move || stdin.map(|mut pipe| pipe.write_all(&text.unwrap_or_default())));
+            scope.spawn(move || stdin.map(|pipe| input.write_to(pipe)));
             let messages = scope.spawn(move || stderr.map_or_else(Vec::new, first_lines));
             let mut stdout = BufReader::new(
                 stdout.ok_or_else(|| ImportError::io("starting git", io::ErrorKind::BrokenPipe))?,
@@ -302,18 +318,15 @@ mod tests {
     fn what_exceeds_the_memory_is_an_error_that_names_it() {
         let bounds = ImportBounds { memory: 64 << 20, ..ImportBounds::default() };
         let folder = tempfile::tempdir().expect("a folder");
-        let hash = |size: u64| {
-            let file = File::from(
-                rustix::fs::memfd_create("zeros", rustix::fs::MemfdFlags::empty()).expect("a file"),
-            );
-            file.set_len(size).expect("a size");
+        // From a pipe, git reads the whole object into memory.
+        let hash = |size: usize| {
             let git = Git::ours(folder.path(), &bounds);
             let (_, ended) =
-                git.output(&["hash-object", "--stdin"], Input::File(file), 1000).expect("git runs");
+                git.output(&["hash-object", "--stdin"], Input::Text(vec![0; size]), 1000).expect("git runs");
             ended.expect_accepted(&bounds)
         };
         hash(1 << 20).expect("a small object");
-        let error = hash(1 << 30).expect_err("a large object");
+        let error = hash(96 << 20).expect_err("a large object");
         assert!(error.to_string().contains("memory"), "{error}");
     }
 }

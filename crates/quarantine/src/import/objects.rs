@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    ImportBounds, UNCOMMITTED,
+    ImportBounds,
     error::ImportError,
     git::{Git, Input},
     header::Header,
@@ -178,17 +178,20 @@ impl Objects {
         ended.expect_success("cat-file")
     }
 
-    /// Refuses a branch that points to something else than a commit. A tag may point to anything.
-    pub(super) fn expect_type(&self, name: &str, id: ObjectId) -> Result<(), ImportError> {
-        let refused = |why| ImportError::Ref { name: name.to_owned(), why };
-        self.describe(&[id], |_, found| match found {
-            None => Err(refused("it points to an object that is not there")),
-            Some((kind, _))
-                if kind != "commit" && (name == UNCOMMITTED || name.starts_with("refs/heads/")) =>
-            {
-                Err(refused("it does not point to a commit"))
+    /// Refuses branches that point to something else than a commit. A tag may point to anything.
+    pub(super) fn expect_types(&self, header: &Header) -> Result<(), ImportError> {
+        let tips: Vec<_> = header.refs.iter().map(|(_, id)| *id).collect();
+        let mut names = header.refs.iter().map(|(name, _)| name);
+        self.describe(&tips, |_, found| {
+            let name = names.next().map_or("", String::as_str);
+            let refused = |why| Err(ImportError::Ref { name: name.to_owned(), why });
+            match found {
+                None => refused("it points to an object that is not there"),
+                Some((kind, _)) if kind != "commit" && !name.starts_with("refs/tags/") => {
+                    refused("it does not point to a commit")
+                }
+                Some(_) => Ok(()),
             }
-            Some(_) => Ok(()),
         })
     }
 

@@ -41,8 +41,10 @@ impl Operator {
         let ask = |arguments: &[&str]| {
             let (mut answer, ended) = git.output(arguments, Input::Nothing, MAX_ANSWER)?;
             if !ended.status.success() {
-                let folder = folder.to_owned();
-                return Err(ImportError::NotARepository { folder, message: ended.messages.join("; ") });
+                // What git advises where the owner is another: git-config(1).
+                let other_owner = ended.messages.iter().any(|line| line.contains("safe.directory"));
+                let (folder, message) = (folder.to_owned(), ended.reason());
+                return Err(ImportError::NotARepository { folder, message, other_owner });
             }
             // One line break is git's own; others belong to the path.
             if answer.last() == Some(&b'\n') {
@@ -53,12 +55,13 @@ impl Operator {
         let path =
             |name| ask(&["rev-parse", "--path-format=absolute", "--git-path", name]).map(PathBuf::from);
         let format = ask(&["rev-parse", "--show-object-format"])?;
+        let git_dir = PathBuf::from(ask(&["rev-parse", "--absolute-git-dir"])?);
         Ok(Self {
             objects: path("objects")?,
             shallow_file: path("shallow")?,
             shallow: ask(&["rev-parse", "--is-shallow-repository"])? == "true",
             object_format: format.to_string_lossy().into_owned(),
-            git: Git::operators(&PathBuf::from(ask(&["rev-parse", "--absolute-git-dir"])?)),
+            git: Git::operators(git_dir, configured_hooks(&git)?),
         })
     }
 
@@ -131,6 +134,16 @@ impl Operator {
     }
 }
 
+/// The names of the hooks that the configuration has: the middle of keys such as `hook.<name>.command`.
+fn configured_hooks(git: &Git) -> Result<Vec<String>, ImportError> {
+    let arguments = ["config", "-z", "--name-only", "--get-regexp", r"^hook\..*\.(command|event)$"];
+    // Git fails if there is no such key.
+    let (keys, _) = git.output(&arguments, Input::Nothing, MAX_ANSWER)?;
+    let keys = String::from_utf8_lossy(&keys);
+    let name = |key: &str| Some(key.strip_prefix("hook.")?.rsplit_once('.')?.0.to_owned());
+    Ok(keys.split('\0').filter_map(name).collect())
+}
+
 /// The file beside a pack that keeps `git gc` from it; removed when dropped.
 #[derive(Debug)]
 struct KeepMark(Option<PathBuf>);
@@ -141,5 +154,29 @@ impl Drop for KeepMark {
             // If it stays, the pack is kept for longer.
             let _ = fs::remove_file(file);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn hooks_of_the_configuration_are_turned_off() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let git = |arguments: &[&str]| {
+            let status = Command::new("git").arg("-C").arg(folder.path()).args(arguments).status();
+            assert!(status.expect("git runs").success(), "{arguments:?}");
+        };
+        git(&["init", "--quiet"]);
+        git(&["config", "hook.with=odd. name.command", "true"]);
+        git(&["config", "hook.with=odd. name.event", "reference-transaction"]);
+        git(&["config", "hook.with=odd. name.enabled", "true"]);
+        let operator = Operator::open(folder.path()).expect("a repository");
+        let enabled = ["config", "--get", "hook.with=odd. name.enabled"];
+        let (answer, _) = operator.git.output(&enabled, Input::Nothing, 100).expect("git runs");
+        assert_eq!(answer, b"false\n");
     }
 }

@@ -152,6 +152,9 @@ impl Content<'_> {
     }
 
     fn skip(&mut self) -> Result<(), UnpackError> {
+        if self.left == 0 {
+            return Ok(());
+        }
         let mut buffer = vec![0; 64 << 10];
         while self.read(&mut buffer)? > 0 {}
         Ok(())

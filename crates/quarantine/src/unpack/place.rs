@@ -91,14 +91,13 @@ impl Merge {
         let inner = Pair { staged: staged.as_fd(), existing: existing.as_fd() };
         for name in names(&staged).map_err(failed(at))? {
             let path = [below_item, if below_item.is_empty() { b"" } else { b"/" }, name.to_bytes()].concat();
-            let is_folder = kind(inner.staged, &name).map_err(failed(at))? == Some(FileType::Directory);
-            if together.make_repository() && !RepositoryFiles::of(name.to_bytes()).is_none() && !is_folder {
+            if together.make_repository() && !RepositoryFiles::of(name.to_bytes()).is_none() {
+                if kind(inner.staged, &name).map_err(failed(at))? == Some(FileType::Directory) {
+                    return Err(UnpackError::IntoRepository(at.to_owned()));
+                }
                 unlinkat(inner.staged, &name, AtFlags::empty()).map_err(failed(at))?;
                 left_out.add(&path, "would make its folder a git repository");
                 continue;
-            }
-            if together.make_repository() && !RepositoryFiles::of(name.to_bytes()).is_none() {
-                return Err(UnpackError::IntoRepository(at.to_owned()));
             }
             let at = at.join(OsStr::from_bytes(name.to_bytes()));
             self.compare(inner, &name, &name, &at, &path, left_out)?;

@@ -53,6 +53,8 @@ pub(super) struct Staging {
     left_out_trees: HashSet<Vec<u8>>,
     left_out: LeftOut,
     entries: u64,
+    /// For copying, so that not every small file makes one.
+    buffer: Vec<u8>,
     /// Why the item itself was left out.
     without_item: Option<&'static str>,
 }
@@ -91,6 +93,7 @@ impl Staging {
             left_out_trees: HashSet::new(),
             left_out: LeftOut::default(),
             entries: 0,
+            buffer: vec![0; 64 << 10],
             without_item: Some("is not in the archive"),
         })
     }
@@ -121,7 +124,8 @@ impl Staging {
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
                 let mode = Mode::from_raw_mode(entry.mode & 0o777 | 0o600);
                 let file = openat2(&parent, name, flags, mode, BENEATH).map_err(failed)?;
-                write(path, File::from(file), content, entry.modified)?;
+                let file = write(path, File::from(file), content, &mut self.buffer)?;
+                futimens(&file, &modified_at(entry.modified)).map_err(failed)?;
                 self.files.insert(path.clone());
             }
             Kind::SymbolicLink(target) => {
@@ -261,14 +265,14 @@ fn write(
     path: &EntryPath,
     mut file: File,
     content: &mut Content<'_>,
-    modified: u64,
-) -> Result<(), UnpackError> {
+    buffer: &mut [u8],
+) -> Result<File, UnpackError> {
     let failed = |error| {
         UnpackError::Io(IoError::new(format!("writing {}", below_root(path.bytes()).display()), error))
     };
-    let (mut buffer, mut length) = (vec![0; 64 << 10], 0_u64);
+    let mut length = 0_u64;
     loop {
-        let read = content.read(&mut buffer)?;
+        let read = content.read(buffer)?;
         if read == 0 {
             break;
         }
@@ -280,7 +284,7 @@ fn write(
         }
     }
     file.set_len(length).map_err(failed)?;
-    futimens(&file, &modified_at(modified)).map_err(|error| failed(error.into()))
+    Ok(file)
 }
 
 fn modified_at(seconds: u64) -> Timestamps {

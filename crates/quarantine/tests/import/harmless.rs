@@ -131,7 +131,7 @@ fn repositories_of_all_kinds_take_the_work() -> Result<()> {
     scene.commit("a", "1")?;
     scene.import(&scene.request()?)?.map_err(anyhow::Error::from)?;
 
-    // A subfolder, a second working tree, a bare one, a shallow one that has the commit.
+    // A subfolder, a second working tree, a bare one, a shallow and a partial one that have the commit.
     let scene = Scene::new()?;
     let commit = scene.commit("a", "1")?;
     fs::create_dir(scene.operator().join("sub:fol\"der"))?;
@@ -139,7 +139,10 @@ fn repositories_of_all_kinds_take_the_work() -> Result<()> {
     git(scene.path(), &["clone", "--quiet", "--bare", "operator", "bare.git"])?;
     let url = format!("file://{}", scene.operator().display());
     git(scene.path(), &["clone", "--quiet", "--depth=1", &url, "shallow"])?;
-    for folder in ["operator/sub:fol\"der", "second: \"tree\\", "bare.git", "shallow"] {
+    git(&scene.operator(), &["config", "uploadpack.allowFilter", "true"])?;
+    git(scene.path(), &["clone", "--quiet", "--filter=blob:none", &url, "partial"])?;
+    assert_eq!(git(&scene.path().join("partial"), &["config", "remote.origin.promisor"])?, "true");
+    for folder in ["operator/sub:fol\"der", "second: \"tree\\", "bare.git", "shallow", "partial"] {
         let request = Import { repository: scene.path().join(folder), ..scene.request()? };
         let imported = scene.import(&request)?.map_err(|error| anyhow::anyhow!("{folder}: {error}"))?;
         assert_eq!(imported.refs.len(), 1, "{folder}");

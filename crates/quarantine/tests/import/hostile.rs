@@ -203,3 +203,17 @@ fn every_size_has_a_bound() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_small_bundle_cannot_take_all_memory() -> Result<()> {
+    let scene = Scene::new()?;
+    let blob = scene.object("blob", &vec![0; 200 << 20])?;
+    let tree = scene.tree(&[("100644", b"x", &blob)])?;
+    scene.commit_tree(&tree)?;
+    assert!(scene.bundle()?.len() < 1 << 20);
+    let bounds = |memory| ImportBounds { memory, ..ImportBounds::default() };
+    let refused = verdict(&scene, bounds(128 << 20))?.unwrap_or_default();
+    assert!(refused.contains("bytes of memory"), "{refused}");
+    assert_eq!(verdict(&scene, bounds(1 << 30))?, None);
+    Ok(())
+}

@@ -16,7 +16,7 @@ use super::fixture::{Scene, command, git};
 const SCENE: &str = "BOT_BOTTLE_TEST_SCENE";
 
 /// Keys whose value is a program or a command line. git-config(1).
-const KEYS: [&str; 26] = [
+const KEYS: [&str; 27] = [
     "core.fsmonitor",
     "core.sshCommand",
     "core.gitProxy",
@@ -34,6 +34,7 @@ const KEYS: [&str; 26] = [
     "gpg.program",
     "gpg.ssh.program",
     "gpg.ssh.defaultKeyCommand",
+    "hook.canary.command",
     "interactive.diffFilter",
     "merge.canary.driver",
     "pager.log",
@@ -100,6 +101,7 @@ impl Canaries {
         }
         set("core.hooksPath", &self.folder.join("hooks").to_string_lossy())?;
         for (key, value) in [
+            ("hook.canary.event", "reference-transaction"),
             ("fetch.recurseSubmodules", "true"),
             ("fetch.writeCommitGraph", "true"),
             ("submodule.recurse", "true"),

@@ -1,10 +1,10 @@
 //! Bundles, repositories and branches that do not fit: each error is clear and has advice.
 
-use std::fs;
+use std::{fs, io::Write, process::Command};
 
 use anyhow::{Context, Result, ensure};
 use bot_bottle_core::error::Hint;
-use bot_bottle_quarantine::import::{Import, ImportError};
+use bot_bottle_quarantine::import::{self, Import, ImportError};
 
 use super::fixture::{Scene, command, git, git_with_input};
 
@@ -156,6 +156,36 @@ fn a_repository_that_does_not_fit_is_named() -> Result<()> {
         assert!(matches!(error, ImportError::NotARepository { .. }), "{error}");
     }
     scene.import_bundle(&bundle, &scene.request()?)?.map_err(anyhow::Error::from)?;
+    Ok(())
+}
+
+#[test]
+fn the_repository_of_another_user_is_named() -> Result<()> {
+    let scene = Scene::new()?;
+    scene.commit("a", "1")?;
+    let bundle = scene.bundle()?;
+    scene.import_bundle(&bundle, &scene.request()?)?.map_err(anyhow::Error::from)?;
+    for at in super::fixture::files(&scene.operator())?.into_keys().chain([".git".into(), "".into()]) {
+        if let Err(error) = std::os::unix::fs::chown(scene.operator().join(at), Some(12345), None) {
+            writeln!(
+                std::io::stderr(),
+                "SKIPPED the repository of another user: only root can make one ({error})"
+            )?;
+            return Ok(());
+        }
+    }
+    let opens =
+        Command::new("git").arg("-C").arg(scene.operator()).args(["rev-parse", "--git-dir"]).output()?;
+    if opens.status.success() {
+        writeln!(
+            std::io::stderr(),
+            "SKIPPED the repository of another user: `safe.directory` allows them all here"
+        )?;
+        return Ok(());
+    }
+    let error = import::import(&mut &*bundle, &scene.request()?).expect_err("another user's");
+    ensure!(matches!(error, ImportError::NotARepository { other_owner: true, .. }), "{error}");
+    ensure!(error.hint().is_some_and(|hint| hint.contains("user")), "{error}");
     Ok(())
 }
 

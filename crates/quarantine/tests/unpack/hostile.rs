@@ -19,67 +19,82 @@ fn hostile_archives_are_refused_as_a_whole() -> Result<()> {
     let long = |kind, name: &[u8]| {
         start().entry(kind, b"././@LongLink", 0o644, b"", name).file("item/short", "x").end()
     };
-    let pax = |record: &str| {
+    let pax = |path: &str| {
+        // The length counts itself, pax(1).
+        let record = format!("{} path={path}\n", path.len() + 9);
         start().entry(EntryType::XHeader, b"pax", 0o644, b"", record.as_bytes()).file("item/short", "x").end()
     };
-    let whole = start().file("item/last", &"x".repeat(2000));
-    let length = whole.cut_off().len();
-    let cut = |at: usize| start().file("item/last", &"x".repeat(2000)).cut_off()[..at].to_vec();
-    for (case, archive) in [
-        ("up", named(b"item/../../precious")),
-        ("up at once", named(b"../precious")),
-        ("up and down", named(b"item/d/../x")),
-        ("absolute", named(b"/item/x")),
-        ("beside the item", named(b"other")),
-        ("a name that begins like the item's", named(b"items")),
-        ("no name", named(b"")),
-        ("up, in a long name", long(EntryType::GNULongName, b"item/../../precious\0")),
-        ("NUL in a long name", long(EntryType::GNULongName, b"item/a\0b")),
-        ("up, in a pax record", pax("29 path=item/../../precious_\n")),
-        ("absolute, in a pax record", pax("21 path=/tmp/precious\n")),
-        ("through a link", start().link("item/l", ".").file("item/l/x", "x").end()),
-        ("through a link out", start().link("item/l", "..").file("item/l/precious", "x").end()),
+    let whole = || start().file("item/last", &"x".repeat(2000));
+    let length = whole().cut_off().len();
+    let cut = |at: usize| whole().cut_off()[..at].to_vec();
+    let (out, through) = ("its path leads out of the archive", "in something that is not a folder");
+    for (case, archive, why) in [
+        ("up", named(b"item/../../precious"), out),
+        ("up at once", named(b"../precious"), out),
+        ("up and down", named(b"item/d/../x"), out),
+        ("absolute", named(b"/item/x"), "its path is absolute"),
+        ("beside the item", named(b"other"), "not a part of what was asked for"),
+        ("a name that begins like the item's", named(b"items"), "not a part of what was asked for"),
+        ("no name", named(b""), "not a part of what was asked for"),
+        ("up, in a long name", long(EntryType::GNULongName, b"item/../../precious\0"), out),
+        ("NUL in a long name", long(EntryType::GNULongName, b"item/a\0b"), "NUL"),
+        ("up, in a pax record", pax("item/../../precious"), out),
+        ("absolute, in a pax record", pax("/tmp/precious"), "its path is absolute"),
+        ("through a link", start().link("item/l", ".").file("item/l/x", "x").end(), through),
+        ("through a link out", start().link("item/l", "..").file("item/l/precious", "x").end(), through),
         (
             "through a link that is left out",
             start().link("item/l", "/tmp").folder("item/l").file("item/l/x", "x").end(),
+            through,
         ),
-        ("over a link that is left out", start().link("item/l", "/tmp").file("item/l", "x").end()),
-        ("over a link", start().link("item/l", "first").file("item/l", "x").end()),
-        ("through a file", start().file("item/first/x", "x").end()),
-        ("a folder over a file", start().folder("item/first").end()),
-        ("a file over a folder", start().folder("item/d").file("item/d", "x").end()),
-        ("a file twice", start().file("item/first", "y").end()),
-        ("the item twice", Archive::default().file("item", "x").file("item", "y").end()),
+        ("over a link that is left out", start().link("item/l", "/tmp").file("item/l", "x").end(), "twice"),
+        ("over a link", start().link("item/l", "first").file("item/l", "x").end(), "twice"),
+        ("through a file", start().file("item/first/x", "x").end(), through),
+        ("a folder over a file", start().folder("item/first").end(), through),
+        ("a file over a folder", start().folder("item/d").file("item/d", "x").end(), "twice"),
+        ("a file twice", start().file("item/first", "y").end(), "twice"),
+        ("the item twice", Archive::default().file("item", "x").file("item", "y").end(), "twice"),
         (
             "a name that is too long",
             long(EntryType::GNULongName, &[b"item/", [b'x'; 300].as_slice()].concat()),
+            "its name is too long",
         ),
         (
             "a path that is too long",
-            long(EntryType::GNULongName, &b"item/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx/".repeat(150)),
+            long(
+                EntryType::GNULongName,
+                &[b"item/".as_slice(), &[[b'x'; 200].as_slice(), b"/"].concat().repeat(30)].concat(),
+            ),
+            "its name is too long",
         ),
-        ("no end", cut(length)),
-        ("no end after a header", cut(length - 2048)),
-        ("no end in a file", cut(length - 1000)),
-        ("no end in a header", cut(length - 2048 - 100)),
-        ("nothing", Vec::new()),
-        ("an empty archive", Archive::default().end()),
-        ("no archive", b"no archive ".repeat(100)),
-        ("the item is a link", Archive::default().link("item", "/etc/passwd").end()),
-        ("the item is a device", Archive::default().entry(EntryType::Char, b"item", 0o666, b"", b"").end()),
+        ("no end", cut(length), "cut off"),
+        ("no end after a header", cut(length - 2048), "cut off"),
+        ("no end in a file", cut(length - 1000), "cut off"),
+        ("no end in a header", cut(length - 2048 - 100), "cut off"),
+        ("nothing", Vec::new(), "cut off"),
+        ("an empty archive", Archive::default().end(), "it is not in the archive"),
+        ("no archive", b"no archive ".repeat(100), "cannot be read"),
+        ("the item is a link", Archive::default().link("item", "/etc/passwd").end(), "it is a link"),
+        (
+            "the item is a device",
+            Archive::default().entry(EntryType::Char, b"item", 0o666, b"", b"").end(),
+            "it is a device",
+        ),
     ] {
         let place = Place::new()?;
-        let refused = place.unpack(&archive, &place.request()).context(case)?;
-        assert!(refused.is_err(), "{case}: {:?}", listed(place.outside()));
+        match place.unpack(&archive, &place.request()).context(case)? {
+            Ok(_) => panic!("{case}: {:?}", listed(place.outside())),
+            Err(error) => assert!(error.to_string().contains(why), "{case}: {error}"),
+        }
     }
     let place = Place::new()?;
-    place.unpack(&whole_again().end(), &place.request())?.map_err(anyhow::Error::from)?;
-    assert_eq!(listed(&place.target())?.len(), 4);
+    for at in (0..length).step_by(97) {
+        let error = place.unpack(&cut(at), &place.request())?.expect_err("a part");
+        assert!(matches!(error, UnpackError::CutOff), "{at}: {error}");
+    }
+    place.unpack(&whole().end(), &place.request())?.map_err(anyhow::Error::from)?;
+    assert_eq!(listed(&place.target())?.len(), 3);
     Ok(())
-}
-
-fn whole_again() -> Archive {
-    Archive::default().folder("item/").file("item/first", "x").file("item/last", &"x".repeat(2000))
 }
 
 #[test]
@@ -218,6 +233,12 @@ fn a_folder_does_not_become_a_repository() -> Result<()> {
     let unpacked = place.unpack(&head, &place.request())?.map_err(anyhow::Error::from)?;
     assert_eq!(unpacked.left_out.first[0].path, "HEAD");
     assert!(work.join("x").exists() && !is_repository(&work)?);
+    fs::remove_dir(work.join("objects"))?;
+    fs::write(work.join("HEAD"), "ref: refs/heads/main\n")?;
+    let error = place.unpack(&parts, &Unpack { overwrite: true, ..place.request() })?.expect_err("objects");
+    assert!(matches!(error, UnpackError::IntoRepository(_)), "{error}");
+    fs::remove_file(work.join("HEAD"))?;
+    fs::create_dir(work.join("objects"))?;
     let file = Archive::default().file("item", "ref: refs/heads/main\n").end();
     let request = Unpack { destination: work.clone(), name: "HEAD".into(), ..place.request() };
     let error = place.unpack(&file, &request)?.expect_err("a HEAD");
