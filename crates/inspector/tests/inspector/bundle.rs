@@ -56,7 +56,10 @@ fn known_commits_are_left_out_and_unknown_ids_do_not_matter() -> Result<()> {
 fn a_new_tag_on_an_old_commit_is_something() -> Result<()> {
     let mut work = Work::with_two_files("")?;
     work.agent("git branch same")?;
-    assert!(matches!(work.bundle(), Err(InspectError::Nothing)));
+    let error = work.bundle().expect_err("nothing is new");
+    assert!(matches!(error, InspectError::Nothing), "{error}");
+    assert_eq!(error.exit_code(), 3);
+    assert_eq!(InspectError::NoGit.exit_code(), 1);
     work.agent("git tag -a v1 -m note")?;
     let bundle = work.bundle()?;
     assert_eq!(work.fetch(&bundle)?.1, ["tags/v1 firstnote"]);
