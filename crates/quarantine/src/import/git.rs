@@ -12,7 +12,7 @@ use std::{
 };
 
 use bot_bottle_core::printable::printable;
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use super::{ImportBounds, error::ImportError};
 
@@ -223,9 +223,12 @@ impl Git {
     fn limit(&self, child: &Child) {
         let Some((memory, seconds)) = self.limits else { return };
         let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else { return };
-        for (resource, bound) in [(Resource::Data, memory), (Resource::Cpu, seconds)] {
+        // At the lower limit of time it gets SIGXCPU, which tells why it ended; at the upper one SIGKILL.
+        let seconds = Rlimit { current: Some(seconds), maximum: Some(seconds.saturating_add(1)) };
+        let memory = Rlimit { current: Some(memory), maximum: Some(memory) };
+        for (resource, limit) in [(Resource::Data, memory), (Resource::Cpu, seconds)] {
             // Fails if git has ended already.
-            let _ = prlimit(Some(pid), resource, Rlimit { current: Some(bound), maximum: Some(bound) });
+            let _ = prlimit(Some(pid), resource, limit);
         }
     }
 }
@@ -242,8 +245,7 @@ impl Ended {
             return Ok(());
         }
         let says = |text: &str| self.messages.iter().any(|line| line.contains(text));
-        // SIGXCPU, then SIGKILL, setrlimit(2); git ends with SIGXCPU's default action.
-        if matches!(self.status.signal(), Some(9 | 24)) {
+        if self.status.signal() == Some(Signal::XCPU.as_raw()) {
             return Err(ImportError::too_large("seconds of work for git", bounds.processor_seconds));
         }
         if says("ut of memory") || says("annot allocate memory") || says("unable to create thread") {
@@ -312,6 +314,19 @@ mod tests {
         git.program = "git-that-is-not-installed".into();
         let error = git.output(&["version"], Input::Nothing, 1000).expect_err("no git");
         assert!(matches!(error, ImportError::GitMissing), "{error}");
+    }
+
+    #[test]
+    fn what_exceeds_the_time_is_an_error_that_names_it() {
+        let bounds = ImportBounds { processor_seconds: 1, ..ImportBounds::default() };
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut git = Git::ours(folder.path(), &bounds);
+        // Uses the processor until it is ended; git would need an object of gigabytes for that.
+        git.program = "sh".into();
+        let (_, ended) =
+            git.output(&["-c", "while :; do :; done"], Input::Nothing, 1000).expect("the shell runs");
+        let error = ended.expect_accepted(&bounds).expect_err("too long");
+        assert!(error.to_string().contains("seconds"), "{error}");
     }
 
     #[test]
