@@ -1,6 +1,6 @@
 //! The command line, as types.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use bot_bottle_core::{bottle::BackendName, identity::Identity, limits::WallTime};
 use clap::{Args, Parser, Subcommand};
@@ -33,6 +33,13 @@ pub(crate) enum Command {
     List(List),
     /// Show what an agent would run in.
     Info(Info),
+    /// Show what an agent changed.
+    Diff(Diff),
+    /// Fetch an agent's commits, and what it did not commit, into the repository in the current directory.
+    Pull(Pull),
+    /// Copy files out of an agent's work, or into it.
+    #[command(name = "cp")]
+    Copy(Copy),
     /// Find and remove what ended bottles left.
     Cleanup(Cleanup),
     /// Write a first bottle and agent that work with the agent programs and logins of this host.
@@ -49,6 +56,9 @@ pub(crate) enum Command {
     /// The scripted agent of the demo; runs inside its bottle.
     #[command(hide = true)]
     DemoAgent(DemoAgent),
+    /// Looks at an agent's work from inside a throw-away bottle.
+    #[command(hide = true)]
+    Inspect,
 }
 
 /// What shapes a bottle, for every command that makes one.
@@ -166,6 +176,62 @@ pub(crate) struct Info {
     /// Other bottles than the agent's own; repeat to fold several.
     #[arg(long = "bottle", value_name = "NAME")]
     pub(crate) bottles: Vec<String>,
+}
+
+/// Show what an agent changed, commits and all else together, while its bottle runs and afterwards.
+#[derive(Debug, Args)]
+pub(crate) struct Diff {
+    /// The run.
+    #[arg(value_name = "ID")]
+    pub(crate) run: Identity,
+
+    /// Show how much changed in each file.
+    #[arg(long, conflicts_with = "name_only")]
+    pub(crate) stat: bool,
+
+    /// Show the names of the files alone.
+    #[arg(long)]
+    pub(crate) name_only: bool,
+
+    /// A folder of the workspace with a repository of its own.
+    #[arg(long, value_name = "FOLDER", default_value = "", hide_default_value = true)]
+    pub(crate) repository: String,
+}
+
+/// Fetch an agent's work into the repository in the current directory, as refs/bottle/ID/…; no branch and no
+/// file of yours changes.
+#[derive(Debug, Args)]
+pub(crate) struct Pull {
+    /// The run.
+    #[arg(value_name = "ID")]
+    pub(crate) run: Identity,
+
+    /// Make this branch of it too.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) branch: Option<String>,
+
+    /// Write a patch for `git apply` instead; needs no repository.
+    #[arg(long, value_name = "FILE", conflicts_with = "branch")]
+    pub(crate) patch: Option<PathBuf>,
+
+    /// A folder of the workspace with a repository of its own.
+    #[arg(long, value_name = "FOLDER", default_value = "", hide_default_value = true)]
+    pub(crate) repository: String,
+}
+
+/// Copy files out of an agent's work, or into it, while its bottle runs and afterwards.
+#[derive(Debug, Args)]
+pub(crate) struct Copy {
+    /// A path of the host, or ID:PATH. A path in a run is relative to its workspace, or absolute as the agent
+    /// sees it.
+    pub(crate) source: OsString,
+
+    /// The other side. A folder that exists gets the copy under its own name.
+    pub(crate) target: OsString,
+
+    /// Replace files of the host that exist.
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 /// Find and remove what ended bottles left.

@@ -10,17 +10,22 @@ use crate::{
 };
 
 mod cleanup;
+mod cp;
+mod diff;
 mod doctor;
 mod exec;
 mod gateway;
 mod info;
 mod init;
+mod inspect;
 mod list;
 mod prepare;
 mod provider;
+mod pull;
 mod run;
 mod start;
 mod stop;
+mod work;
 
 /// Runs the command.
 pub(crate) fn run(arguments: Arguments, ui: &Ui) -> Result<ExitCode, CommandError> {
@@ -31,6 +36,9 @@ pub(crate) fn run(arguments: Arguments, ui: &Ui) -> Result<ExitCode, CommandErro
         Command::Stop(stop) => stop::run(&stop, ui),
         Command::List(list) => list::run(&list, ui),
         Command::Info(info) => info::run(&info, ui),
+        Command::Diff(diff) => diff::run(&diff, ui),
+        Command::Pull(pull) => pull::run(&pull, ui),
+        Command::Copy(copy) => cp::run(&copy, ui),
         Command::Cleanup(cleanup) => cleanup::run(&cleanup, ui),
         Command::Init(init) => init::run(&init, ui),
         Command::Doctor => doctor::run(ui),
@@ -38,5 +46,6 @@ pub(crate) fn run(arguments: Arguments, ui: &Ui) -> Result<ExitCode, CommandErro
         Command::Provider(provider) => provider::run(&provider, ui),
         Command::Demo => demo::run(ui),
         Command::DemoAgent(agent) => demo::run_agent(&agent.script),
+        Command::Inspect => inspect::run(ui),
     }
 }

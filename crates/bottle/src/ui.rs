@@ -22,6 +22,7 @@ use serde::Serialize;
 use crate::exit::{CommandError, Failure};
 
 mod ask;
+mod pager;
 mod preflight;
 mod table;
 
@@ -64,6 +65,16 @@ impl Ui {
             let text = text(value);
             println!("{}", printable_but_colours(text.trim_end_matches('\n')));
         }
+    }
+
+    /// Whether results are printed as JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints lines to stderr, for the part of this binary that reads them.
+    pub(crate) fn lines(&self, lines: &[String]) {
+        lines.iter().for_each(|line| eprintln!("{}", printable(line)));
     }
 
     /// Prints progress.

@@ -11,6 +11,7 @@ use std::{
     fs,
     io::{self, Read},
     path::PathBuf,
+    time::{Duration, Instant},
 };
 
 use bot_bottle_core::{
@@ -60,6 +61,8 @@ pub struct InspectRequest {
     pub arguments: Vec<String>,
     /// Whether the work may be written to.
     pub access: WorkAccess,
+    /// How long it may take at most.
+    pub time: Option<Duration>,
     /// Where state is kept.
     pub home: BotBottleHome,
     /// The operator's home, which no bottle sees.
@@ -107,6 +110,9 @@ pub enum InspectError {
     /// The stream that goes in.
     #[error("what goes in could not be read: {0}")]
     Input(#[source] io::Error),
+    /// It took too long.
+    #[error("looking at the work of {0} takes longer than it may")]
+    TimedOut(Identity),
     /// Something else ended the bottle.
     #[error("the look at {run} was ended: {}", ended(.by))]
     Ended {
@@ -133,7 +139,11 @@ impl Hint for InspectError {
             Self::NoSuchRun(_) => Some("`bot-bottle list runs` shows them".into()),
             Self::OtherVersion(_) => Some("use that version to look at it".into()),
             Self::Launch(error) => error.hint(),
-            Self::NothingKept(_) | Self::Output(_) | Self::Input(_) | Self::Ended { .. } => None,
+            Self::NothingKept(_)
+            | Self::Output(_)
+            | Self::Input(_)
+            | Self::TimedOut(_)
+            | Self::Ended { .. } => None,
         }
     }
 }
@@ -191,8 +201,9 @@ pub fn inspect(
         terminal: Terminal::Pipes,
         size: None,
     };
+    let deadline = request.time.map(|time| Instant::now() + time);
     let limits = LimitWatchers::new(&plan.limits, &run.directory);
-    let running = ProgramRun { input, output, signals: Some(&signals), limits, deadline: None };
+    let running = ProgramRun { input, output, signals: Some(&signals), limits, deadline };
     let end = running.run(&mut *sandbox, SessionId::AGENT, &program).map_err(|failure| match failure {
         ProgramFailure::NotStarted(source) => InspectError::Launch(LaunchError::NotStarted {
             program: program.command.first().cloned().unwrap_or_default(),
@@ -201,9 +212,7 @@ pub fn inspect(
         ProgramFailure::Sandbox(source) => {
             LaunchError::Sandbox(IoError::new("reading the agent's work", source)).into()
         }
-        ProgramFailure::TimedOut => {
-            InspectError::Ended { run: request.run.clone(), by: EndedBy::SandboxEnded }
-        }
+        ProgramFailure::TimedOut => InspectError::TimedOut(request.run.clone()),
         ProgramFailure::Output(error) => InspectError::Output(error),
         ProgramFailure::Input(error) => InspectError::Input(error),
     })?;

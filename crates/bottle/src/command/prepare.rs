@@ -20,6 +20,7 @@ use bot_bottle_launch::{
     },
 };
 
+use super::work;
 use crate::{
     arguments::BottleOptions,
     exit::{CommandError, Failure},
@@ -153,19 +154,22 @@ pub(super) fn launch(
         fault: options.fault.as_deref().map(fault).transpose()?,
     };
     let quiet = consent == Consent::Silent;
-    let exit = bot_bottle_launch::launch(backend, request, &mut |event| show(&event, quiet, ui))
-        .map_err(launch_error)?;
-    exit_code(&identity, &exit)
+    let mut is_kept = false;
+    let exit = bot_bottle_launch::launch(backend, request, &mut |event| match event {
+        LaunchEvent::KeptWork(_) => is_kept = true,
+        event => show(&event, quiet, ui),
+    });
+    if is_kept {
+        work::tell(&identity, ui);
+    }
+    exit_code(&identity, &exit.map_err(launch_error)?)
 }
 
 /// Prints the progress of a launch.
 fn show(event: &LaunchEvent, quiet: bool, ui: &Ui) {
     match event {
-        LaunchEvent::KeptWork(identity) => {
-            ui.progress(&format!(
-                "the agent's work is kept; `bot-bottle cleanup --force {identity}` removes it"
-            ));
-        }
+        // Told at the end.
+        LaunchEvent::KeptWork(_) => {}
         LaunchEvent::NotRemoved { path, why } => ui.warn(&format!(
             "{} could not be removed: {why}; `bot-bottle cleanup` removes it",
             path.display()

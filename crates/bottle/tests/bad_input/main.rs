@@ -14,6 +14,7 @@ use home::Home;
 
 mod credentials;
 mod descriptors;
+mod fetching;
 mod foreign_text;
 mod git_credentials;
 mod headless;

@@ -155,6 +155,7 @@ fn inspect(home: &str, identity: &str, access: &str, script: &str) -> ExitCode {
         backend: BackendName::Native,
         arguments: vec!["shell".to_owned(), script.to_owned()],
         access: if access == "write" { WorkAccess::Write } else { WorkAccess::Read },
+        time: None,
         home: BotBottleHome::new(home),
         operator_home: None,
         executable: std::env::current_exe().expect("this executable"),
