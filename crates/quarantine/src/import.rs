@@ -107,6 +107,16 @@ pub struct ImportedRef {
     pub new_commits: u64,
 }
 
+/// Those of the commits and tags, by id, that the repository around a folder of the operator's has: a bundle
+/// can leave them out with all of their history. What is no id is not among them.
+///
+/// # Errors
+/// When the folder is in no repository, or git cannot be run.
+pub fn known_commits(repository: &Path, ids: &[String]) -> Result<Vec<String>, ImportError> {
+    let ids: Vec<ObjectId> = ids.iter().filter_map(|id| id.parse().ok()).collect();
+    Operator::open(repository)?.commits_among(&ids)
+}
+
 /// Verifies a bundle and brings its refs into the operator's repository.
 ///
 /// # Errors

@@ -92,7 +92,9 @@ fn head(pull: &Pull, work: &Work, ui: &Ui) -> Result<Option<String>, CommandErro
     }
     let summary = work.summary(None, ui)?;
     let is_asked = |repository: &RepositorySummary| repository.folder == pull.repository;
-    Ok(summary.repositories.into_iter().find(is_asked).and_then(|repository| repository.branch))
+    let repository = summary.repositories.into_iter().find(is_asked);
+    // Commits on no branch come as one of this name.
+    Ok(repository.map(|repository| repository.branch.unwrap_or_else(|| "detached".to_owned())))
 }
 
 fn described(pulled: &Pulled, pull: &Pull) -> String {

@@ -4,6 +4,7 @@ use std::{
     fs, io,
     os::fd::{AsFd, BorrowedFd},
     path::Path,
+    thread,
     time::Duration,
 };
 
@@ -15,7 +16,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    files::changes::{change_time, changed_since},
+    files::changes::{FileTime, change_time, changed_since},
     resource::replace,
 };
 
@@ -40,8 +41,19 @@ impl StartRecord {
         let path = run.join(START_FILE);
         // The time of this very file: the kernel takes the time of a file from a clock that ticks, and so
         // what is written next has the same time or a later one.
-        fs::write(&path, b"")?;
-        let started = change_time(&stat(&path)?);
+        let now = || -> io::Result<FileTime> {
+            fs::write(&path, b"")?;
+            Ok(change_time(&stat(&path)?))
+        };
+        let mut started = now()?;
+        // git has just written to the repository, maybe in the same tick. It is at most 10 ms long.
+        if baseline.head.is_some() {
+            let written = started;
+            while started == written {
+                thread::sleep(Duration::from_millis(1));
+                started = now()?;
+            }
+        }
         let record = Self { baseline: Baseline { started, ..baseline }, clocks: clocks() };
         replace(&path, &serde_json::to_vec(&record)?)?;
         Ok(record)

@@ -10,7 +10,7 @@ use std::{
 use bot_bottle_core::identity::Identity;
 
 use super::{
-    ImportedRef,
+    ImportedRef, ObjectId,
     error::ImportError,
     git::{Git, Input},
 };
@@ -95,6 +95,20 @@ impl Operator {
             known.extend(head);
         }
         Ok(known)
+    }
+
+    /// Those of the objects that are here, and that are commits or tags.
+    pub(super) fn commits_among(&self, ids: &[ObjectId]) -> Result<Vec<String>, ImportError> {
+        let asked: Vec<u8> = ids.iter().flat_map(|id| format!("{id}\n").into_bytes()).collect();
+        let arguments = ["cat-file", "--batch-check=%(objectname) %(objecttype)"];
+        let (answer, ended) = self.git.output(&arguments, Input::Text(asked), MAX_REFS)?;
+        ended.expect_success("cat-file")?;
+        let answer = String::from_utf8_lossy(&answer);
+        let found = answer.lines().filter_map(|line| match line.split_once(' ') {
+            Some((id, "commit" | "tag")) => Some(id.to_owned()),
+            _ => None,
+        });
+        Ok(found.collect())
     }
 
     /// Takes over a pack that was verified, and points the refs to its commits in one transaction.
