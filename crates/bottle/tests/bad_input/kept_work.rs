@@ -39,7 +39,7 @@ fn work_in_a_workspace_of_its_own_is_kept_until_it_is_removed_by_force() -> Resu
 
     let worked = home.command(&["run", "--", "sh", "-c", "echo x > result.txt"]).output()?;
     let told = String::from_utf8(worked.stderr)?;
-    ensure!(worked.status.success() && told.contains("the agent's work is kept"), "{told}");
+    ensure!(worked.status.success() && told.contains("kept: 1 file new; "), "{told}");
     let (run, folder) = run_of(&home)?;
     ensure!(fs::read_to_string(workspace_of(&folder).join("result.txt"))? == "x\n");
 
