@@ -23,6 +23,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Start an agent in a bottle.
     Start(Start),
+    /// Go on with a run that ended: its conversation, its work and its policy.
+    Resume(Resume),
     /// Run any program in a bottle, without a provider; its streams and exit code pass through.
     Run(Run),
     /// Run a further program inside a running bottle.
@@ -105,6 +107,34 @@ pub(crate) struct Start {
     /// Do not ask whether to start.
     #[arg(long, short)]
     pub(crate) yes: bool,
+
+    /// Passed on to the agent program.
+    #[arg(last = true, value_name = "ARGS")]
+    pub(crate) arguments: Vec<String>,
+}
+
+/// Go on with a run that ended: its conversation, its work and its policy, with fresh credentials.
+#[derive(Debug, Args)]
+pub(crate) struct Resume {
+    /// The run.
+    #[arg(value_name = "ID")]
+    pub(crate) run: Identity,
+
+    /// Run one prompt to its end, without a terminal and without questions.
+    #[arg(long, requires = "prompt")]
+    pub(crate) headless: bool,
+
+    /// What the agent is to do next.
+    #[arg(long, value_name = "TEXT", requires = "headless")]
+    pub(crate) prompt: Option<String>,
+
+    /// Do not ask whether to start.
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+
+    /// Print the plan and start nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 
     /// Passed on to the agent program.
     #[arg(last = true, value_name = "ARGS")]

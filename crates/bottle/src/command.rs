@@ -22,6 +22,7 @@ mod list;
 mod prepare;
 mod provider;
 mod pull;
+mod resume;
 mod run;
 mod start;
 mod stop;
@@ -31,6 +32,7 @@ mod work;
 pub(crate) fn run(arguments: Arguments, ui: &Ui) -> Result<ExitCode, CommandError> {
     match arguments.command {
         Command::Start(start) => start::run(&start, ui),
+        Command::Resume(resume) => resume::run(&resume, ui),
         Command::Run(run) => run::run(&run, ui),
         Command::Exec(exec) => exec::run(&exec, ui),
         Command::Stop(stop) => stop::run(&stop, ui),

@@ -56,7 +56,8 @@ fn claude(frontmatter: &str, login: &ClaudeLogin, prepare: impl FnOnce(&mut Fixt
         .expect("the upstream starts");
     let Some(mut fixture) = Fixture::new("claude", frontmatter, upstream) else { return };
     prepare(&mut fixture);
-    let Finished { upstream, output } = fixture.run_turn(&login.needles());
+    let Finished { output, .. } = fixture.run_turn(&login.needles());
+    let upstream = fixture.upstream();
     assert_credential_on_every_call(&upstream.requests(), &login.access_token);
     assert_no_placeholder(&upstream.requests());
     let turns = upstream.requests().iter().filter(|seen| seen.path == "/v1/messages").count();
@@ -88,7 +89,8 @@ fn codex(web_sockets: WebSockets) {
     let frontmatter = "agent_provider: {template: codex, forward_host_credentials: true}";
     let Some(fixture) = Fixture::new("codex", frontmatter, upstream) else { return };
     fixture.write_home(".codex/auth.json", &login.file());
-    let Finished { upstream, output } = fixture.run_turn(&login.needles());
+    let Finished { output, .. } = fixture.run_turn(&login.needles());
+    let upstream = fixture.upstream();
     assert_credential_on_every_call(&upstream.requests(), &login.access_token);
     assert_no_placeholder(&upstream.requests());
     for message in upstream.messages() {
@@ -114,4 +116,66 @@ fn codex_with_the_login_of_the_host() {
 fn codex_where_the_upstream_has_no_web_sockets() {
     let _turn = fixture::turn();
     codex(WebSockets::Refused);
+}
+
+/// A conversation goes on in a run that ended: the model gets what was said before, and the new credential.
+#[test]
+fn claude_goes_on_with_its_conversation() {
+    let _turn = fixture::turn();
+    let start = |login: &ClaudeLogin| {
+        let api = AnthropicApi::new(&login.access_token);
+        FakeUpstream::builder().host("api.anthropic.com", api).start().expect("the upstream starts")
+    };
+    let (first, second) = (ClaudeLogin::new(now() + 7200), ClaudeLogin::new(now() + 9000));
+    let frontmatter = "agent_provider: {template: claude, forward_host_credentials: true}";
+    let Some(mut fixture) = Fixture::new("claude", frontmatter, start(&first)) else { return };
+    fixture.write_home(".claude/.credentials.json", &first.file());
+    let Finished { identity, output } = fixture.run_turn(&first.needles());
+    assert!(
+        output.contains(&format!("`bot-bottle resume {identity}` goes on with the conversation")),
+        "{output}"
+    );
+
+    fixture.write_home(".claude/.credentials.json", &second.file());
+    fixture.set_upstream(start(&second));
+    let output = fixture.resume(&identity, "And what did you do before?");
+    let seen = fixture.upstream().requests();
+    assert_credential_on_every_call(&seen, &second.access_token);
+    let went_on = seen.iter().filter(|request| request.path == "/v1/messages").any(|request| {
+        let body = String::from_utf8_lossy(&request.body);
+        body.contains("And what did you do before?") && body.contains("The command answered: by the agent")
+    });
+    assert!(went_on, "the model was not told what was said before: {output}");
+}
+
+/// The same for codex, whose dummy login in the bottle's home is made anew.
+#[test]
+fn codex_goes_on_with_its_conversation() {
+    let _turn = fixture::turn();
+    let start = |login: &CodexLogin| {
+        let api = ChatGptApi::new(&login.access_token, &login.account_id).web_sockets(WebSockets::Refused);
+        FakeUpstream::builder().host("chatgpt.com", api).start().expect("the upstream starts")
+    };
+    let first = CodexLogin::new(now(), now() + 7200);
+    let second = first.renewed(now(), now() + 9000);
+    let frontmatter = "agent_provider: {template: codex, forward_host_credentials: true}";
+    let Some(mut fixture) = Fixture::new("codex", frontmatter, start(&first)) else { return };
+    fixture.write_home(".codex/auth.json", &first.file());
+    let Finished { identity, output } = fixture.run_turn(&first.needles());
+    assert!(
+        output.contains(&format!("`bot-bottle resume {identity}` goes on with the conversation")),
+        "{output}"
+    );
+
+    fixture.write_home(".codex/auth.json", &second.file());
+    fixture.set_upstream(start(&second));
+    let output = fixture.resume(&identity, "And what did you do before?");
+    let seen = fixture.upstream().requests();
+    assert_credential_on_every_call(&seen, &second.access_token);
+    let went_on = seen.iter().filter(|request| request.path.ends_with("/codex/responses")).any(|request| {
+        // It is compressed.
+        let body = request.json().to_string();
+        body.contains("And what did you do before?") && body.contains("The command answered: ")
+    });
+    assert!(went_on, "the model was not told what was said before: {output}");
 }

@@ -36,6 +36,9 @@ pub trait Provider: std::fmt::Debug + Sync {
     /// How the operator makes a token for `agent_provider.auth_token`, where the provider takes one.
     fn token_login(&self) -> Option<TokenLogin>;
 
+    /// The folder in which the program keeps its conversations, relative to the bottle's home.
+    fn conversations(&self) -> &'static str;
+
     /// Hosts whose answers would be real credentials: no bottle may reach them, whatever its manifest says.
     fn forbidden_hosts(&self) -> &'static [&'static str];
 
@@ -96,6 +99,8 @@ pub struct ProvisionInput<'a> {
     pub system_prompt: &'a str,
     /// How the agent is run.
     pub mode: &'a RunMode,
+    /// Which conversation it has.
+    pub conversation: Conversation,
     /// The places of the bottle.
     pub guest: &'a GuestPaths,
     /// The host's own login, if the bottle forwards it.
@@ -117,6 +122,15 @@ pub enum RunMode {
         /// What is to be done.
         prompt: String,
     },
+}
+
+/// Which conversation an agent has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conversation {
+    /// A new one.
+    New,
+    /// The last one that the bottle's home has goes on.
+    Last,
 }
 
 /// Places inside a bottle, absolute.
@@ -186,8 +200,9 @@ pub struct AgentProvisionPlan {
     pub ca_variables: BTreeMap<String, CaFile>,
     /// How a prompt is given to a run without a terminal; for `info`.
     pub headless_prompt: PromptStyle,
-    /// The arguments that continue the last session.
-    pub resume_arguments: Vec<String>,
+    /// Those of [`Self::files`] that are made anew from the host's login when a conversation goes on. The agent may
+    /// have changed the others, and keeps them.
+    pub login_files: Vec<PathBuf>,
 }
 
 /// Which file a variable for the CA names.

@@ -24,7 +24,7 @@ impl ActiveRun {
         Self { directory: Some(directory), resources, outcome: Outcome::default() }
     }
 
-    /// Releases everything. Returns whether there is work, and what could not be removed; `cleanup` finds
+    /// Releases everything. Returns what is kept, and what could not be removed; `cleanup` finds
     /// that later because the lock is free.
     pub(crate) fn release(&mut self) -> Settled {
         let Some(directory) = self.directory.take() else { return Settled::default() };
@@ -38,7 +38,7 @@ impl ActiveRun {
             (path.to_owned(), io::Error::new(error.kind(), format!("{resource} is still there: {error}")))
         };
         let resource_errors = failed.into_iter().map(describe);
-        Settled { has_work: state::has_work(path, self.outcome), not_removed: resource_errors.collect() }
+        Settled { kept: state::kept(path, self.outcome), not_removed: resource_errors.collect() }
     }
 }
 

@@ -22,6 +22,9 @@ pub enum LaunchError {
     /// There is a state directory of that name already.
     #[error("the state directory {} exists already", .0.display())]
     Occupied(PathBuf),
+    /// A run that is to go on has not ended.
+    #[error("{0} is running")]
+    StillRunning(Identity),
     /// The plan names an agent program, and none was found.
     #[error("the agent program `{0}` is not installed")]
     NoProgram(String),
@@ -72,6 +75,10 @@ impl Hint for LaunchError {
             Self::Missing(missing) => return missing.hint(),
             Self::Limits(_) => "remove the limit, or use a backend that has it".into(),
             Self::Occupied(_) => "run `bot-bottle cleanup`, or choose another identity".into(),
+            Self::StillRunning(run) => format!(
+                "`bot-bottle exec {run} -- CMD` runs a program in it; `bot-bottle stop {run}` ends it"
+            )
+            .into(),
             Self::NoProgram(name) => format!("run `bot-bottle provider install {name}`").into(),
             Self::Copy { source: CopyError::TooLarge(_), .. } => {
                 "raise `limits.disk`, or start in a smaller folder".into()

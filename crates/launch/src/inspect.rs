@@ -31,7 +31,7 @@ use crate::{
     home::BotBottleHome,
     host::user::HostUser,
     program_run::{ProgramFailure, ProgramRun},
-    request::{EndedBy, ProgramStatus, Terminal},
+    request::{Beginning, EndedBy, ProgramStatus, Terminal},
     session::{LimitWatchers, Signals},
     state::{Format, StartRecord},
     steps::allocate::{self, InspectedFolders, NewRun},
@@ -181,6 +181,7 @@ pub fn inspect(
         program: None,
         own: [request.operator_home.as_deref(), Some(request.home.path()), None],
         user: inspected.user,
+        beginning: Beginning::New,
     };
     let mut run = allocate::make_folders(&path, &new)?;
     run.folders.inspected = Some(InspectedFolders {

@@ -1,20 +1,27 @@
 //! What is kept of runs: whose work it is, how old, and whether somebody has fetched it.
 
 use std::{
+    borrow::Cow,
     fs, io,
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
 use bot_bottle_core::{
-    baseline::Baseline, error::IoContext, identity::Identity, limits::ByteSize, plan::BottlePlan,
+    baseline::Baseline,
+    error::{Hint, IoContext, IoError},
+    identity::Identity,
+    limits::ByteSize,
+    plan::BottlePlan,
 };
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::{
     agent_folder::AgentFolder,
     home::BotBottleHome,
     inspect::InspectError,
+    request::{Kept, ResumableAgent},
     resource::replace,
     state::{self, Format, StartRecord},
 };
@@ -37,8 +44,12 @@ pub struct KeptRun {
     pub started: Option<SystemTime>,
     /// Bytes of its workspace and home on the disk; `None` where they cannot be measured.
     pub size: Option<ByteSize>,
-    /// Whether its work was fetched.
+    /// Whether its agent made anything in its workspace.
+    pub has_work: bool,
+    /// Whether that was fetched.
     pub fetched: FetchState,
+    /// Whether its conversation can go on.
+    pub has_conversation: bool,
 }
 
 /// Whether the work of a run was brought out of it, whole.
@@ -81,9 +92,11 @@ pub fn list(home: &BotBottleHome) -> io::Result<Vec<KeptRun>> {
     for run in state::folders(home)? {
         let Some(identity) = state::identity_of(&run) else { continue };
         let is_running = state::is_alive(&run)?;
-        if Format::of(&run)? != Format::Current
-            || !is_running && !state::has_work(&run, state::Outcome::Worked)
-        {
+        if Format::of(&run)? != Format::Current {
+            continue;
+        }
+        let kept = state::kept(&run, state::Outcome::Worked);
+        if !is_running && kept == Kept::default() {
             continue;
         }
         // A bottle that starts has no plan yet.
@@ -96,10 +109,84 @@ pub fn list(home: &BotBottleHome) -> io::Result<Vec<KeptRun>> {
             folder: plan.and_then(|plan| plan.workspace),
             started: fs::metadata(run.join(state::START_FILE)).and_then(|file| file.modified()).ok(),
             size,
+            has_work: kept.work,
             fetched: FetchState::of(&run),
+            has_conversation: kept.conversation,
         });
     }
     Ok(runs)
+}
+
+/// What a run needs to go on.
+#[derive(Debug)]
+pub struct Resumable {
+    /// As it was started.
+    pub plan: BottlePlan,
+    /// Who runs.
+    pub agent: ResumableAgent,
+}
+
+/// Why a run cannot go on.
+#[derive(Debug, Error)]
+pub enum ResumeError {
+    /// No such run.
+    #[error("there is no run called {0}")]
+    NoSuchRun(Identity),
+    /// It has not ended.
+    #[error("{0} is running")]
+    Running(Identity),
+    /// Another version keeps other things.
+    #[error(
+        "{0} was made by another version of bot-bottle, which kept no conversation or keeps it in another way"
+    )]
+    OtherVersion(Identity),
+    /// Nothing to go on with.
+    #[error("{0} has no conversation that could go on")]
+    NoConversation(Identity),
+    /// The system said no.
+    #[error(transparent)]
+    System(#[from] IoError),
+}
+
+impl Hint for ResumeError {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        Some(match self {
+            Self::NoSuchRun(_) => "`bot-bottle list runs` shows them".into(),
+            Self::Running(run) => format!(
+                "`bot-bottle exec {run} -- CMD` runs a program in it; `bot-bottle stop {run}` ends it"
+            )
+            .into(),
+            Self::OtherVersion(_) => "start a new one, and take the work from the old one's folder".into(),
+            Self::NoConversation(run) => {
+                format!("`bot-bottle diff {run}` shows what there is of its work").into()
+            }
+            Self::System(_) => return None,
+        })
+    }
+}
+
+/// Reads what a run needs to go on.
+///
+/// # Errors
+/// See [`ResumeError`].
+pub fn resumable(home: &BotBottleHome, run: &Identity) -> Result<Resumable, ResumeError> {
+    let path = home.run(run);
+    let reading = || format!("reading {}", path.display());
+    if !path.is_dir() {
+        return Err(ResumeError::NoSuchRun(run.clone()));
+    }
+    if state::is_alive(&path).io_context(reading)? {
+        return Err(ResumeError::Running(run.clone()));
+    }
+    if Format::of(&path).io_context(reading)? != Format::Current {
+        return Err(ResumeError::OtherVersion(run.clone()));
+    }
+    if !state::has_conversation(&path) {
+        return Err(ResumeError::NoConversation(run.clone()));
+    }
+    let agent = state::read_agent(&path).io_context(reading)?;
+    let agent = agent.ok_or_else(|| ResumeError::NoConversation(run.clone()))?;
+    Ok(Resumable { plan: read_plan(&path).io_context(reading)?, agent })
 }
 
 /// The plan that a run was started with.

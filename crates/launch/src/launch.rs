@@ -1,6 +1,6 @@
 //! A launch: the steps in their order, for every backend.
 
-use bot_bottle_core::error::IoContext;
+use bot_bottle_core::{error::IoContext, plan::BottlePlan};
 use rustix::process::{self, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 
 use crate::{
@@ -9,7 +9,9 @@ use crate::{
     backend::Backend,
     error::LaunchError,
     host::shares::CORE_BYTES,
-    request::{AgentExit, FaultKind, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest, Step},
+    request::{
+        AgentExit, Beginning, FaultKind, FaultMoment, FaultPoint, Kept, LaunchEvent, LaunchRequest, Step,
+    },
     session::{Session, Signals},
     state::{Outcome, StartRecord},
     steps::{allocate, attach, baseline, files, gateway, trust},
@@ -62,15 +64,14 @@ pub fn launch(
     // Before any process is started, so that no signal of the operator is lost.
     let signals = Signals::take().io_context(|| "taking signals")?;
     keep_core_dumps_away();
-    let identity = request.plan.identity.clone();
     let mut active = None;
     let ended = run_bottle(backend, request, &signals, &mut active, on_event);
     let settled = active.as_mut().map(ActiveRun::release).unwrap_or_default();
     for (path, error) in settled.not_removed {
         on_event(LaunchEvent::NotRemoved { path, why: error.to_string() });
     }
-    if settled.has_work {
-        on_event(LaunchEvent::KeptWork(identity));
+    if settled.kept != Kept::default() {
+        on_event(LaunchEvent::Kept(settled.kept));
     }
     ended
 }
@@ -102,10 +103,17 @@ fn run_bottle(
     let (plan, agent) = (&request.plan, attach::agent(&request));
 
     let (run, active) = progress.step(Step::AllocateResources, |_| {
-        let directory = allocate::reserve(backend, plan, request.program.as_ref(), &request.home)?;
+        let directory = match request.beginning {
+            Beginning::New => allocate::reserve(backend, plan, request.program.as_ref(), &request.home)?,
+            Beginning::Resumed => allocate::reopen(backend, plan, &request.home)?,
+        };
         let path = directory.path().to_owned();
         // From here on `launch` releases it, whatever fails.
         let active = active.insert(ActiveRun::new(directory));
+        if request.beginning == Beginning::Resumed {
+            // It has what the run before this one made, however this one ends.
+            active.outcome = outcome(plan);
+        }
         Ok((allocate::fill(&path, &request)?, active))
     })?;
     let gateway =
@@ -113,7 +121,9 @@ fn run_bottle(
     let mut sandbox =
         progress.step(Step::StartSandbox, |_| backend.start(plan, &run, &mut active.resources))?;
     progress.step(Step::PrepareFiles, |on_event| {
-        files::write(plan, &run)?.into_iter().for_each(|note| on_event(LaunchEvent::Note(note)));
+        files::write(plan, &run, request.beginning)?
+            .into_iter()
+            .for_each(|note| on_event(LaunchEvent::Note(note)));
         Ok(())
     })?;
     progress.step(Step::ConnectGateway, |_| gateway::connect(&*gateway, &mut *sandbox, secrets))?;
@@ -129,16 +139,23 @@ fn run_bottle(
         Ok(closed.io_context(|| "closing the agent's folder")?)
     })?;
     let mut session = progress.step(Step::Attach, |on_event| {
-        let baseline = baseline::observe(plan, &mut *sandbox, on_event);
-        StartRecord::write(&run.directory, baseline).io_context(|| "recording the agent's start")?;
+        if request.beginning == Beginning::New {
+            let baseline = baseline::observe(plan, &mut *sandbox, on_event);
+            StartRecord::write(&run.directory, baseline).io_context(|| "recording the agent's start")?;
+        }
         let relay = attach::attach(&mut *sandbox, &agent)?;
         on_event(LaunchEvent::Attached(plan.identity.clone()));
         let (sandbox, gateway) = (&mut *sandbox, &*gateway);
         let session = Session::new(sandbox, gateway, signals, relay, &agent, &run.directory, &plan.limits);
         Ok(session.io_context(|| "answering `exec`")?)
     })?;
-    active.outcome = if plan.workspace.is_some() { Outcome::Worked } else { Outcome::Ran };
+    active.outcome = outcome(plan);
     Ok(session.run())
+}
+
+/// How far a run has come whose agent started.
+fn outcome(plan: &BottlePlan) -> Outcome {
+    if plan.workspace.is_some() { Outcome::Worked } else { Outcome::Ran }
 }
 
 /// A core dump of this process would contain the credentials. Only the soft limit is lowered; the hard one

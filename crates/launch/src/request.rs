@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use bot_bottle_core::{gateway_config::GatewayStart, identity::Identity, plan::BottlePlan};
+use bot_bottle_core::{
+    bottle::EffectiveBottle, gateway_config::GatewayStart, identity::Identity, plan::BottlePlan,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{home::BotBottleHome, host::programs::FoundProgram};
@@ -26,8 +28,32 @@ pub struct LaunchRequest {
     pub executable: PathBuf,
     /// How the agent talks to the operator.
     pub terminal: Terminal,
+    /// Whether the run is a new one.
+    pub beginning: Beginning,
+    /// Who runs, for a run that can be resumed.
+    pub agent: Option<ResumableAgent>,
     /// For tests: where the launcher kills itself, or fails.
     pub fault: Option<FaultPoint>,
+}
+
+/// Whether a run is a new one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Beginning {
+    /// With an empty home, and a copy of the operator's folder or an empty workspace.
+    #[default]
+    New,
+    /// A run that ended goes on with its home and its workspace. Of the plan's files those are written that it
+    /// lists, over what is there; nothing else is.
+    Resumed,
+}
+
+/// What is kept of an agent, so that its conversation can go on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ResumableAgent {
+    /// The agent and its bottle, as the manifests had them.
+    pub effective: EffectiveBottle,
+    /// The folder with its conversations, relative to its home.
+    pub conversations: PathBuf,
 }
 
 /// How a program in a bottle talks to the operator.
@@ -136,8 +162,8 @@ pub enum LaunchEvent {
     Note(String),
     /// The agent runs; from here on the terminal is its own.
     Attached(Identity),
-    /// The agent is gone. Its work is kept until `cleanup` removes it.
-    KeptWork(Identity),
+    /// The agent is gone. This is kept of it until `cleanup` removes it.
+    Kept(Kept),
     /// The bottle has ended, and this could not be removed. `cleanup` tries again.
     NotRemoved {
         /// Where it lies.
@@ -145,6 +171,15 @@ pub enum LaunchEvent {
         /// What the system said.
         why: String,
     },
+}
+
+/// What is kept of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Kept {
+    /// Something that the agent made in its workspace.
+    pub work: bool,
+    /// A conversation, which can go on.
+    pub conversation: bool,
 }
 
 /// How an agent, or a command that was run beside it, ended.

@@ -18,13 +18,14 @@ use std::{
 };
 
 use bot_bottle_core::identity::Identity;
-use rustix::fs::{Dir, Mode, OFlags, openat};
+use rustix::fs::{Dir, Mode, OFlags, openat, openat2};
 
 use crate::{
     agent_folder::{self, AgentFolder},
-    files::remove::remove_tree,
+    files::{remove::remove_tree, rooted_dir::BENEATH},
     home::BotBottleHome,
     kept::FETCHED_FILE,
+    request::{Kept, ResumableAgent},
 };
 
 mod format;
@@ -57,6 +58,21 @@ impl RunDirectory {
             // Nobody else knows of the directory yet. The first error is the one to report.
             let _ = remove_tree(&path);
         })?;
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// Locks the directory of a run that ended, so that it goes on; an error of the kind `WouldBlock` if it is
+    /// running.
+    pub(crate) fn reopen(home: &BotBottleHome, identity: &Identity) -> io::Result<Self> {
+        let path = home.run(identity);
+        // `cleanup` removes a run while it holds this.
+        let _registry = lock_registry(home)?;
+        if !path.is_dir() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        // It was removed at the end of the run.
+        let lock = open_lock(&path)?;
+        lock.try_lock()?;
         Ok(Self { path, _lock: lock })
     }
 
@@ -145,6 +161,9 @@ pub(crate) fn folders(home: &BotBottleHome) -> io::Result<Vec<PathBuf>> {
     Ok(folders)
 }
 
+/// The agent in the folder of a run.
+pub(crate) const AGENT_FILE: &str = "agent.json";
+
 /// The plan in the folder of a run.
 pub(crate) const PLAN_FILE: &str = "plan.json";
 
@@ -210,8 +229,8 @@ pub(crate) enum Outcome {
 /// What is left of a run that ended.
 #[derive(Debug, Default)]
 pub(crate) struct Settled {
-    /// Whether there is work of the agent's.
-    pub(crate) has_work: bool,
+    /// What is kept of the agent's.
+    pub(crate) kept: Kept,
     /// What was to be removed and could not be, with the reason.
     pub(crate) not_removed: Vec<(PathBuf, io::Error)>,
 }
@@ -228,6 +247,34 @@ pub(crate) fn has_work(run: &Path, outcome: Outcome) -> bool {
     outcome != Outcome::NotStarted && written().unwrap_or(true)
 }
 
+/// What there is of the agent's.
+pub(crate) fn kept(run: &Path, outcome: Outcome) -> Kept {
+    Kept { work: has_work(run, outcome), conversation: has_conversation(run) }
+}
+
+/// Whether the agent had a conversation. No program ran without a record of its start.
+pub(crate) fn has_conversation(run: &Path) -> bool {
+    let looked = || -> io::Result<bool> {
+        let (Some(agent), Some(_)) = (read_agent(run)?, StartRecord::read(run)?) else { return Ok(false) };
+        let Some(folders) = AgentFolder::of(run).open()? else { return Ok(false) };
+        let flags = OFlags::DIRECTORY | OFlags::PATH | OFlags::CLOEXEC;
+        match openat2(&folders.home, &agent.conversations, flags, Mode::empty(), BENEATH) {
+            Ok(conversations) => Ok(holds_files(conversations.as_fd())),
+            Err(_) => Ok(false),
+        }
+    };
+    looked().unwrap_or(false)
+}
+
+/// The agent of a run, if it can be resumed.
+pub(crate) fn read_agent(run: &Path) -> io::Result<Option<ResumableAgent>> {
+    match fs::read(run.join(AGENT_FILE)) {
+        Ok(text) => Ok(Some(serde_json::from_slice(&text)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether anything lies in an open folder. One that cannot be read may hold something.
 fn holds_files(folder: BorrowedFd<'_>) -> bool {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -239,14 +286,16 @@ fn holds_files(folder: BorrowedFd<'_>) -> bool {
 /// Decides what is kept of a run that ended, and removes the rest. An entry that cannot be removed does not
 /// stop the others from being removed.
 ///
-/// Work is kept with the agent's home, which has its conversation, and with the plan. Receipts are kept if
-/// there are any and a program ran.
+/// Work and conversation are kept together, in workspace and home, with the plan. Receipts are kept if there
+/// are any and a program ran.
 pub(crate) fn settle(run: &Path, outcome: Outcome) -> Settled {
-    let has_work = has_work(run, outcome);
-    let mut settled = Settled { has_work, not_removed: Vec::new() };
+    let there_is = kept(run, outcome);
+    let mut settled = Settled { kept: there_is, not_removed: Vec::new() };
     let decided = fs::metadata(run.join(RECEIPTS)).is_ok_and(|receipts| receipts.len() > 0);
     let kept: &[&str] = match outcome {
-        _ if has_work => &[agent_folder::NAME, PLAN_FILE, START_FILE, FETCHED_FILE, FORMAT_FILE],
+        _ if there_is.work || there_is.conversation => {
+            &[agent_folder::NAME, PLAN_FILE, AGENT_FILE, START_FILE, FETCHED_FILE, FORMAT_FILE]
+        }
         Outcome::Ran | Outcome::Worked if decided => &[FORMAT_FILE],
         Outcome::Ran | Outcome::Worked | Outcome::NotStarted => {
             settled.not_removed.extend(remove_tree(run).err().map(|error| (run.to_owned(), error)));

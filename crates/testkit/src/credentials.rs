@@ -47,15 +47,25 @@ impl CodexLogin {
     /// A login whose tokens expire at this time, in seconds since 1970.
     #[must_use]
     pub fn new(now: u64, expires: u64) -> Self {
-        let account_id = format!("{}-account", random_hex(8));
+        Self::of_account(&format!("{}-account", random_hex(8)), now, expires)
+    }
+
+    /// A later login of the same person.
+    #[must_use]
+    pub fn renewed(&self, now: u64, expires: u64) -> Self {
+        Self::of_account(&self.account_id, now, expires)
+    }
+
+    fn of_account(account_id: &str, now: u64, expires: u64) -> Self {
+        let account_id = account_id.to_owned();
         let claims = json!({
             "iat": now,
             "exp": expires,
-            "email": format!("{}@example.org", random_hex(6)),
+            "email": format!("{account_id}@example.org"),
             "https://api.openai.com/auth": {
                 "chatgpt_account_id": account_id,
                 "chatgpt_plan_type": "pro",
-                "chatgpt_user_id": format!("user-{}", random_hex(8)),
+                "chatgpt_user_id": format!("user-{account_id}"),
             }
         });
         Self {

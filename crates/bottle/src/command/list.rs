@@ -4,7 +4,10 @@ use std::{process::ExitCode, time::SystemTime};
 
 use anstyle::Style;
 use bot_bottle_core::error::IoContext;
-use bot_bottle_launch::{kept, state};
+use bot_bottle_launch::{
+    kept::{self, KeptRun},
+    state,
+};
 
 use super::{
     cleanup::{ago, fetched, rounded},
@@ -88,7 +91,11 @@ fn runs(ui: &Ui) -> Result<ExitCode, CommandError> {
             let bottle = if run.bottles.is_empty() { "(none)".to_owned() } else { run.bottles.join(" + ") };
             let folder = run.folder.as_ref().map_or("(empty)".to_owned(), |path| path.display().to_string());
             let size = run.size.map_or("(unknown)".to_owned(), |size| rounded(size).to_string());
-            let state = if run.is_running { "running" } else { fetched(run.fetched) };
+            let state = match run {
+                KeptRun { is_running: true, .. } => "running",
+                KeptRun { has_work: false, .. } => "a conversation alone",
+                KeptRun { fetched: state, .. } => fetched(*state),
+            };
             table.row([
                 (run.identity.to_string(), STRONG),
                 (age.map(ago).unwrap_or_default(), Style::new()),

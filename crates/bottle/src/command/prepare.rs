@@ -16,7 +16,8 @@ use bot_bottle_launch::{
     host::programs::{self, FoundProgram, ProgramError, Wanted},
     native::Native,
     request::{
-        AgentExit, EndedBy, FaultKind, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest, Step, Terminal,
+        AgentExit, Beginning, EndedBy, FaultKind, FaultMoment, FaultPoint, Kept, LaunchEvent, LaunchRequest,
+        ResumableAgent, Step, Terminal,
     },
 };
 
@@ -99,21 +100,33 @@ pub(super) enum Consent {
     Silent,
 }
 
+/// What is launched.
+pub(super) struct Launch {
+    pub(super) plan: BottlePlan,
+    /// The credentials that the provider brings.
+    pub(super) provisioned: Vec<ProvisionedSecret>,
+    pub(super) beginning: Beginning,
+    /// For a run that can be resumed.
+    pub(super) agent: Option<ResumableAgent>,
+}
+
 /// Shows the plan, asks, and runs it to its end.
 pub(super) fn launch(
-    mut plan: BottlePlan,
-    provisioned: Vec<ProvisionedSecret>,
+    launch: Launch,
     options: &BottleOptions,
     consent: Consent,
     ui: &Ui,
 ) -> Result<ExitCode, CommandError> {
+    let Launch { mut plan, provisioned, beginning, agent } = launch;
     let backend = implementation(plan.backend)?;
     let Enforcement(limits) = backend.check(&plan.limits).map_err(|unmet| {
         let sentences: Vec<String> = unmet.iter().map(ToString::to_string).collect();
         CommandError::failed(sentences.join("\n"))
             .with_hint("change or remove the limit in the bottle's `limits`")
     })?;
-    let left_out = plan.workspace.as_deref().map(bot_bottle_launch::workspace::left_out).unwrap_or_default();
+    // Nothing is copied into a workspace that is there.
+    let copied = plan.workspace.as_deref().filter(|_| beginning == Beginning::New);
+    let left_out = copied.map(bot_bottle_launch::workspace::left_out).unwrap_or_default();
     plan.notes.extend(left_out.iter().cloned());
     if options.dry_run {
         ui.result(&plan, |plan| crate::ui::preflight(plan, &limits));
@@ -151,17 +164,17 @@ pub(super) fn launch(
         executable: system::own_binary()?,
         program,
         terminal: terminal(),
+        beginning,
+        agent,
         fault: options.fault.as_deref().map(fault).transpose()?,
     };
     let quiet = consent == Consent::Silent;
-    let mut is_kept = false;
+    let mut kept = Kept::default();
     let exit = bot_bottle_launch::launch(backend, request, &mut |event| match event {
-        LaunchEvent::KeptWork(_) => is_kept = true,
+        LaunchEvent::Kept(there_is) => kept = there_is,
         event => show(&event, quiet, ui),
     });
-    if is_kept {
-        work::tell(&identity, ui);
-    }
+    work::tell(&identity, kept, ui);
     exit_code(&identity, &exit.map_err(launch_error)?)
 }
 
@@ -169,7 +182,7 @@ pub(super) fn launch(
 fn show(event: &LaunchEvent, quiet: bool, ui: &Ui) {
     match event {
         // Told at the end.
-        LaunchEvent::KeptWork(_) => {}
+        LaunchEvent::Kept(_) => {}
         LaunchEvent::NotRemoved { path, why } => ui.warn(&format!(
             "{} could not be removed: {why}; `bot-bottle cleanup` removes it",
             path.display()

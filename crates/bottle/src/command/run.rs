@@ -8,9 +8,9 @@ use bot_bottle_core::{
     provider::GuestPaths,
 };
 
-use bot_bottle_launch::request::Terminal;
+use bot_bottle_launch::request::{Beginning, Terminal};
 
-use super::prepare::{self, Consent};
+use super::prepare::{self, Consent, Launch};
 use crate::{arguments::Run, exit::CommandError, manifest_files, system, ui::Ui};
 
 /// Runs a program and passes on its exit code.
@@ -46,7 +46,8 @@ pub(super) fn run(run: &Run, ui: &Ui) -> Result<ExitCode, CommandError> {
     let program = Program { command: run.command.clone(), source };
     let plan =
         plan_program(&input, &bottle, &run.bottle.bottles, program).map_err(CommandError::from_error)?;
-    prepare::launch(plan, Vec::new(), &run.bottle, Consent::Silent, ui)
+    let launch = Launch { plan, provisioned: Vec::new(), beginning: Beginning::New, agent: None };
+    prepare::launch(launch, &run.bottle, Consent::Silent, ui)
 }
 
 /// `NAME=VALUE`, or `NAME` for the value of the environment.

@@ -11,12 +11,12 @@ use bot_bottle_core::{
     error::{IoContext, IoError},
     manifest::Manifest,
     plan::{PlanInput, plan_agent},
-    provider::{self, GuestPaths, HostCredentials, Provider, ProvisionInput, RunMode},
+    provider::{self, Conversation, GuestPaths, HostCredentials, Provider, ProvisionInput, RunMode},
 };
-use bot_bottle_launch::request::Terminal;
+use bot_bottle_launch::request::{Beginning, ResumableAgent, Terminal};
 use zeroize::Zeroizing;
 
-use super::prepare::{self, Consent};
+use super::prepare::{self, Consent, Launch};
 use crate::{
     arguments::Start,
     exit::{CommandError, Failure},
@@ -49,6 +49,7 @@ pub(super) fn run(start: &Start, ui: &Ui) -> Result<ExitCode, CommandError> {
             bottle: &effective.bottle,
             system_prompt: &effective.agent.prompt,
             mode: &mode,
+            conversation: Conversation::New,
             guest: &guest,
             credentials: &credentials,
             now: system::now(),
@@ -75,12 +76,14 @@ pub(super) fn run(start: &Start, ui: &Ui) -> Result<ExitCode, CommandError> {
     check_skills(&plan)?;
 
     let consent = if start.yes || start.headless { Consent::Given } else { Consent::Ask };
-    prepare::launch(plan, secrets, &start.bottle, consent, ui)
+    let agent = ResumableAgent { effective, conversations: provider.conversations().into() };
+    let launch = Launch { plan, provisioned: secrets, beginning: Beginning::New, agent: Some(agent) };
+    prepare::launch(launch, &start.bottle, consent, ui)
 }
 
 /// Replaces a terminal on stdin by `/dev/null`, because a headless agent would wait for input that never
 /// comes. A pipe or a file stays.
-fn empty_terminal_input() -> Result<(), CommandError> {
+pub(super) fn empty_terminal_input() -> Result<(), CommandError> {
     if io::stdin().is_terminal() {
         let empty = fs::File::open("/dev/null").io_context(|| "opening /dev/null as standard input")?;
         rustix::stdio::dup2_stdin(&empty).io_context(|| "using /dev/null as standard input")?;
@@ -130,7 +133,7 @@ fn choose_bottles(
     Ok(vec![ui.choose(&format!("The agent `{agent}` names no bottle. Which one?"), &names)?])
 }
 
-fn provider_of(effective: &EffectiveBottle) -> Result<&'static dyn Provider, CommandError> {
+pub(super) fn provider_of(effective: &EffectiveBottle) -> Result<&'static dyn Provider, CommandError> {
     let name = effective.bottle.provider.template.as_deref().unwrap_or("claude");
     provider::by_name(name).ok_or_else(|| {
         let known: Vec<&str> = provider::all().iter().map(|provider| provider.name()).collect();
@@ -140,7 +143,7 @@ fn provider_of(effective: &EffectiveBottle) -> Result<&'static dyn Provider, Com
 }
 
 /// Reads the host's own login, if the bottle forwards it.
-fn host_credentials(
+pub(super) fn host_credentials(
     effective: &EffectiveBottle,
     provider: &dyn Provider,
 ) -> Result<HostCredentials, CommandError> {

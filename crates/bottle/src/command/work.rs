@@ -15,7 +15,7 @@ use bot_bottle_launch::{
     home::BotBottleHome,
     inspect::{InspectRequest, WorkAccess},
     kept,
-    request::ProgramStatus,
+    request::{Kept, ProgramStatus},
 };
 
 use super::prepare;
@@ -204,9 +204,19 @@ impl Drop for Quarantine {
     }
 }
 
-/// The closing lines of a run: what there is, and how it is fetched. A summary that takes long is left out,
-/// and so is one that the repository does not allow; the work is there all the same.
-pub(super) fn tell(run: &Identity, ui: &Ui) {
+/// The closing lines of a run: what there is, how it is fetched, and how the conversation goes on. A summary
+/// that takes long is left out, and so is one that the repository does not allow; the work is there all the
+/// same.
+pub(super) fn tell(run: &Identity, kept: Kept, ui: &Ui) {
+    if kept.work {
+        tell_work(run, ui);
+    }
+    if kept.conversation {
+        ui.progress(&format!("`bot-bottle resume {run}` goes on with the conversation"));
+    }
+}
+
+fn tell_work(run: &Identity, ui: &Ui) {
     let summary = Work::of(run).and_then(|work| work.summary(Some(SUMMARY_TIME), ui));
     let (what, fetch) = match &summary {
         Ok(summary) => (described(summary), fetch(run, summary)),

@@ -27,7 +27,8 @@ pub(crate) struct Fixture {
 
 /// The results after the agent has ended.
 pub(crate) struct Finished {
-    pub(crate) upstream: FakeUpstream,
+    /// The name of the run.
+    pub(crate) identity: String,
     /// What `start` printed, on both streams.
     pub(crate) output: String,
 }
@@ -49,19 +50,7 @@ impl Fixture {
         let fixture =
             Self { agent, folder: tempfile::tempdir().expect("a folder"), upstream, variables: Vec::new() };
         let agents = PathBuf::from(std::env::var_os(AGENTS_VARIABLE).expect("an agent was found there"));
-        let authority = fixture.folder.path().join("upstream-ca.pem");
-        fs::write(&authority, fixture.upstream.certificate()).expect("a file");
-        let port = fixture.upstream.address().port();
-        let resolve: Vec<String> =
-            fixture.upstream.hosts().map(|host| format!("{host}: \"127.0.0.1:{port}\"")).collect();
-        fixture.write_home(
-            ".bot-bottle/settings.yml",
-            &format!(
-                "egress:\n  extra_ca: [{}]\n  resolve: {{{}}}\n",
-                authority.display(),
-                resolve.join(", ")
-            ),
-        );
+        fixture.write_settings();
         fixture.write_home(".bot-bottle/bottles/boundary.md", &format!("---\n{frontmatter}\n---\n"));
         fixture
             .write_home(".bot-bottle/agents/worker.md", "---\nbottle: boundary\n---\nDo as you are asked.\n");
@@ -70,6 +59,45 @@ impl Fixture {
         fs::create_dir(fixture.project()).expect("a folder");
         fs::write(fixture.project().join("README"), "a project").expect("a file");
         Some(fixture)
+    }
+
+    /// Where the upstream is.
+    fn write_settings(&self) {
+        let authority = self.folder.path().join("upstream-ca.pem");
+        fs::write(&authority, self.upstream.certificate()).expect("a file");
+        let port = self.upstream.address().port();
+        let resolve: Vec<String> =
+            self.upstream.hosts().map(|host| format!("{host}: \"127.0.0.1:{port}\"")).collect();
+        self.write_home(
+            ".bot-bottle/settings.yml",
+            &format!(
+                "egress:\n  extra_ca: [{}]\n  resolve: {{{}}}\n",
+                authority.display(),
+                resolve.join(", ")
+            ),
+        );
+    }
+
+    pub(crate) fn upstream(&self) -> &FakeUpstream {
+        &self.upstream
+    }
+
+    /// Puts another upstream in the place of the first.
+    pub(crate) fn set_upstream(&mut self, upstream: FakeUpstream) {
+        self.upstream = upstream;
+        self.write_settings();
+    }
+
+    /// Goes on with the conversation of a run that ended. What it printed, on both streams.
+    pub(crate) fn resume(&self, identity: &str, prompt: &str) -> String {
+        let mut resume = self.command(&["resume", identity, "--headless", "--prompt", prompt]);
+        resume.envs(self.variables.iter().map(|(name, value)| (name, value))).current_dir(self.project());
+        let mut launcher = resume.spawn().expect("bot-bottle starts");
+        let reader = Reader::of(&mut launcher);
+        let code = wait(&mut launcher);
+        let output = reader.finish();
+        assert_eq!(code, Some(0), "{} failed:\n{output}\n{}", self.agent, self.describe());
+        output
     }
 
     /// Sets a variable of the operator's environment.
@@ -86,7 +114,7 @@ impl Fixture {
 
     /// Has the agent do its work, looks everywhere for the credentials meanwhile and afterwards, and sees
     /// that the work was done.
-    pub(crate) fn run_turn(self, needles: &[Needle]) -> Finished {
+    pub(crate) fn run_turn(&self, needles: &[Needle]) -> Finished {
         let mut start = self.command(&[
             "start",
             "worker",
@@ -128,7 +156,7 @@ impl Fixture {
         assert_eq!(fs::read_to_string(&made).ok().as_deref(), Some("by the agent\n"), "{}", made.display());
         assert!(!self.project().join("made.txt").exists(), "the operator's folder is not written to");
         self.assert_receipts(&identity);
-        Finished { upstream: self.upstream, output }
+        Finished { identity, output }
     }
 
     /// What the agent writes, which a bottle closes to the host's programs; here it is opened.

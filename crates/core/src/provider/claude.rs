@@ -12,8 +12,8 @@ use crate::{
 };
 
 use super::{
-    AgentProvisionPlan, CredentialError, GuestFile, Package, PromptStyle, Provider, ProviderError,
-    ProvisionInput, ProvisionedSecret, RunMode, TokenLogin, credentials, route,
+    AgentProvisionPlan, Conversation, CredentialError, GuestFile, Package, PromptStyle, Provider,
+    ProviderError, ProvisionInput, ProvisionedSecret, RunMode, TokenLogin, credentials, route,
 };
 
 /// Claude Code.
@@ -116,6 +116,10 @@ impl Provider for Claude {
         &TOKEN_ENDPOINTS
     }
 
+    fn conversations(&self) -> &'static str {
+        ".claude/projects"
+    }
+
     fn skills_folder(&self) -> &'static str {
         SKILLS_FOLDER
     }
@@ -162,7 +166,8 @@ impl Provider for Claude {
             // It obeys the variables that every bottle has.
             ca_variables: BTreeMap::new(),
             headless_prompt: PromptStyle::Option("-p".to_owned()),
-            resume_arguments: vec!["--continue".to_owned()],
+            // Its login is a variable.
+            login_files: Vec::new(),
         })
     }
 }
@@ -195,6 +200,9 @@ fn command(input: &ProvisionInput<'_>, prompt_file: Option<&Path>) -> Vec<String
     let mut command = vec!["claude".to_owned(), "--dangerously-skip-permissions".to_owned()];
     if let Some(file) = prompt_file {
         command.extend(["--append-system-prompt-file".to_owned(), file.to_string_lossy().into_owned()]);
+    }
+    if input.conversation == Conversation::Last {
+        command.push("--continue".to_owned());
     }
     command.extend_from_slice(input.extra_arguments);
     if let RunMode::Headless { prompt } = input.mode {

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::Path};
 use crate::{policy::RequestMatch, secret::SecretRef};
 
 use super::{
-    AgentProvisionPlan, CaFile, CredentialError, GuestFile, Package, PromptStyle, Provider, ProviderError,
-    ProvisionInput, ProvisionedSecret, RunMode, TokenLogin, route,
+    AgentProvisionPlan, CaFile, Conversation, CredentialError, GuestFile, Package, PromptStyle, Provider,
+    ProviderError, ProvisionInput, ProvisionedSecret, RunMode, TokenLogin, route,
 };
 
 mod login;
@@ -84,6 +84,10 @@ impl Provider for Codex {
         &TOKEN_ENDPOINTS
     }
 
+    fn conversations(&self) -> &'static str {
+        ".codex/sessions"
+    }
+
     fn skills_folder(&self) -> &'static str {
         SKILLS_FOLDER
     }
@@ -130,7 +134,7 @@ impl Provider for Codex {
             skills_folder: SKILLS_FOLDER.into(),
             ca_variables: BTreeMap::from([("CODEX_CA_CERTIFICATE".to_owned(), CaFile::Bundle)]),
             headless_prompt: PromptStyle::Positional,
-            resume_arguments: vec!["resume".to_owned(), "--last".to_owned()],
+            login_files: vec![home.join(".codex/auth.json")],
         })
     }
 }
@@ -229,10 +233,17 @@ fn command(input: &ProvisionInput<'_>) -> Vec<String> {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     // The bottle is the sandbox: codex's own would cut the gateway off.
     let bypass = "--dangerously-bypass-approvals-and-sandbox";
+    let last: &[&str] = match input.conversation {
+        Conversation::New => &[],
+        Conversation::Last => &["resume", "--last"],
+    };
     match input.mode {
-        RunMode::Interactive => [words(&["codex", bypass]), input.extra_arguments.to_vec()].concat(),
+        RunMode::Interactive => {
+            [words(&["codex", bypass]), words(last), input.extra_arguments.to_vec()].concat()
+        }
         RunMode::Headless { prompt } => [
             words(&["codex", "exec", "--skip-git-repo-check", bypass]),
+            words(last),
             input.extra_arguments.to_vec(),
             vec!["--".to_owned(), prompt.clone()],
         ]

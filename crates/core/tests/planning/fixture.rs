@@ -12,7 +12,8 @@ use bot_bottle_core::{
     plan::{BottlePlan, PlanError, PlanInput, Program, plan_agent, plan_program},
     policy::{ContentRules, Route, RouteAuth, RouteOwner, RouteTls},
     provider::{
-        AgentProvisionPlan, GuestPaths, HostCredentials, ProviderError, ProvisionInput, RunMode, by_name,
+        AgentProvisionPlan, Conversation, GuestPaths, HostCredentials, ProviderError, ProvisionInput,
+        RunMode, by_name,
     },
     secret::SecretRef,
 };
@@ -32,6 +33,7 @@ pub(crate) struct Provision {
     pub(crate) bottle: Bottle,
     pub(crate) prompt: &'static str,
     pub(crate) mode: RunMode,
+    pub(crate) conversation: Conversation,
     pub(crate) credentials: HostCredentials,
     pub(crate) extra_arguments: Vec<String>,
 }
@@ -45,6 +47,7 @@ impl Provision {
             bottle,
             prompt: "",
             mode: RunMode::Interactive,
+            conversation: Conversation::New,
             credentials: HostCredentials::NotForwarded,
             extra_arguments: Vec::new(),
         }
@@ -62,6 +65,11 @@ impl Provision {
         self
     }
 
+    pub(crate) fn going_on(mut self) -> Self {
+        self.conversation = Conversation::Last;
+        self
+    }
+
     pub(crate) fn prompted(mut self, prompt: &'static str) -> Self {
         self.prompt = prompt;
         self
@@ -74,6 +82,7 @@ impl Provision {
 
     pub(crate) fn run(&self) -> Result<AgentProvisionPlan, ProviderError> {
         by_name(self.provider).expect("a provider").provision(&ProvisionInput {
+            conversation: self.conversation,
             bottle: &self.bottle,
             system_prompt: self.prompt,
             mode: &self.mode,

@@ -8,8 +8,11 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fchown, mkdirat, open, openat2},
+    fs::{
+        AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fchown, mkdirat, open, openat2, renameat,
+    },
     io::Errno,
+    rand::{GetRandomFlags, getrandom},
 };
 
 /// The owner of the files that are written, if it is another user than the one who writes.
@@ -22,7 +25,7 @@ pub(crate) struct RootedDir {
     owner: Owner,
 }
 
-const BENEATH: ResolveFlags =
+pub(crate) const BENEATH: ResolveFlags =
     ResolveFlags::BENEATH.union(ResolveFlags::NO_SYMLINKS).union(ResolveFlags::NO_MAGICLINKS);
 
 impl RootedDir {
@@ -30,6 +33,11 @@ impl RootedDir {
     pub(crate) fn open(path: &Path, owner: Owner) -> io::Result<Self> {
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         Ok(Self { folder: open(path, flags, Mode::empty())?, owner })
+    }
+
+    /// The same for a folder that is open.
+    pub(crate) fn from_open(folder: OwnedFd, owner: Owner) -> Self {
+        Self { folder, owner }
     }
 
     /// Makes a folder and those above it, and opens it. An existing folder is opened.
@@ -42,6 +50,19 @@ impl RootedDir {
             at = make_directory(at.as_fd(), Path::new(name), 0o755, self.owner)?;
         }
         Ok(at)
+    }
+
+    /// Writes a file by renaming a finished one to its name, whatever was there: a link is replaced, not followed.
+    /// Makes the folders above it.
+    pub(crate) fn replace(&self, relative: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+        let name = relative.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        let mut random = [0; 16];
+        getrandom(&mut random, GetRandomFlags::empty())?;
+        let unfinished = relative.with_file_name(format!(".{:032x}", u128::from_ne_bytes(random)));
+        self.file(&unfinished, content, mode)?;
+        let parent = self.directory(relative.parent().unwrap_or(Path::new("")))?;
+        let unfinished = unfinished.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(renameat(&parent, unfinished, &parent, name)?)
     }
 
     /// Writes a file, which must not exist, and makes the folders above it.
@@ -111,6 +132,9 @@ mod tests {
         for bad in ["link/x", "../outside/x", "file", "a/../../outside/x", "/etc/x"] {
             assert!(place.file(Path::new(bad), b"", 0o600).is_err(), "{bad}");
         }
+        place.replace(Path::new("file"), b"new", 0o600).expect("the link is replaced");
+        assert_eq!(fs::read(inside.join("file")).expect("read"), b"new");
+        assert!(place.replace(Path::new("link/x"), b"", 0o600).is_err(), "nothing is written through a link");
         assert_eq!(fs::read_dir(folder.path().join("outside")).expect("read").count(), 0);
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use bot_bottle_core::{
-    error::IoContext,
+    error::{IoContext, IoError},
     gateway_config::GatewayConfig,
     identity::Identity,
     limits::ByteSize,
@@ -19,11 +19,13 @@ use crate::{
     backend::Backend,
     child_process::Executable,
     error::LaunchError,
-    files::rooted_dir::new_folder,
+    files::{remove::remove_tree, rooted_dir::new_folder},
     home::BotBottleHome,
     host::{programs::FoundProgram, user::HostUser},
     inspect::WorkAccess,
-    request::LaunchRequest,
+    kept::FETCHED_FILE,
+    request::{Beginning, LaunchRequest},
+    resource::Resources,
     state::{self, RunDirectory},
 };
 
@@ -80,6 +82,7 @@ pub(crate) struct NewRun<'a> {
     pub(crate) own: [Option<&'a Path>; 3],
     /// As whom its programs run.
     pub(crate) user: HostUser,
+    pub(crate) beginning: Beginning,
 }
 
 impl Run {
@@ -112,7 +115,35 @@ pub(crate) fn reserve(
     }
 }
 
-/// Makes the folders of a run in its directory.
+/// Locks the directory of a run that ended, releases what a launcher that was killed has left of it, and opens
+/// the agent's folder, which is closed again before the agent runs.
+pub(crate) fn reopen(
+    backend: &dyn Backend,
+    plan: &BottlePlan,
+    home: &BotBottleHome,
+) -> Result<RunDirectory, LaunchError> {
+    backend.check(&plan.limits).map_err(LaunchError::Limits)?;
+    let path = home.run(&plan.identity);
+    let opening = || format!("opening {}", path.display());
+    let directory = match RunDirectory::reopen(home, &plan.identity) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            return Err(LaunchError::StillRunning(plan.identity.clone()));
+        }
+        other => other.io_context(opening)?,
+    };
+    let left = Resources::read(&path).io_context(opening)?.release();
+    if let Some((resource, error)) = left.into_iter().next() {
+        return Err(IoError::new(format!("releasing {resource} of the run before"), error).into());
+    }
+    // What was fetched is no longer all.
+    match fs::remove_file(path.join(FETCHED_FILE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).io_context(opening)?,
+        _ => {}
+    }
+    Ok(directory)
+}
+
+/// Makes the folders of a run in its directory; those that a run before this one has left stay as they are.
 pub(crate) fn make_folders(directory: &Path, new: &NewRun<'_>) -> Result<Run, LaunchError> {
     let executable =
         Executable::open(new.executable).io_context(|| format!("opening {}", new.executable.display()))?;
@@ -125,7 +156,15 @@ pub(crate) fn make_folders(directory: &Path, new: &NewRun<'_>) -> Result<Run, La
         trust: path.join("trust"),
         inspected: None,
     };
-    agent.create(user.owner()).io_context(|| format!("making the agent's folders in {}", path.display()))?;
+    match new.beginning {
+        Beginning::New => agent
+            .create(user.owner())
+            .io_context(|| format!("making the agent's folders in {}", path.display()))?,
+        // A launcher that was killed has left it.
+        Beginning::Resumed => {
+            remove_tree(&folders.trust).io_context(|| format!("removing {}", folders.trust.display()))?;
+        }
+    }
     new_folder(&folders.trust, 0o755, None).io_context(|| format!("making {}", folders.trust.display()))?;
     Ok(Run {
         name: format!("{}-{}", new.identity, getpid().as_raw_pid()),
@@ -142,12 +181,17 @@ pub(crate) fn make_folders(directory: &Path, new: &NewRun<'_>) -> Result<Run, La
 /// Makes the folders of a launch in its directory, and writes the gateway's configuration and the plan there.
 pub(crate) fn fill(directory: &Path, request: &LaunchRequest) -> Result<Run, LaunchError> {
     let plan = &request.plan;
+    let user = match request.beginning {
+        Beginning::New => HostUser::choose(getpid()).map_err(LaunchError::Missing)?,
+        Beginning::Resumed => owner_of(directory)?,
+    };
     let new = NewRun {
         identity: &plan.identity,
         executable: &request.executable,
         program: request.program.as_ref(),
         own: [request.operator_home.as_deref(), Some(request.home.path()), plan.workspace.as_deref()],
-        user: HostUser::choose(getpid()).map_err(LaunchError::Missing)?,
+        user,
+        beginning: request.beginning,
     };
     let run = make_folders(directory, &new)?;
     let config = GatewayConfig {
@@ -160,8 +204,20 @@ pub(crate) fn fill(directory: &Path, request: &LaunchRequest) -> Result<Run, Lau
         ca_certificate: None,
     };
     write(run.gateway_config(), serde_json::to_vec(&config))?;
+    if let Some(agent) = &request.agent {
+        write(run.path(state::AGENT_FILE), serde_json::to_vec(agent))?;
+    }
     write(run.path(state::PLAN_FILE), serde_json::to_vec_pretty(plan))?;
     Ok(run)
+}
+
+/// The user that owns what the agent of a run wrote.
+fn owner_of(run: &Path) -> Result<HostUser, LaunchError> {
+    let looking = || format!("opening the agent's folder in {}", run.display());
+    let folders = AgentFolder::of(run).open().io_context(looking)?;
+    let folders = folders.ok_or(io::ErrorKind::NotFound).map_err(io::Error::from).io_context(looking)?;
+    let stat = rustix::fs::fstat(&folders.workspace).map_err(io::Error::from).io_context(looking)?;
+    Ok(HostUser::owning(stat.st_uid))
 }
 
 /// The receipts' part of the bytes that a bottle may write, which they count against.
@@ -230,6 +286,8 @@ mod tests {
             home: BotBottleHome::new(home),
             executable: "/bin/sh".into(),
             terminal: Terminal::Pipes,
+            beginning: Beginning::New,
+            agent: None,
             fault: None,
         }
     }
@@ -274,10 +332,10 @@ mod tests {
         let run = fill(directory.path(), &request).expect("filled");
         let guest = request.plan.guest.clone();
         request.plan.directories = vec![guest.home.join("below"), guest.workspace.join("within")];
-        files::write(&request.plan, &run).expect("written");
+        files::write(&request.plan, &run, Beginning::New).expect("written");
         assert!(run.folders.home.join("below").is_dir() && run.folders.workspace.join("within").is_dir());
         request.plan.directories = vec!["/etc/outside".into()];
-        let refused = files::write(&request.plan, &run).expect_err("refused");
+        let refused = files::write(&request.plan, &run, Beginning::New).expect_err("refused");
         assert!(
             matches!(refused, LaunchError::OutsideHome { path, .. } if path == Path::new("/etc/outside"))
         );

@@ -1,26 +1,34 @@
 //! Writes what lies in the bottle's home and workspace.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use bot_bottle_core::{error::IoContext, plan::BottlePlan};
 
 use crate::{
+    agent_folder::AgentFolder,
     error::LaunchError,
     files::{
         copy::{CopyLimit, copy_tree, copy_workspace},
         rooted_dir::RootedDir,
     },
+    request::Beginning,
 };
 
 use super::allocate::Run;
 
 /// Makes home and workspace as the plan says: folders, files, skills, and the copy of the operator's folder.
+/// Of a run that goes on, only the plan's files are written, over what is there.
 /// Gives what the copy leaves out beyond what the plan's notes say, because the folder changed since.
-pub(crate) fn write(plan: &BottlePlan, run: &Run) -> Result<Vec<String>, LaunchError> {
+pub(crate) fn write(plan: &BottlePlan, run: &Run, beginning: Beginning) -> Result<Vec<String>, LaunchError> {
     let owner = run.user.owner();
-    let open =
-        |folder: &Path| RootedDir::open(folder, owner).io_context(|| format!("opening {}", folder.display()));
-    let (home, workspace) = (open(&run.folders.home)?, open(&run.folders.workspace)?);
+    let opening = || format!("opening the agent's folders in {}", run.directory.display());
+    let folders = AgentFolder::of(&run.directory).open().io_context(opening)?;
+    let folders = folders.ok_or(io::ErrorKind::NotFound).map_err(io::Error::from).io_context(opening)?;
+    let home = RootedDir::from_open(folders.home, owner);
+    let workspace = RootedDir::from_open(folders.workspace, owner);
     let separate = plan.guest.workspace != plan.guest.home;
     let resolve = |path: &Path| -> Result<(&RootedDir, PathBuf), LaunchError> {
         if separate && let Ok(relative) = path.strip_prefix(&plan.guest.workspace) {
@@ -29,6 +37,14 @@ pub(crate) fn write(plan: &BottlePlan, run: &Run) -> Result<Vec<String>, LaunchE
         let outside = || LaunchError::OutsideHome { path: path.to_owned(), home: plan.guest.home.clone() };
         Ok((&home, path.strip_prefix(&plan.guest.home).map_err(|_| outside())?.to_owned()))
     };
+    if beginning == Beginning::Resumed {
+        for file in &plan.files {
+            let (folder, relative) = resolve(&file.path)?;
+            let written = folder.replace(&relative, file.content.as_bytes(), file.mode);
+            written.io_context(|| format!("writing {}", file.path.display()))?;
+        }
+        return Ok(Vec::new());
+    }
     let limit = CopyLimit { bytes: plan.limits.disk.map_or(u64::MAX, |bytes| bytes.0) };
     for path in &plan.directories {
         let (folder, relative) = resolve(path)?;

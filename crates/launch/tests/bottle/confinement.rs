@@ -335,7 +335,7 @@ fn hostile_workspace(user: User) -> anyhow::Result<()> {
     ensure!(!folder.join("made").exists());
     // The agent's work is kept with its home, the receipts and the plan.
     let kept = fixture.agent_folder().join("workspace");
-    ensure!(fixture.events().contains("KeptWork"), "{}", fixture.events());
+    ensure!(fixture.events().contains("Kept("), "{}", fixture.events());
     ensure!(fs::read_to_string(kept.join("made"))? == "new\n");
     let mut names: Vec<_> = fs::read_dir(fixture.run())?.flatten().map(|entry| entry.file_name()).collect();
     names.sort();

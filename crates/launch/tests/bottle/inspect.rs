@@ -53,7 +53,7 @@ fn worked(user: User, script: &str) -> anyhow::Result<Fixture> {
     fs::write(folder.join("data"), "of the operator\n")?;
     fixture.order.plan.workspace = Some(folder);
     fixture.success()?;
-    ensure!(fixture.events().contains("KeptWork"), "{}", fixture.events());
+    ensure!(fixture.events().contains("Kept("), "{}", fixture.events());
     Ok(fixture)
 }
 

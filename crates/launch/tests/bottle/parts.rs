@@ -20,7 +20,7 @@ use bot_bottle_launch::{
     inspect::{InspectRequest, WorkAccess},
     native::Native,
     request::{
-        AgentExit, ExecRequest, FaultKind, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest,
+        AgentExit, Beginning, ExecRequest, FaultKind, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest,
         ProgramStatus, Step, Terminal,
     },
 };
@@ -112,6 +112,8 @@ fn launch(order: &Path) -> ExitCode {
         operator_home: order.operator_home,
         executable: order.executable,
         terminal: order.terminal,
+        beginning: Beginning::New,
+        agent: None,
         fault: order.fault.map(|(step, when, kind)| FaultPoint { step, when, kind }),
     };
     let backend = order.recording.as_ref().map_or(&Native as &dyn Backend, |recording| recording);
