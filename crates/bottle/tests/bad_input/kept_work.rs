@@ -132,6 +132,21 @@ fn kept_runs_are_listed_and_only_fetched_work_is_removed_without_force() -> Resu
 }
 
 #[test]
+fn what_cannot_go_on_says_why() -> Result<()> {
+    let home = Home::new()?;
+    home.refuses(&["resume", "agent-aaaaa"], FAILED, &["there is no run called agent-aaaaa", "list runs"])?;
+    if require("userns", has_user_namespaces()) {
+        ensure!(home.command(&["run", "--", "sh", "-c", "echo x > result.txt"]).output()?.status.success());
+        let (run, _) = run_of(&home)?;
+        home.refuses_but_keeps(&["resume", &run], FAILED, &["no conversation", "bot-bottle diff"])?;
+        home.clean_up()?;
+    }
+    fs::create_dir_all(home.path("state/old-aaaaa/workspace"))?;
+    home.write("state/old-aaaaa/lock", "")?.write("state/old-aaaaa/format", "2\n")?;
+    home.refuses_but_keeps(&["resume", "old-aaaaa"], FAILED, &["another version of bot-bottle"])
+}
+
+#[test]
 fn work_that_an_older_version_kept_is_not_removed_without_force() -> Result<()> {
     let home = Home::new()?;
     fs::create_dir_all(home.path("state/old-aaaaa/workspace"))?;

@@ -46,6 +46,25 @@ fn codex_with_a_system_prompt_headless() {
 }
 
 #[test]
+fn a_conversation_goes_on_by_the_programs_own_options() {
+    let (claude, codex) =
+        (Provision::with_token, || Provision::forwarding("codex", &codex_login().to_string()));
+    for (provision, words) in [
+        (claude().going_on(), &["--continue"][..]),
+        (claude().going_on().headless("go on"), &["--continue", "-p", "--", "go on"]),
+        (codex().going_on(), &["resume", "--last"]),
+        (codex().going_on().headless("go on"), &["resume", "--last", "--", "go on"]),
+    ] {
+        let plan = provision.run().expect("a plan");
+        assert!(plan.command.ends_with(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>()));
+        // The login that is written again is one of the plan's files.
+        let paths: Vec<_> = plan.files.iter().map(|file| &file.path).collect();
+        assert!(plan.login_files.iter().all(|path| paths.contains(&path)));
+        assert_eq!(plan.login_files.is_empty(), plan.provider == "claude");
+    }
+}
+
+#[test]
 fn an_empty_system_prompt_leaves_no_trace() {
     for provision in [Provision::with_token(), Provision::forwarding("codex", &codex_login().to_string())] {
         let plan = provision.prompted(" \n").run().expect("a plan");

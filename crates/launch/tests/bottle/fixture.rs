@@ -123,6 +123,8 @@ impl Fixture {
             program: None,
             secrets: GatewayStart::default(),
             executable: executable().to_owned(),
+            conversations: None,
+            is_resumed: false,
             recording: None,
         };
         Self { folder, executable: executable().to_owned(), user, order }

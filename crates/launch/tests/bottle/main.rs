@@ -17,6 +17,7 @@ mod parts;
 mod propagation;
 mod recording;
 mod refused_calls;
+mod resume;
 mod shares;
 mod steps;
 mod streams;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
                 steps::trials(user),
                 export::trials(user),
                 inspect::trials(user),
+                resume::trials(user),
             ]
         })
         .flatten()

@@ -9,7 +9,11 @@ use std::{
 };
 
 use bot_bottle_core::{
-    bottle::BackendName, error::Hint, gateway_config::GatewayStart, identity::Identity, plan::BottlePlan,
+    bottle::{Agent, BackendName, Bottle, EffectiveBottle},
+    error::Hint,
+    gateway_config::GatewayStart,
+    identity::Identity,
+    plan::BottlePlan,
 };
 use bot_bottle_launch::{
     backend::{Backend, Export},
@@ -21,7 +25,7 @@ use bot_bottle_launch::{
     native::Native,
     request::{
         AgentExit, Beginning, ExecRequest, FaultKind, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest,
-        ProgramStatus, Step, Terminal,
+        ProgramStatus, ResumableAgent, Step, Terminal,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -40,6 +44,10 @@ pub(crate) struct Order {
     pub(crate) program: Option<FoundProgram>,
     pub(crate) secrets: GatewayStart,
     pub(crate) executable: PathBuf,
+    /// The folder of the agent's conversations, for a run that can be resumed.
+    pub(crate) conversations: Option<PathBuf>,
+    /// Whether a run that ended goes on.
+    pub(crate) is_resumed: bool,
     /// In the place of a native bottle.
     pub(crate) recording: Option<Recording>,
 }
@@ -112,8 +120,15 @@ fn launch(order: &Path) -> ExitCode {
         operator_home: order.operator_home,
         executable: order.executable,
         terminal: order.terminal,
-        beginning: Beginning::New,
-        agent: None,
+        beginning: if order.is_resumed { Beginning::Resumed } else { Beginning::New },
+        agent: order.conversations.map(|conversations| ResumableAgent {
+            effective: EffectiveBottle {
+                agent: Agent::default(),
+                bottle_names: Vec::new(),
+                bottle: Bottle::default(),
+            },
+            conversations,
+        }),
         fault: order.fault.map(|(step, when, kind)| FaultPoint { step, when, kind }),
     };
     let backend = order.recording.as_ref().map_or(&Native as &dyn Backend, |recording| recording);
