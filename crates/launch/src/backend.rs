@@ -122,19 +122,6 @@ pub trait Sandbox {
     /// When the sandbox takes nothing any more.
     fn exec(&mut self, session: SessionId, program: &StartProgram) -> io::Result<()>;
 
-    /// Starts to bring something out of the sandbox. It comes as the standard output of
-    /// [`SandboxEvent::Started`], and is whole if the session ends with exit code 0.
-    ///
-    /// Nothing on the host follows a path that the agent made: a program inside reads, as confined as the
-    /// agent, and what arrives is bytes. The agent could have changed them, so they are unpacked with the
-    /// care that an archive from a stranger needs.
-    ///
-    /// # Errors
-    /// When the sandbox takes nothing any more.
-    fn export(&mut self, session: SessionId, what: &Export) -> io::Result<()> {
-        self.exec(session, &what.program())
-    }
-
     /// Sends a signal to the program of a session, and to all of the session if it is SIGKILL or SIGHUP. Does
     /// nothing if the program has ended.
     ///
@@ -234,34 +221,6 @@ pub struct StartProgram {
     pub terminal: Terminal,
     /// Rows and columns of the operator's terminal.
     pub size: Option<(u16, u16)>,
-}
-
-/// What can be brought out of a sandbox.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Export {
-    /// A folder with everything in it, as a tar archive. Absolute, as the bottle sees it. Links stay links.
-    Tar(PathBuf),
-}
-
-impl Export {
-    /// The program in the bottle that writes it to its standard output.
-    pub(crate) fn program(&self) -> StartProgram {
-        let Self::Tar(folder) = self;
-        let folder = folder.to_string_lossy().into_owned();
-        let command = ["tar", "--create", "--file=-", "--directory", &folder, "--", "."];
-        StartProgram {
-            command: command.map(str::to_owned).into(),
-            // The host's own tar, whatever lies in the agent's `PATH` or is set by its variables
-            // (`TAR_OPTIONS`).
-            environment: [("PATH", "/usr/bin:/bin"), ("LC_ALL", "C")]
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .into(),
-            working_directory: "/".into(),
-            terminal: Terminal::Pipes,
-            size: None,
-        }
-    }
 }
 
 /// The launcher's ends of a program's streams.

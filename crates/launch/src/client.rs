@@ -19,7 +19,7 @@ use rustix::{
 };
 
 use crate::{
-    backend::{Export, Streams},
+    backend::Streams,
     channel::Channel,
     error::ExecError,
     home::BotBottleHome,
@@ -123,14 +123,6 @@ pub fn exec(
     let size = (terminal == Terminal::Pty).then(relay::window_size).flatten();
     let message = FromClient::Exec { request: request.clone(), terminal, size };
     run(home, identity, &message, request.command.first().map_or("", String::as_str))
-}
-
-/// Brings something out of a running bottle, to standard output. It is whole if the exit code is 0.
-///
-/// # Errors
-/// See [`ExecError`].
-pub fn export(home: &BotBottleHome, identity: &Identity, what: &Export) -> Result<AgentExit, ExecError> {
-    run(home, identity, &FromClient::Export(what.clone()), "tar")
 }
 
 /// Asks the launcher for a command, and connects its streams to those of this process until it ends.

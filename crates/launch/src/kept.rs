@@ -9,6 +9,7 @@ use std::{
 
 use bot_bottle_core::{
     baseline::Baseline,
+    bottle::BackendName,
     error::{Hint, IoContext, IoError},
     identity::Identity,
     limits::ByteSize,
@@ -194,17 +195,29 @@ pub(crate) fn read_plan(run: &Path) -> io::Result<BottlePlan> {
     Ok(serde_json::from_slice(&fs::read(run.join(state::PLAN_FILE))?)?)
 }
 
-/// What the workspace of a run was when its agent started.
+/// How the work of a run is looked at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WorkOrigin {
+    /// What the workspace was when the agent started.
+    pub baseline: Baseline,
+    /// How its bottle was made, and how those are that look at it.
+    pub backend: BackendName,
+}
+
+/// Where the work of a run comes from.
 ///
 /// # Errors
 /// When nothing is kept of it.
-pub fn baseline(home: &BotBottleHome, run: &Identity) -> Result<Baseline, InspectError> {
+pub fn origin(home: &BotBottleHome, run: &Identity) -> Result<WorkOrigin, InspectError> {
     let path = home.run(run);
     if !path.is_dir() {
         return Err(InspectError::NoSuchRun(run.clone()));
     }
-    let record = StartRecord::read(&path).io_context(|| format!("reading what is known of {run}"))?;
-    record.map(|record| record.baseline).ok_or_else(|| InspectError::NothingKept(run.clone()))
+    let reading = || format!("reading what is known of {run}");
+    let record = StartRecord::read(&path).io_context(reading)?;
+    let record = record.ok_or_else(|| InspectError::NothingKept(run.clone()))?;
+    let backend = read_plan(&path).io_context(reading)?.backend;
+    Ok(WorkOrigin { baseline: record.baseline, backend })
 }
 
 /// Records that all work of a run was brought out, so that `cleanup` may remove it.

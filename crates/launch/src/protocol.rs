@@ -2,10 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    backend::Export,
-    request::{EndedBy, ExecRequest, ProgramStatus, Terminal},
-};
+use crate::request::{EndedBy, ExecRequest, ProgramStatus, Terminal};
 
 /// Name of the launcher's socket in the directory of a run.
 pub(crate) const CONTROL_SOCKET: &str = "control.sock";
@@ -23,8 +20,6 @@ pub(crate) enum FromClient {
         /// Rows and columns of the client's terminal.
         size: Option<(u16, u16)>,
     },
-    /// Bring something out. The client gets it as the output of a command.
-    Export(Export),
     /// Send a signal to the command of this connection.
     Signal(i32),
     /// End the bottle.

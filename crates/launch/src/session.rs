@@ -219,7 +219,6 @@ impl<'a> Session<'a> {
         let sent = match self.exec_server.receive(session) {
             None => Ok(()),
             Some(ClientRequest::Start(program)) => self.sandbox.exec(session, &program),
-            Some(ClientRequest::Export(what)) => self.sandbox.export(session, &what),
             Some(ClientRequest::Signal(signal)) => self.sandbox.signal(session, signal),
             Some(ClientRequest::Stop) => {
                 self.terminate(EndedBy::Stop, Signal::TERM);

@@ -14,7 +14,7 @@ use bot_bottle_inspector::{Request, Summary};
 use bot_bottle_launch::{
     home::BotBottleHome,
     inspect::{InspectRequest, WorkAccess},
-    kept,
+    kept::{self, WorkOrigin},
     request::{Kept, ProgramStatus},
 };
 
@@ -39,6 +39,7 @@ pub(super) struct Work {
     pub(super) home: BotBottleHome,
     pub(super) run: Identity,
     pub(super) baseline: Baseline,
+    backend: BackendName,
 }
 
 /// Whether a question has an answer.
@@ -66,8 +67,8 @@ impl Work {
     /// The work of a run, if there is any.
     pub(super) fn of(run: &Identity) -> Result<Self, CommandError> {
         let home = prepare::home()?;
-        let baseline = kept::baseline(&home, run).map_err(CommandError::from_error)?;
-        Ok(Self { home, run: run.clone(), baseline })
+        let WorkOrigin { baseline, backend } = kept::origin(&home, run).map_err(CommandError::from_error)?;
+        Ok(Self { home, run: run.clone(), baseline, backend })
     }
 
     /// Asks the inspector. `archive` follows the request on its standard input; `output` takes its answer,
@@ -86,7 +87,7 @@ impl Work {
         let inspection = InspectRequest {
             run: self.run.clone(),
             identity: prepare::identity("look")?,
-            backend: BackendName::Native,
+            backend: self.backend,
             arguments: vec!["inspect".to_owned()],
             access: terms.access,
             time: terms.time,

@@ -19,7 +19,7 @@ use rustix::{
 };
 
 use crate::{
-    backend::{Export, SessionId, StartProgram, Streams},
+    backend::{SessionId, StartProgram, Streams},
     channel::Channel,
     protocol::{CONTROL_SOCKET, FromClient, ToClient},
     request::{EndedBy, ExecRequest, ProgramStatus, Terminal},
@@ -41,8 +41,6 @@ struct Client {
 pub(super) enum ClientRequest {
     /// Start its command.
     Start(StartProgram),
-    /// Bring something out.
-    Export(Export),
     /// Send a signal to its command.
     Signal(Signal),
     /// End the bottle.
@@ -99,7 +97,6 @@ impl<'a> ExecServer<'a> {
             Ok(Some((FromClient::Exec { request, terminal, size }, _))) => {
                 ClientRequest::Start(self.program(request, terminal, size))
             }
-            Ok(Some((FromClient::Export(what), _))) => ClientRequest::Export(what),
             // A number that names no signal is ignored.
             Ok(Some((FromClient::Signal(number), _))) => {
                 return Signal::from_named_raw(number).map(ClientRequest::Signal);

@@ -5,7 +5,6 @@
 use std::{env, process::ExitCode};
 
 mod confinement;
-mod export;
 mod fixture;
 mod host_files;
 mod inherited;
@@ -44,7 +43,6 @@ fn main() -> ExitCode {
                 lifetime::trials(user),
                 terminal::trials(user),
                 steps::trials(user),
-                export::trials(user),
                 inspect::trials(user),
                 resume::trials(user),
             ]

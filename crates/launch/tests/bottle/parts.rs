@@ -16,7 +16,7 @@ use bot_bottle_core::{
     plan::BottlePlan,
 };
 use bot_bottle_launch::{
-    backend::{Backend, Export},
+    backend::Backend,
     cleanup, client,
     error::ExecError,
     home::BotBottleHome,
@@ -67,10 +67,6 @@ pub(crate) fn play(arguments: &[String]) -> Option<ExitCode> {
         [_, "stop-order", home, identity] => {
             let identity: Identity = identity.parse().expect("an identity");
             Some(done(client::stop(&BotBottleHome::new(home), &identity)))
-        }
-        [_, "export-order", home, identity, folder] => {
-            let identity: Identity = identity.parse().expect("an identity");
-            Some(code(client::export(&BotBottleHome::new(home), &identity, &Export::Tar(folder.into()))))
         }
         [_, "inspect-order", home, identity, access, script] => Some(inspect(home, identity, access, script)),
         [_, "shell", script] => {
