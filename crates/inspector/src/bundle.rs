@@ -5,7 +5,12 @@ use std::{collections::BTreeSet, fs, io::Write};
 use bot_bottle_core::baseline::Baseline;
 
 use crate::{
-    InspectError, Places, changes::uncommitted, ids, repository::Repository, start::Start, working_tree,
+    InspectError, Places,
+    changes::uncommitted,
+    ids,
+    repository::{Repository, free_branch},
+    start::Start,
+    working_tree,
 };
 
 /// The ref of the commit that holds what the agent had not committed.
@@ -23,7 +28,7 @@ pub(crate) fn write(
     output: &mut dyn Write,
     left_out: &mut Vec<String>,
 ) -> Result<(), InspectError> {
-    let repository = Repository::required(places, relative)?;
+    let repository = Repository::required(places, relative, baseline.started)?;
     let start = Start::find(&repository, baseline, repository.folder == places.workspace)?;
     let tree = working_tree::tree(&repository, &start, baseline.started, left_out)?;
 
@@ -59,7 +64,7 @@ fn refs(repository: &Repository, start: &Start, tree: &str) -> Result<Vec<(Strin
     let changed = start.changed_refs(repository, &new);
     let mut refs: Vec<_> = changed.iter().map(|found| (found.name.clone(), found.object.clone())).collect();
     if let Some(head) = repository.head.as_ref().filter(|head| new.contains(*head)) {
-        let name = repository.branch.clone().unwrap_or_else(|| free_branch(repository));
+        let name = repository.branch.clone().unwrap_or_else(|| free_branch(&repository.refs, "detached"));
         if !refs.iter().any(|(other, _)| *other == name) {
             refs.push((name, head.clone()));
         }
@@ -72,14 +77,4 @@ fn refs(repository: &Repository, start: &Start, tree: &str) -> Result<Vec<(Strin
         refs.push((UNCOMMITTED.to_owned(), repository.own.line(&arguments, MESSAGE.as_bytes())?));
     }
     Ok(refs)
-}
-
-/// A name for a detached `HEAD`: no branch of the agent's has it, or a name below it.
-fn free_branch(repository: &Repository) -> String {
-    let is_free = |name: &String| {
-        let below = format!("{name}/");
-        !repository.refs.iter().any(|found| found.name == *name || found.name.starts_with(&below))
-    };
-    let numbered = (2..).map(|number| format!("refs/heads/detached-{number}"));
-    std::iter::once("refs/heads/detached".to_owned()).chain(numbered).find(is_free).unwrap_or_default()
 }

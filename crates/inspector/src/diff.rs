@@ -22,11 +22,12 @@ pub(crate) fn show(
     left_out: &mut Vec<String>,
 ) -> Result<(), InspectError> {
     let folder = folder_of(places, relative)?;
-    let repository = match Repository::open(places, &folder, &places.scratch.join("repository")) {
-        Ok(Some(repository)) => repository,
-        Ok(None) | Err(InspectError::NoGit) => return list(&folder, baseline, style, output, left_out),
-        Err(error) => return Err(error),
-    };
+    let repository =
+        match Repository::open(places, &folder, &places.scratch.join("repository"), baseline.started) {
+            Ok(Some(repository)) => repository,
+            Ok(None) | Err(InspectError::NoGit) => return list(&folder, baseline, style, output, left_out),
+            Err(error) => return Err(error),
+        };
     let (start, tree) = trees(places, &repository, baseline, left_out)?;
     let style = match style {
         Style::Full => "--patch",
@@ -34,7 +35,7 @@ pub(crate) fn show(
         Style::NameOnly => "--name-only",
     };
     let colour = if colour { "--color=always" } else { "--color=never" };
-    let arguments = ["diff-tree", "-r", style, colour, "--find-renames", &start, &tree];
+    let arguments = ["diff-tree", "-r", style, colour, "--find-renames", &start.tree, &tree];
     repository.own.stream(&arguments, b"", output)
 }
 
@@ -46,26 +47,34 @@ pub(crate) fn patch(
     output: &mut dyn Write,
     left_out: &mut Vec<String>,
 ) -> Result<(), InspectError> {
-    let repository = Repository::required(places, relative)?;
+    let repository = Repository::required(places, relative, baseline.started)?;
     let (start, tree) = trees(places, &repository, baseline, left_out)?;
-    if start == tree {
+    if start.tree == tree {
         return Err(InspectError::Nothing);
     }
+    match start.commits_beside_head(&repository)? {
+        0 => {}
+        1 => left_out.push("1 commit on another branch, which `pull` brings without `--patch`".to_owned()),
+        count => {
+            left_out.push(format!("{count} commits on other branches, which `pull` brings without `--patch`"))
+        }
+    }
     // Without renames: `git apply` then needs nothing but the files that the patch names.
-    let arguments = ["diff-tree", "-r", "--patch", "--binary", "--full-index", "--no-renames", &start, &tree];
+    let arguments =
+        ["diff-tree", "-r", "--patch", "--binary", "--full-index", "--no-renames", &start.tree, &tree];
     repository.own.stream(&arguments, b"", output)
 }
 
-/// The tree of the start and that of the working tree.
+/// The start, and the tree of the working tree.
 fn trees(
     places: &Places,
     repository: &Repository,
     baseline: &Baseline,
     left_out: &mut Vec<String>,
-) -> Result<(String, String), InspectError> {
+) -> Result<(Start, String), InspectError> {
     let start = Start::find(repository, baseline, repository.folder == places.workspace)?;
     let tree = working_tree::tree(repository, &start, baseline.started, left_out)?;
-    Ok((start.tree, tree))
+    Ok((start, tree))
 }
 
 /// `A path` for each new file and `M path` for each other that was touched.

@@ -5,6 +5,14 @@ use std::{borrow::Cow, path::PathBuf};
 use bot_bottle_core::error::{Hint, IoError};
 use thiserror::Error;
 
+const NO_GIT: &str = "install git on the host, or copy single files with `bot-bottle cp`";
+const NO_REPOSITORY: &str = "copy the files with `bot-bottle cp`";
+const SHALLOW: &str = "take a patch with `bot-bottle pull --patch FILE`";
+
+/// The advice that errors of this program carry. The agent's programs run beside it and can write to its standard
+/// error, so the host shows no other advice as its own.
+pub const HINTS: [&str; 3] = [NO_GIT, NO_REPOSITORY, SHALLOW];
+
 /// Why a request has no answer.
 #[derive(Debug, Error)]
 pub enum InspectError {
@@ -76,10 +84,9 @@ impl InspectError {
 impl Hint for InspectError {
     fn hint(&self) -> Option<Cow<'_, str>> {
         Some(match self {
-            Self::NoGit => "install git on the host, or copy single files with `bot-bottle cp`".into(),
-            Self::NoRepository(_) => "copy the files with `bot-bottle cp`".into(),
-            Self::Shallow(_) => "take a patch with `bot-bottle pull --patch FILE`".into(),
-            Self::System(error) => return error.hint(),
+            Self::NoGit => NO_GIT.into(),
+            Self::NoRepository(_) => NO_REPOSITORY.into(),
+            Self::Shallow(_) => SHALLOW.into(),
             _ => return None,
         })
     }

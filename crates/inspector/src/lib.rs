@@ -21,6 +21,7 @@ mod quote;
 mod repository;
 mod request;
 mod start;
+mod stash;
 mod summary;
 mod touched;
 mod unpack;
@@ -30,7 +31,7 @@ use std::io::{BufRead, Read as _, Write};
 
 use bot_bottle_core::error::IoContext as _;
 
-pub use error::InspectError;
+pub use error::{HINTS, InspectError};
 pub use places::Places;
 pub use request::{Request, Style};
 pub use summary::{LooseFiles, RepositorySummary, Summary};

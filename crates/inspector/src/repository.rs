@@ -14,6 +14,8 @@ use crate::{
     git::{Git, settings},
     ids,
     quote::quoted,
+    stash,
+    touched::Moment,
 };
 
 /// A repository with a working tree.
@@ -33,7 +35,7 @@ pub(crate) struct Repository {
     pub(crate) head: Option<String>,
     /// The branch of `HEAD`, such as `refs/heads/main`, also before its first commit; `None` if detached.
     pub(crate) branch: Option<String>,
-    /// Branches and tags whose commit is there.
+    /// Branches and tags whose commit is there, and the agent's stashes as branches.
     pub(crate) refs: Vec<Ref>,
     /// The commits of the remote-tracking branches.
     pub(crate) remotes: Vec<String>,
@@ -53,7 +55,12 @@ pub(crate) struct Ref {
 impl Repository {
     /// Opens the repository of a folder, and makes ours in `scratch`, which is made too. `None` if the folder
     /// has no repository, or none that git can read.
-    pub(crate) fn open(places: &Places, folder: &Path, scratch: &Path) -> Result<Option<Self>, InspectError> {
+    pub(crate) fn open(
+        places: &Places,
+        folder: &Path,
+        scratch: &Path,
+        started: Moment,
+    ) -> Result<Option<Self>, InspectError> {
         let Some(git_dir) = git_dir(places, folder) else { return Ok(None) };
         // Git takes nothing for a repository whose GIT_OBJECT_DIRECTORY is not there.
         let objects = scratch.join("own.git/objects");
@@ -93,6 +100,7 @@ impl Repository {
                 refs.push(Ref { name: name.to_owned(), object: object.to_owned(), commit });
             }
         }
+        refs.extend(stash::made_since(started, &theirs, &own, &refs)?);
         Ok(Some(Self {
             folder: folder.to_owned(),
             git_dir,
@@ -107,9 +115,9 @@ impl Repository {
     }
 
     /// The repository of a request, which has to be there.
-    pub(crate) fn required(places: &Places, relative: &str) -> Result<Self, InspectError> {
+    pub(crate) fn required(places: &Places, relative: &str, started: Moment) -> Result<Self, InspectError> {
         let folder = folder_of(places, relative)?;
-        Self::open(places, &folder, &places.scratch.join("repository"))?
+        Self::open(places, &folder, &places.scratch.join("repository"), started)?
             .ok_or(InspectError::NoRepository(folder))
     }
 
@@ -130,6 +138,16 @@ impl Repository {
     pub(crate) fn empty_tree(&self) -> Result<String, InspectError> {
         self.own.line(&["hash-object", "-t", "tree", "-w", "--stdin"], b"")
     }
+}
+
+/// A name for commits that are on no branch: none of these refs has it, or a name below it.
+pub(crate) fn free_branch(refs: &[Ref], wanted: &str) -> String {
+    let is_free = |name: &String| {
+        let below = format!("{name}/");
+        !refs.iter().any(|found| found.name == *name || found.name.starts_with(&below))
+    };
+    let numbered = (2..).map(|number| format!("refs/heads/{wanted}-{number}"));
+    std::iter::once(format!("refs/heads/{wanted}")).chain(numbered).find(is_free).unwrap_or_default()
 }
 
 /// The folder of a request's `repository`.

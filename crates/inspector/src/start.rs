@@ -151,6 +151,16 @@ impl Start {
         repository.refs.iter().filter(changed).collect()
     }
 
+    /// How many new commits are on branches and tags, and not in the history of `HEAD`.
+    pub(crate) fn commits_beside_head(&self, repository: &Repository) -> Result<usize, InspectError> {
+        let new = self.new_commits(repository)?;
+        let changed = self.changed_refs(repository, &new);
+        let mut revisions: String = changed.iter().map(|found| format!("{}\n", found.commit)).collect();
+        revisions.extend(self.commits.iter().chain(&repository.head).map(|id| format!("^{id}\n")));
+        let listed = repository.own.read(&["rev-list", "--stdin"], revisions.as_bytes())?;
+        Ok(String::from_utf8_lossy(&listed).lines().count())
+    }
+
     fn has(&self, found: &Ref) -> bool {
         self.refs.contains(&(found.name.clone(), found.object.clone()))
     }

@@ -110,7 +110,9 @@ fn of_repository(
     left_out: &mut Vec<String>,
 ) -> Result<Option<RepositorySummary>, InspectError> {
     let scratch = places.scratch.join(format!("repository-{number}"));
-    let Some(repository) = Repository::open(places, folder, &scratch)? else { return Ok(None) };
+    let Some(repository) = Repository::open(places, folder, &scratch, baseline.started)? else {
+        return Ok(None);
+    };
     let start = Start::find(&repository, baseline, folder == places.workspace)?;
     let tree = working_tree::tree(&repository, &start, baseline.started, left_out)?;
     let changes = uncommitted(&repository, &start, &tree)?;

@@ -148,3 +148,24 @@ fn a_shallow_clone_gives_no_bundle_that_nobody_can_fetch() -> Result<()> {
     assert_eq!(work.numbers()?, (1, 0, 0));
     Ok(())
 }
+
+#[test]
+fn stashes_of_the_agents_come_as_branches() -> Result<()> {
+    let mut work = Work::with_two_files(
+        "echo mine >>a; export GIT_COMMITTER_DATE=@1000000000; git stash -q; git branch stash",
+    )?;
+    work.agent("echo one >>a; git stash -q; echo two >>a; git stash -q -m second")?;
+    let bundle = work.bundle()?;
+    let (fetched, refs) = work.fetch(&bundle)?;
+    assert_eq!(
+        refs,
+        ["heads/stash-2 On main: second", "heads/stash-3 WIP on main: ..."].map(|name| {
+            let base = work.agent("git log -1 --format='%h %s' main").expect("a commit");
+            name.replace("...", base.trim())
+        })
+    );
+    assert_eq!(work.shell(&fetched, "git show refs/bottle/heads/stash-2:a")?, "one\ntwo\n");
+    // One for the index of each.
+    assert_eq!(work.numbers()?, (4, 0, 0));
+    Ok(())
+}

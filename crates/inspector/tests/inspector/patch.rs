@@ -112,3 +112,17 @@ fn names_of_any_bytes_come_through() -> Result<()> {
     assert_eq!(work.checked_out(&fetched, "refs/bottle/heads/main")?, files(&work.places.workspace)?);
     Ok(())
 }
+
+#[test]
+fn commits_that_a_patch_has_not_are_named() -> Result<()> {
+    let mut work = Work::with_two_files("")?;
+    work.agent("echo two >a; git commit -qam here")?;
+    work.patch()?;
+    assert_eq!(work.left_out, [""; 0]);
+    work.agent(
+        "git checkout -qb other; echo x >x; git add x; git commit -qm elsewhere; git checkout -q main",
+    )?;
+    work.patch()?;
+    assert_eq!(work.left_out, ["1 commit on another branch, which `pull` brings without `--patch`"]);
+    Ok(())
+}
