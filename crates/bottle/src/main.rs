@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     };
     let ui = ui::Ui::new(arguments.json);
     match command::run(arguments, &ui) {
-        Ok(code) => code,
+        Ok(code) => ui.code(code),
         Err(error) => ui.fail(&error),
     }
 }

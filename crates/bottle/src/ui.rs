@@ -7,25 +7,40 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this module is the one that prints")]
 
 use std::{
-    io::{IsTerminal, Write},
+    cell::Cell,
+    io::{self, IsTerminal, Write},
     process::ExitCode,
 };
 
-use anstream::{eprint, eprintln, println};
 use anstyle::{AnsiColor, Style};
 use bot_bottle_core::{
     error::{Hint, causes},
-    printable::{printable, printable_but_colours, printable_lines},
+    printable::{printable, printable_but_colours, printable_json, printable_lines},
 };
 use serde::Serialize;
 
 use crate::exit::{CommandError, Failure};
+
+/// A message on standard error. One that nobody can read any more ends nothing, as the macros of `std` would.
+macro_rules! eprint {
+    ($($message:tt)*) => {{
+        let _ = write!(anstream::stderr(), $($message)*);
+    }};
+}
+
+/// The same with a line break.
+macro_rules! eprintln {
+    ($($message:tt)*) => {{
+        let _ = writeln!(anstream::stderr(), $($message)*);
+    }};
+}
 
 mod ask;
 mod pager;
 mod preflight;
 mod table;
 
+pub(crate) use pager::Shown;
 pub(crate) use preflight::{render as preflight, route};
 pub(crate) use table::Table;
 
@@ -46,25 +61,45 @@ pub(crate) const HINT: Style = AnsiColor::Cyan.on_default();
 #[derive(Debug)]
 pub(crate) struct Ui {
     json: bool,
+    /// Whether a result could not be written.
+    is_lost: Cell<bool>,
 }
 
 impl Ui {
     /// Prints results and errors as JSON if `json`.
     pub(crate) fn new(json: bool) -> Self {
-        Self { json }
+        Self { json, is_lost: Cell::new(false) }
     }
 
     /// Prints a result, as JSON or as the text that `text` renders.
     pub(crate) fn result<T: Serialize>(&self, value: &T, text: impl FnOnce(&T) -> String) {
         if self.json {
             match serde_json::to_string_pretty(value) {
-                Ok(json) => println!("{json}"),
+                Ok(json) => self.print(&printable_json(&json)),
                 Err(error) => eprintln!("{BAD}error{BAD:#}: the result cannot be written as JSON: {error}"),
             }
         } else {
             let text = text(value);
-            println!("{}", printable_but_colours(text.trim_end_matches('\n')));
+            self.print(&printable_but_colours(text.trim_end_matches('\n')));
         }
+    }
+
+    fn print(&self, text: &str) {
+        let mut stdout = anstream::stdout();
+        match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+            // Whoever closes the pipe has seen enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            Err(error) => {
+                self.is_lost.set(true);
+                eprintln!("{BAD}error{BAD:#}: the result could not be written: {error}");
+            }
+            Ok(()) => {}
+        }
+    }
+
+    /// The exit code of a command that succeeded if its result could be written.
+    pub(crate) fn code(&self, code: ExitCode) -> ExitCode {
+        if self.is_lost.get() && code == ExitCode::SUCCESS { ExitCode::FAILURE } else { code }
     }
 
     /// Whether results are printed as JSON.
@@ -117,7 +152,7 @@ impl Ui {
             match serde_json::to_string(
                 &serde_json::json!({"error": error, "exit_code": error.failure.code()}),
             ) {
-                Ok(json) => eprintln!("{json}"),
+                Ok(json) => eprintln!("{}", printable_json(&json)),
                 Err(fault) => eprintln!("error: {} ({fault})", error.message),
             }
         } else {

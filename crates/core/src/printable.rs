@@ -44,6 +44,24 @@ pub fn printable_lines(text: &str) -> String {
     text.split('\n').map(tabs_stay).collect::<Vec<_>>().join("\n")
 }
 
+/// JSON with every hazardous character but line breaks written as JSON escapes it (RFC 8259, section 7), so that
+/// it says the same. Such characters are in its strings alone.
+#[must_use]
+pub fn printable_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for character in json.chars() {
+        if is_hazardous(character) && character != '\n' {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                // Writing to a string does not fail.
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
 /// As [`printable_lines`], for text that has colours of ours in it: of all sequences those stay that set
 /// colours and weight (SGR, ECMA-48 8.3.117). What comes from strangers has to be printable before.
 #[must_use]
@@ -88,6 +106,7 @@ mod tests {
         ] {
             assert_eq!(printable(text), shown);
         }
+        assert_eq!(printable_json("{\n\"\u{9b}é\u{e0041}\"}"), "{\n\"\\u009bé\\udb40\\udc41\"}");
         assert_eq!(printable_lines("a\tb\n\u{1b}c\n"), "a\tb\n\\u{1b}c\n");
     }
 

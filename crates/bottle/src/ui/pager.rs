@@ -21,8 +21,20 @@ pub(crate) struct Pager {
     is_coloured: bool,
     /// The begun line.
     line: Vec<u8>,
-    /// Whether nobody takes lines any more.
-    is_closed: bool,
+    shown: Shown,
+    /// Why a line could not be written, though somebody wants it.
+    lost: Option<io::Error>,
+}
+
+/// How much of the text was shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// There was none.
+    Nothing,
+    /// All of it.
+    Whole,
+    /// What came before somebody left the pager or closed the pipe.
+    Left,
 }
 
 impl Ui {
@@ -31,7 +43,13 @@ impl Ui {
         let is_terminal = io::stdout().is_terminal();
         let colour = anstream::AutoStream::choice(&io::stdout()) != anstream::ColorChoice::Never;
         let pager = is_terminal.then(start).flatten();
-        Pager { pager, is_coloured: colour && is_terminal, line: Vec::new(), is_closed: false }
+        Pager {
+            pager,
+            is_coloured: colour && is_terminal,
+            line: Vec::new(),
+            shown: Shown::Nothing,
+            lost: None,
+        }
     }
 }
 
@@ -69,24 +87,33 @@ impl Pager {
     fn write(&mut self, text: &str) -> io::Result<()> {
         let written = match self.pager.as_mut().and_then(|pager| pager.stdin.as_mut()) {
             Some(pager) => pager.write_all(text.as_bytes()),
-            None => io::stdout().write_all(text.as_bytes()),
+            None => io::stdout().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()),
         };
-        self.is_closed |= written.is_err();
-        written
+        self.shown = match &written {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Shown::Left,
+            _ => Shown::Whole,
+        };
+        written.inspect_err(|error| {
+            let is_lost = error.kind() != io::ErrorKind::BrokenPipe;
+            self.lost = is_lost.then(|| io::Error::new(error.kind(), error.to_string()));
+        })
     }
 
-    /// Shows the rest, and waits until the operator leaves the pager. Whether they left before the end.
-    pub(crate) fn finish(mut self) -> bool {
+    /// Shows the rest, and waits until the operator leaves the pager.
+    ///
+    /// # Errors
+    /// When something could not be written for another reason than that nobody reads it.
+    pub(crate) fn finish(mut self) -> io::Result<Shown> {
         let line = std::mem::take(&mut self.line);
-        if !line.is_empty() && !self.is_closed {
-            // A closed pager is noted.
+        if !line.is_empty() && self.shown != Shown::Left && self.lost.is_none() {
+            // An error is noted.
             let _ = self.write(&rendered(&String::from_utf8_lossy(&line), self.is_coloured));
         }
         if let Some(pager) = &mut self.pager {
             drop(pager.stdin.take());
             let _ = pager.wait();
         }
-        self.is_closed
+        self.lost.map_or(Ok(self.shown), Err)
     }
 }
 
