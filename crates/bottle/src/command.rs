@@ -11,6 +11,7 @@ use crate::{
 
 mod cleanup;
 mod cp;
+mod described;
 mod diff;
 mod doctor;
 mod exec;
@@ -22,6 +23,7 @@ mod list;
 mod prepare;
 mod provider;
 mod pull;
+mod quarantine;
 mod resume;
 mod run;
 mod start;

@@ -20,6 +20,7 @@ use thiserror::Error;
 
 use crate::{
     agent_folder::AgentFolder,
+    files::changes::{FileTime, change_time},
     home::BotBottleHome,
     inspect::InspectError,
     request::{Kept, ResumableAgent},
@@ -61,6 +62,8 @@ pub enum FetchState {
     Never,
     /// While the bottle ran, so that what the agent did afterwards is nowhere else.
     WhileRunning,
+    /// After its end, but something of it was left out.
+    InPart,
     /// After its end.
     Fetched,
 }
@@ -69,6 +72,9 @@ pub enum FetchState {
 struct Fetched {
     /// Whether the bottle was running when it was fetched.
     while_running: bool,
+    /// Whether something was left out.
+    #[serde(default)]
+    in_part: bool,
 }
 
 impl FetchState {
@@ -77,8 +83,9 @@ impl FetchState {
         let read = fs::read(run.join(FETCHED_FILE)).ok();
         match read.and_then(|text| serde_json::from_slice::<Fetched>(&text).ok()) {
             None => Self::Never,
-            Some(Fetched { while_running: true }) => Self::WhileRunning,
-            Some(Fetched { while_running: false }) => Self::Fetched,
+            Some(Fetched { while_running: true, .. }) => Self::WhileRunning,
+            Some(Fetched { in_part: true, .. }) => Self::InPart,
+            Some(Fetched { .. }) => Self::Fetched,
         }
     }
 }
@@ -220,12 +227,76 @@ pub fn origin(home: &BotBottleHome, run: &Identity) -> Result<WorkOrigin, Inspec
     Ok(WorkOrigin { baseline: record.baseline, backend })
 }
 
-/// Records that all work of a run was brought out, so that `cleanup` may remove it.
+/// What a run was when somebody began to fetch its work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FetchBegin {
+    /// When its plan was written, which is done at each of its beginnings.
+    planned: Option<FileTime>,
+    is_running: bool,
+}
+
+impl FetchBegin {
+    /// To be called before the work is looked at: a bottle may end, or go on, while it is.
+    ///
+    /// # Errors
+    /// When it cannot be found out whether the run is running.
+    pub fn of(home: &BotBottleHome, run: &Identity) -> io::Result<Self> {
+        let path = home.run(run);
+        let planned = rustix::fs::stat(path.join(state::PLAN_FILE)).ok().map(|stat| change_time(&stat));
+        Ok(Self { planned, is_running: state::is_alive(&path)? })
+    }
+}
+
+/// Records that the work of a run was brought out, so that `cleanup` may remove it if it was all of it.
 ///
 /// # Errors
 /// When that cannot be written; the work then counts as never fetched.
-pub fn mark_fetched(home: &BotBottleHome, run: &Identity) -> io::Result<()> {
+pub fn mark_fetched(
+    home: &BotBottleHome,
+    run: &Identity,
+    begin: &FetchBegin,
+    is_whole: bool,
+) -> io::Result<()> {
     let path = home.run(run);
-    let fetched = Fetched { while_running: state::is_alive(&path)? };
+    // What was fetched once stays fetched; a run that goes on has no such file any more.
+    if FetchState::of(&path) == FetchState::Fetched {
+        return Ok(());
+    }
+    let while_running = begin.is_running || FetchBegin::of(home, run)? != *begin;
+    let fetched = Fetched { while_running, in_part: !is_whole };
     replace(&path.join(FETCHED_FILE), &serde_json::to_vec(&fetched)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::RunDirectory;
+
+    #[test]
+    fn what_ends_or_goes_on_while_it_is_fetched_is_not_fetched_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = BotBottleHome::new(folder.path());
+        let run: Identity = "agent-aaaaa".parse().expect("an identity");
+        let directory = RunDirectory::create(&home, &run).expect("made");
+        let path = directory.path().to_owned();
+        fs::write(path.join(state::PLAN_FILE), "{}").expect("written");
+        let begin = || FetchBegin::of(&home, &run).expect("looked");
+        let running = begin();
+        drop(directory);
+        let ended = begin();
+        let marked = |begin: &FetchBegin, is_whole| {
+            mark_fetched(&home, &run, begin, is_whole).expect("marked");
+            FetchState::of(&path)
+        };
+        assert_eq!(marked(&running, true), FetchState::WhileRunning);
+        assert_eq!(marked(&ended, false), FetchState::InPart);
+        // It went on and ended again, which a later tick of the clock tells.
+        let before = begin();
+        while begin() == before {
+            fs::write(path.join(state::PLAN_FILE), "{}").expect("written");
+        }
+        assert_eq!(marked(&before, true), FetchState::WhileRunning);
+        assert_eq!(marked(&begin(), true), FetchState::Fetched);
+        assert_eq!(marked(&begin(), false), FetchState::Fetched, "what is elsewhere stays there");
+    }
 }

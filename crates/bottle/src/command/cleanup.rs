@@ -11,12 +11,15 @@ use bot_bottle_launch::{
     kept::FetchState,
 };
 
-use super::prepare;
+use super::{prepare, quarantine};
 use crate::{arguments::Cleanup, exit::CommandError, ui::Ui};
 
 /// Shows the remains, asks once, and removes them. Work that exists nowhere else stays without `--force`.
 pub(super) fn run(options: &Cleanup, ui: &Ui) -> Result<ExitCode, CommandError> {
     let home = prepare::home()?;
+    if !options.dry_run {
+        quarantine::remove_abandoned(&home)?;
+    }
     let all = cleanup::plan(&home).io_context(|| format!("{} cannot be read", home.state().display()))?;
     let mut chosen = choose(all, &options.runs)?;
     if let Some(age) = options.older_than {
@@ -103,6 +106,7 @@ pub(super) fn fetched(state: FetchState) -> &'static str {
     match state {
         FetchState::Never => "never fetched",
         FetchState::WhileRunning => "fetched before it ended",
+        FetchState::InPart => "fetched in part",
         FetchState::Fetched => "fetched",
     }
 }

@@ -13,7 +13,10 @@ use bot_bottle_inspector::Request;
 use bot_bottle_launch::inspect::WorkAccess;
 use bot_bottle_quarantine::unpack::{self, Unpack, UnpackBounds, Unpacked};
 
-use super::work::{Quarantine, Terms, Work};
+use super::{
+    quarantine::Quarantine,
+    work::{Answer, Terms, Work},
+};
 use crate::{arguments::Copy, exit::CommandError, ui::Ui};
 
 /// The name of the one entry at the top of an archive.
@@ -52,7 +55,8 @@ pub(super) fn run(copy: &Copy, ui: &Ui) -> Result<ExitCode, CommandError> {
 fn out(run: &Identity, path: &str, target: &Path, force: bool, ui: &Ui) -> Result<ExitCode, CommandError> {
     let work = Work::of(run)?;
     let quarantine = Quarantine::create(&work.home)?;
-    let (_, mut stream) = work.ask_for_file(&Request::Archive { path: path.to_owned() }, &quarantine, ui)?;
+    let (answer, mut stream) =
+        work.ask_for_file(&Request::Archive { path: path.to_owned() }, &quarantine, ui)?;
     // The workspace itself has no name of its own.
     let name =
         Path::new(path).file_name().map_or_else(|| OsStr::new(run.as_str()).to_owned(), OsStr::to_owned);
@@ -62,9 +66,9 @@ fn out(run: &Identity, path: &str, target: &Path, force: bool, ui: &Ui) -> Resul
     if unpacked.left_out.count > 0 {
         ui.warn(&left_out(&unpacked));
     }
-    // The whole workspace, without a repository in it, whose commits are fetched by `pull`.
-    if matches!(path, "" | "." | "./") && unpacked.left_out.count == 0 {
-        work.mark_fetched()?;
+    // The whole workspace; of a repository in it, which is left out, the commits are fetched by `pull`.
+    if matches!(path, "" | "." | "./") {
+        work.mark_fetched(answer == Answer::Whole && unpacked.left_out.count == 0)?;
     }
     ui.result(&unpacked, |unpacked| unpacked.path.display().to_string());
     Ok(ExitCode::SUCCESS)

@@ -2,10 +2,15 @@
 
 use std::{io, process::ExitCode};
 
+use bot_bottle_core::error::IoContext;
 use bot_bottle_inspector::{Request, Style};
 
-use super::work::{Answer, Terms, Work};
-use crate::{arguments::Diff, exit::CommandError, ui::Ui};
+use super::work::{self, Answer, Terms, Work};
+use crate::{
+    arguments::Diff,
+    exit::CommandError,
+    ui::{Shown, Ui},
+};
 
 /// Shows the changes, through a pager on a terminal.
 pub(super) fn run(diff: &Diff, ui: &Ui) -> Result<ExitCode, CommandError> {
@@ -29,15 +34,14 @@ pub(super) fn run(diff: &Diff, ui: &Ui) -> Result<ExitCode, CommandError> {
     };
     let mut pager = ui.pager();
     let asked = work.ask(&request, Terms::READ, &mut io::empty(), &mut |piece| pager.show(piece), ui);
-    let is_closed = pager.finish();
-    match asked {
-        Ok(Answer::Whole) => Ok(ExitCode::SUCCESS),
-        Ok(Answer::Nothing) => {
-            ui.progress(&format!("the agent of {} changed nothing", diff.run));
+    let shown = pager.finish();
+    match (asked, shown.io_context(|| "showing the changes")?) {
+        (Ok(Answer::Nothing), _) | (Ok(_), Shown::Nothing) => {
+            ui.progress(&work::nothing(&diff.run));
             Ok(ExitCode::SUCCESS)
         }
         // Whoever leaves the pager has seen enough.
-        Err(_) if is_closed => Ok(ExitCode::SUCCESS),
-        Err(error) => Err(error),
+        (Ok(_), _) | (Err(_), Shown::Left) => Ok(ExitCode::SUCCESS),
+        (Err(error), _) => Err(error),
     }
 }

@@ -9,14 +9,17 @@ use bot_bottle_quarantine::{
 };
 use serde::Serialize;
 
-use super::work::{Answer, Quarantine, Work};
+use super::{
+    quarantine::Quarantine,
+    work::{self, Answer, Work},
+};
 use crate::{arguments::Pull, exit::CommandError, system, ui::Ui};
 
 /// What was fetched.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Pulled {
-    /// The agent changed nothing.
+    /// Git sees no change.
     Nothing,
     /// Refs of the repository in the current directory.
     Refs(Imported),
@@ -33,12 +36,13 @@ enum Pulled {
 pub(super) fn run(pull: &Pull, ui: &Ui) -> Result<ExitCode, CommandError> {
     let work = Work::of(&pull.run)?;
     let quarantine = Quarantine::create(&work.home)?;
-    let pulled = match &pull.patch {
+    let (answer, pulled) = match &pull.patch {
         Some(file) => as_patch(pull, file, &work, &quarantine, ui)?,
         None => as_refs(pull, &work, &quarantine, ui)?,
     };
-    if pull.repository.is_empty() {
-        work.mark_fetched()?;
+    // Where git sees nothing, something else is kept.
+    if pull.repository.is_empty() && answer != Answer::Nothing {
+        work.mark_fetched(answer == Answer::Whole)?;
     }
     ui.result(&pulled, |pulled| described(pulled, pull));
     Ok(ExitCode::SUCCESS)
@@ -50,18 +54,23 @@ fn as_patch(
     work: &Work,
     quarantine: &Quarantine,
     ui: &Ui,
-) -> Result<Pulled, CommandError> {
+) -> Result<(Answer, Pulled), CommandError> {
     let request = Request::Patch { baseline: work.baseline.clone(), repository: pull.repository.clone() };
     let (answer, mut stream) = work.ask_for_file(&request, quarantine, ui)?;
     if answer == Answer::Nothing {
-        return Ok(Pulled::Nothing);
+        return Ok((answer, Pulled::Nothing));
     }
     let bytes =
         patch::write_patch(&mut stream, file, &PatchBounds::default()).map_err(CommandError::from_error)?;
-    Ok(Pulled::Patch { file: file.to_owned(), bytes })
+    Ok((answer, Pulled::Patch { file: file.to_owned(), bytes }))
 }
 
-fn as_refs(pull: &Pull, work: &Work, quarantine: &Quarantine, ui: &Ui) -> Result<Pulled, CommandError> {
+fn as_refs(
+    pull: &Pull,
+    work: &Work,
+    quarantine: &Quarantine,
+    ui: &Ui,
+) -> Result<(Answer, Pulled), CommandError> {
     let repository = system::working_directory()?;
     // Everything that the agent started with, and that is here too, does not have to come.
     let started_with =
@@ -72,7 +81,7 @@ fn as_refs(pull: &Pull, work: &Work, quarantine: &Quarantine, ui: &Ui) -> Result
         Request::Bundle { baseline: work.baseline.clone(), repository: pull.repository.clone(), known };
     let (answer, mut stream) = work.ask_for_file(&request, quarantine, ui)?;
     if answer == Answer::Nothing {
-        return Ok(Pulled::Nothing);
+        return Ok((answer, Pulled::Nothing));
     }
     let import = Import {
         repository,
@@ -82,7 +91,8 @@ fn as_refs(pull: &Pull, work: &Work, quarantine: &Quarantine, ui: &Ui) -> Result
         quarantine: quarantine.path().to_owned(),
         bounds: ImportBounds::default(),
     };
-    import::import(&mut stream, &import).map(Pulled::Refs).map_err(CommandError::from_error)
+    let imported = import::import(&mut stream, &import).map_err(CommandError::from_error)?;
+    Ok((answer, Pulled::Refs(imported)))
 }
 
 /// The branch that the agent was on, which is asked for only where a branch is to be made of it.
@@ -99,7 +109,10 @@ fn head(pull: &Pull, work: &Work, ui: &Ui) -> Result<Option<String>, CommandErro
 
 fn described(pulled: &Pulled, pull: &Pull) -> String {
     match pulled {
-        Pulled::Nothing => format!("the agent of {} changed nothing", pull.run),
+        Pulled::Nothing if pull.patch.is_some() => {
+            format!("{}\nbranches come without `--patch`", work::nothing(&pull.run))
+        }
+        Pulled::Nothing => work::nothing(&pull.run),
         Pulled::Patch { file, .. } => {
             format!("{}; `git apply` puts it into your working tree", file.display())
         }

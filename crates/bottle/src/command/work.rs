@@ -2,23 +2,23 @@
 //! at an agent's work in a throw-away bottle, and its answer as a stream.
 
 use std::{
-    fs::{self, DirBuilder, File},
+    fs::File,
     io::{self, Read, Seek, Write},
-    os::unix::fs::DirBuilderExt,
-    path::{Path, PathBuf},
     time::Duration,
 };
 
-use bot_bottle_core::{baseline::Baseline, bottle::BackendName, error::IoContext, identity::Identity};
-use bot_bottle_inspector::{Request, Summary};
+use bot_bottle_core::{
+    baseline::Baseline, bottle::BackendName, error::IoContext, identity::Identity, printable::printable,
+};
+use bot_bottle_inspector::{HINTS, Request, Summary};
 use bot_bottle_launch::{
     home::BotBottleHome,
     inspect::{InspectRequest, WorkAccess},
-    kept::{self, WorkOrigin},
+    kept::{self, FetchBegin, WorkOrigin},
     request::{Kept, ProgramStatus},
 };
 
-use super::prepare;
+use super::{described, prepare, quarantine::Quarantine};
 use crate::{exit::CommandError, system, ui::Ui};
 
 /// Most bytes of one answer.
@@ -40,6 +40,8 @@ pub(super) struct Work {
     pub(super) run: Identity,
     pub(super) baseline: Baseline,
     backend: BackendName,
+    /// From before it was looked at.
+    begin: FetchBegin,
 }
 
 /// Whether a question has an answer.
@@ -47,6 +49,8 @@ pub(super) struct Work {
 pub(super) enum Answer {
     /// The stream is whole.
     Whole,
+    /// It ended well, and the operator was warned that something was left out of it.
+    InPart,
     /// The agent changed nothing.
     Nothing,
 }
@@ -68,7 +72,8 @@ impl Work {
     pub(super) fn of(run: &Identity) -> Result<Self, CommandError> {
         let home = prepare::home()?;
         let WorkOrigin { baseline, backend } = kept::origin(&home, run).map_err(CommandError::from_error)?;
-        Ok(Self { home, run: run.clone(), baseline, backend })
+        let begin = FetchBegin::of(&home, run).io_context(|| format!("looking whether {run} is running"))?;
+        Ok(Self { home, run: run.clone(), baseline, backend, begin })
     }
 
     /// Asks the inspector. `archive` follows the request on its standard input; `output` takes its answer,
@@ -101,16 +106,22 @@ impl Work {
             .map_err(CommandError::from_error)?;
         match end.status {
             ProgramStatus::Exited(0) => {
-                end.error.lines().for_each(|left_out| ui.warn(left_out));
-                Ok(Answer::Whole)
+                // The agent's filters write there as well: it must not look like a word of ours.
+                end.error.lines().for_each(|line| ui.warn(&format!("the bottle says: {line}")));
+                Ok(if end.error.is_empty() { Answer::Whole } else { Answer::InPart })
             }
             ProgramStatus::Exited(NOTHING) => Ok(Answer::Nothing),
             ProgramStatus::Exited(_) | ProgramStatus::Signalled(_) => {
+                // Advice of the agent's is no advice.
                 let (why, hint) = match end.error.rsplit_once("\nhint: ") {
-                    Some((why, hint)) => (why, Some(hint)),
-                    None => (end.error.as_str(), None),
+                    Some((why, hint)) if HINTS.contains(&hint) => (why, Some(hint)),
+                    _ => (end.error.as_str(), None),
                 };
-                let error = CommandError::failed(format!("the work of {} cannot be read: {why}", self.run));
+                let why = printable(why);
+                let error = CommandError::failed(format!(
+                    "the work of {} cannot be read; the bottle says: {why}",
+                    self.run
+                ));
                 Err(hint.into_iter().fold(error, CommandError::with_hint))
             }
         }
@@ -161,47 +172,10 @@ impl Work {
         Ok(summary.io_context(|| format!("reading what there is of {}", self.run))?)
     }
 
-    /// Records that everything was brought out.
-    pub(super) fn mark_fetched(&self) -> Result<(), CommandError> {
-        let marked = kept::mark_fetched(&self.home, &self.run);
+    /// Records that the work was brought out, all of it or not.
+    pub(super) fn mark_fetched(&self, is_whole: bool) -> Result<(), CommandError> {
+        let marked = kept::mark_fetched(&self.home, &self.run, &self.begin, is_whole);
         Ok(marked.io_context(|| format!("recording that the work of {} was fetched", self.run))?)
-    }
-}
-
-/// A private folder for what is not verified yet, beside the runs. Removed when dropped.
-#[derive(Debug)]
-pub(super) struct Quarantine {
-    folder: PathBuf,
-}
-
-impl Quarantine {
-    pub(super) fn create(home: &BotBottleHome) -> Result<Self, CommandError> {
-        let folder = home.path().join("quarantine").join(prepare::identity("look")?.as_str());
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&folder)
-            .io_context(|| format!("making {}", folder.display()))?;
-        Ok(Self { folder })
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.folder
-    }
-
-    /// A file without a name.
-    pub(super) fn file(&self) -> io::Result<File> {
-        let path = self.folder.join("stream");
-        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
-        fs::remove_file(&path)?;
-        Ok(file)
-    }
-}
-
-impl Drop for Quarantine {
-    fn drop(&mut self) {
-        // What stays is in a private folder, and is nothing that anybody uses.
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -220,78 +194,15 @@ pub(super) fn tell(run: &Identity, kept: Kept, ui: &Ui) {
 fn tell_work(run: &Identity, ui: &Ui) {
     let summary = Work::of(run).and_then(|work| work.summary(Some(SUMMARY_TIME), ui));
     let (what, fetch) = match &summary {
-        Ok(summary) => (described(summary), fetch(run, summary)),
+        Ok(summary) => (described::work(summary), described::fetch(run, summary)),
         Err(_) => ("the agent's work".to_owned(), format!("`bot-bottle cp {run}:. FOLDER` copies it")),
     };
     ui.progress(&format!("kept: {what}; `bot-bottle diff {run}` shows it, {fetch}"));
 }
 
-/// The command that brings all of it out.
-fn fetch(run: &Identity, summary: &Summary) -> String {
-    match summary.repositories.as_slice() {
-        [] => format!("`bot-bottle cp {run}:. FOLDER` copies it"),
-        [only] if !only.folder.is_empty() => {
-            format!("`bot-bottle pull {run} --repository {}` fetches it", only.folder)
-        }
-        _ => format!("`bot-bottle pull {run}` fetches it"),
-    }
-}
-
-/// What there is, in words: `3 commits, 2 files not committed, 14 files new`.
-pub(super) fn described(summary: &Summary) -> String {
-    let count = |number: usize, one: &str, many: &str| match number {
-        0 => None,
-        1 => Some(format!("1 {one}")),
-        _ => Some(format!("{number} {many}")),
-    };
-    let mut parts = Vec::new();
-    for repository in &summary.repositories {
-        let counts = [
-            count(repository.commits, "commit", "commits"),
-            count(repository.uncommitted, "file not committed", "files not committed"),
-            count(repository.new_files, "file new", "files new"),
-        ];
-        let counts: Vec<String> = counts.into_iter().flatten().collect();
-        match (counts.is_empty(), repository.folder.as_str()) {
-            (true, _) => {}
-            (false, "") => parts.push(counts.join(", ")),
-            (false, folder) => parts.push(format!("{} in {folder}", counts.join(", "))),
-        }
-    }
-    let loose = [
-        count(summary.files.new, "file new", "files new"),
-        count(summary.files.changed, "file changed", "files changed"),
-    ];
-    parts.extend(loose.into_iter().flatten());
-    match (parts.is_empty(), summary.written) {
-        (false, _) => parts.join(", "),
-        (true, true) => "files that git ignores, or that are gone".to_owned(),
-        (true, false) => "nothing was changed".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use bot_bottle_inspector::{LooseFiles, RepositorySummary};
-
-    use super::*;
-
-    #[test]
-    fn work_is_told_in_words() {
-        let repository =
-            RepositorySummary { commits: 3, uncommitted: 2, new_files: 14, ..Default::default() };
-        let cloned = RepositorySummary { folder: "cloned".to_owned(), commits: 1, ..Default::default() };
-        let files = LooseFiles { new: 1, changed: 0 };
-        for (summary, words) in [
-            (
-                Summary { written: true, repositories: vec![repository], ..Default::default() },
-                "3 commits, 2 files not committed, 14 files new",
-            ),
-            (Summary { written: true, repositories: vec![cloned], files }, "1 commit in cloned, 1 file new"),
-            (Summary { written: true, ..Default::default() }, "files that git ignores, or that are gone"),
-            (Summary::default(), "nothing was changed"),
-        ] {
-            assert_eq!(described(&summary), words);
-        }
-    }
+/// Why nothing is shown: git sees no change, which does not say that there is none.
+pub(super) fn nothing(run: &Identity) -> String {
+    format!(
+        "there is no change that git sees; `bot-bottle cp {run}:PATH FOLDER` brings files that it ignores"
+    )
 }

@@ -13,7 +13,7 @@ use bot_bottle_testkit::{find_program, has_user_namespaces, require};
 use super::{FAILED, home::Home};
 
 /// A home whose project is a repository with one commit, a change that is not committed and an untracked file.
-fn with_repository() -> Result<Option<Home>> {
+pub(crate) fn with_repository() -> Result<Option<Home>> {
     if !require("userns", has_user_namespaces()) || !require("git", find_program("git").is_some()) {
         return Ok(None);
     }
@@ -30,7 +30,7 @@ fn with_repository() -> Result<Option<Home>> {
 }
 
 /// The operator's own git, in the project.
-fn git(home: &Home, arguments: &str) -> Result<String> {
+pub(crate) fn git(home: &Home, arguments: &str) -> Result<String> {
     let mut command = Command::new("git");
     home.environment(&mut command);
     command.args(["-c", "user.name=operator", "-c", "user.email=operator@localhost"]);
@@ -40,7 +40,7 @@ fn git(home: &Home, arguments: &str) -> Result<String> {
 }
 
 /// Lets an agent work on the project. The name of its run, and the closing lines.
-fn work(home: &Home, script: &str) -> Result<(String, String)> {
+pub(crate) fn work(home: &Home, script: &str) -> Result<(String, String)> {
     let script = format!("git config user.name agent; git config user.email agent@localhost; {script}");
     let output = home.command(&["run", "--cwd", "--", "sh", "-c", &script]).output()?;
     let told = String::from_utf8(output.stderr)?;
@@ -51,7 +51,7 @@ fn work(home: &Home, script: &str) -> Result<(String, String)> {
 }
 
 /// What a command that has to succeed writes.
-fn succeeds(home: &Home, arguments: &[&str]) -> Result<String> {
+pub(crate) fn succeeds(home: &Home, arguments: &[&str]) -> Result<String> {
     let output = home.command(arguments).output()?;
     ensure!(output.status.success(), "{arguments:?}: {output:?}");
     Ok(String::from_utf8(output.stdout)?)

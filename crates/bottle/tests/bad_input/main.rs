@@ -15,6 +15,8 @@ use home::Home;
 mod credentials;
 mod descriptors;
 mod fetching;
+mod fetching_hostile;
+mod fetching_whole;
 mod foreign_text;
 mod git_credentials;
 mod headless;

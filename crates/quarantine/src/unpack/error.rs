@@ -61,7 +61,7 @@ impl Hint for UnpackError {
             Self::Io(error) => return error.hint(),
             Self::NoFolder(_) => "make the folder first, or name another".into(),
             Self::Exists { replaceable: true, .. } => {
-                "name another destination, or ask for existing files to be replaced".into()
+                "name another destination, or replace existing files with `--force`".into()
             }
             Self::Exists { .. } | Self::IntoRepository(_) | Self::Name(_) => {
                 "name another destination".into()
