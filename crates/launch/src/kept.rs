@@ -258,6 +258,8 @@ pub fn mark_fetched(
     is_whole: bool,
 ) -> io::Result<()> {
     let path = home.run(run);
+    // No run goes on while this is held; one that does later removes the mark.
+    let _registry = state::lock_registry(home)?;
     // What was fetched once stays fetched; a run that goes on has no such file any more.
     if FetchState::of(&path) == FetchState::Fetched {
         return Ok(());
