@@ -1,6 +1,7 @@
 //! A diff on the operator's terminal: paged, coloured, and with nothing in it that a terminal acts on.
 
 use std::{
+    env,
     io::{self, IsTerminal, Write},
     process::{Child, Command, Stdio},
 };
@@ -55,7 +56,8 @@ impl Ui {
 
 /// The operator's own pager, as git(1) starts it: by the shell, because `PAGER` may have arguments.
 fn start() -> Option<Child> {
-    let wanted = system::variable("PAGER").unwrap_or_else(|| "less".to_owned());
+    let has_less = || env::split_paths(&system::search_path()).any(|folder| folder.join("less").is_file());
+    let wanted = system::variable("PAGER").or_else(|| has_less().then(|| "less".to_owned()))?;
     if wanted.is_empty() || wanted == "cat" {
         return None;
     }
@@ -111,7 +113,11 @@ impl Pager {
         }
         if let Some(pager) = &mut self.pager {
             drop(pager.stdin.take());
-            let _ = pager.wait();
+            let ended = pager.wait()?;
+            // The shell's codes for a program that is not there or is none, sh(1).
+            if matches!(ended.code(), Some(126 | 127)) {
+                return Err(io::Error::other("the pager that `PAGER` names cannot be run"));
+            }
         }
         self.lost.map_or(Ok(self.shown), Err)
     }

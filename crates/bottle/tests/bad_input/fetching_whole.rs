@@ -3,10 +3,11 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Result, ensure};
+use bot_bottle_testkit::{find_program, require};
 
 use crate::fetching::{git, succeeds, with_repository, work};
 
@@ -83,5 +84,34 @@ fn what_cannot_be_written_is_an_error_and_a_closed_pipe_is_none() -> Result<()> 
         ensure!(home.command(arguments).stdout(File::create(&to)?).status()?.success());
         ensure!(fs::metadata(&to)?.len() > 0);
     }
+    home.clean_up()
+}
+
+#[test]
+fn a_pager_that_is_not_there_hides_nothing() -> Result<()> {
+    if !require("script", find_program("script").is_some()) {
+        return Ok(());
+    }
+    let Some(home) = with_repository()? else { return Ok(()) };
+    let (run, _) = work(&home, "echo shown >> a")?;
+    let empty = tempfile::tempdir()?;
+    let shown = |pager: Option<&str>, path: &str| -> Result<(Option<i32>, String)> {
+        // On a terminal of its own.
+        let mut command = Command::new("/usr/bin/script");
+        home.environment(&mut command);
+        command.args(["-qec", &format!("{} diff {run}", home.program.display()), "/dev/null"]);
+        command.env("PATH", path).env("SHELL", "/bin/sh").envs(pager.map(|pager| ("PAGER", pager)));
+        let output = command.output()?;
+        Ok((output.status.code(), String::from_utf8(output.stdout)?))
+    };
+    let (code, text) = shown(Some("no-such-pager"), "/usr/bin:/bin")?;
+    ensure!(
+        code == Some(1) && text.contains("the pager that `PAGER` names cannot be run"),
+        "{code:?} {text}"
+    );
+    let (code, text) = shown(Some("tr s S"), "/usr/bin:/bin")?;
+    ensure!(code == Some(0) && text.contains("+Shown"), "{code:?} {text}");
+    let (code, text) = shown(None, &empty.path().to_string_lossy())?;
+    ensure!(code == Some(0) && text.contains("+shown"), "{code:?} {text}");
     home.clean_up()
 }
