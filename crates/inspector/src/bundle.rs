@@ -51,6 +51,8 @@ pub(crate) fn write(
         return Err(InspectError::Shallow(repository.folder));
     }
 
+    repository.name_stored_elsewhere(baseline.started, left_out);
+
     let updates: String = refs.iter().map(|(name, object)| format!("update {name} {object}\n")).collect();
     repository.own.read(&["update-ref", "--stdin"], updates.as_bytes())?;
     let names: String = refs.iter().map(|(name, _)| format!("{name}\n")).collect();

@@ -52,6 +52,7 @@ pub(crate) fn patch(
     if start.tree == tree {
         return Err(InspectError::Nothing);
     }
+    repository.name_stored_elsewhere(baseline.started, left_out);
     match start.commits_beside_head(&repository)? {
         0 => {}
         1 => left_out.push("1 commit on another branch, which `pull` brings without `--patch`".to_owned()),

@@ -15,7 +15,7 @@ use crate::{
     ids,
     quote::quoted,
     stash,
-    touched::Moment,
+    touched::{self, Moment},
 };
 
 /// A repository with a working tree.
@@ -119,6 +119,20 @@ impl Repository {
         let folder = folder_of(places, relative)?;
         Self::open(places, &folder, &places.scratch.join("repository"), started)?
             .ok_or(InspectError::NoRepository(folder))
+    }
+
+    /// Names what neither a commit nor a patch has: of a file that git LFS or git-annex stores they have a pointer.
+    pub(crate) fn name_stored_elsewhere(&self, started: Moment, left_out: &mut Vec<String>) {
+        let stores = ["lfs/objects", "annex/objects"].map(|store| self.git_dir.join(store));
+        // The second is of files that are not committed.
+        if stores
+            .iter()
+            .chain([&self.scratch.join("lfs/objects")])
+            .any(|store| touched::is_any(store, started))
+        {
+            left_out
+                .push("the content of files that git LFS or git-annex stores, which `cp` brings".to_owned());
+        }
     }
 
     /// The tree of `HEAD`, or the empty tree before the first commit.

@@ -154,7 +154,7 @@ fn stashes_of_the_agents_come_as_branches() -> Result<()> {
     let mut work = Work::with_two_files(
         "echo mine >>a; export GIT_COMMITTER_DATE=@1000000000; git stash -q; git branch stash",
     )?;
-    work.agent("echo one >>a; git stash -q; echo two >>a; git stash -q -m second")?;
+    work.agent("echo one >>a; git stash -q; echo two >>a; git add a; git stash -q -m second")?;
     let bundle = work.bundle()?;
     let (fetched, refs) = work.fetch(&bundle)?;
     assert_eq!(
@@ -165,7 +165,7 @@ fn stashes_of_the_agents_come_as_branches() -> Result<()> {
         })
     );
     assert_eq!(work.shell(&fetched, "git show refs/bottle/heads/stash-2:a")?, "one\ntwo\n");
-    // One for the index of each.
+    // Each has one for its index, which differ.
     assert_eq!(work.numbers()?, (4, 0, 0));
     Ok(())
 }

@@ -126,3 +126,18 @@ fn commits_that_a_patch_has_not_are_named() -> Result<()> {
     assert_eq!(work.left_out, ["1 commit on another branch, which `pull` brings without `--patch`"]);
     Ok(())
 }
+
+#[test]
+fn content_that_git_only_points_to_is_named() -> Result<()> {
+    let mut work = Work::with_two_files("mkdir -p .git/lfs/objects/aa; echo old >.git/lfs/objects/aa/old")?;
+    work.agent("echo two >a; git commit -qam pointer")?;
+    work.bundle()?;
+    assert_eq!(work.left_out, [""; 0], "it was there before");
+    work.agent("echo content >.git/lfs/objects/aa/new")?;
+    let named = ["the content of files that git LFS or git-annex stores, which `cp` brings"];
+    work.patch()?;
+    assert_eq!(work.left_out, named);
+    work.bundle()?;
+    assert_eq!(work.left_out, named);
+    Ok(())
+}
