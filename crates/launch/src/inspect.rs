@@ -30,6 +30,7 @@ use crate::{
     error::LaunchError,
     home::BotBottleHome,
     host::user::HostUser,
+    kept::read_plan,
     program_run::{ProgramFailure, ProgramRun},
     request::{Beginning, EndedBy, ProgramStatus, Terminal},
     session::{LimitWatchers, Signals},
@@ -139,6 +140,9 @@ impl Hint for InspectError {
             Self::NoSuchRun(_) => Some("`bot-bottle list runs` shows them".into()),
             Self::OtherVersion(_) => Some("use that version to look at it".into()),
             Self::Launch(error) => error.hint(),
+            Self::Output(error) if error.kind() == io::ErrorKind::StorageFull => {
+                Some("make room on the disk".into())
+            }
             Self::NothingKept(_)
             | Self::Output(_)
             | Self::Input(_)
@@ -170,7 +174,7 @@ pub fn inspect(
 ) -> Result<Inspected, InspectError> {
     let inspected = find(request)?;
     let signals = Signals::take().io_context(|| "taking signals")?;
-    let plan = plan(request, &inspected)?;
+    let plan = plan(backend, request, &inspected)?;
     let directory = allocate::reserve(backend, &plan, None, &request.home)?;
     let path = directory.path().to_owned();
     // Dropped at each end, which removes everything.
@@ -253,13 +257,85 @@ fn find(request: &InspectRequest) -> Result<Found, InspectError> {
     Ok(Found { folder, user: HostUser::owning(owner), bytes })
 }
 
-fn plan(request: &InspectRequest, found: &Found) -> Result<BottlePlan, LaunchError> {
+fn plan(backend: &dyn Backend, request: &InspectRequest, found: &Found) -> Result<BottlePlan, LaunchError> {
     let mut command = vec![format!("{AGENT_PROGRAM_FOLDER}/bot-bottle")];
     command.extend(request.arguments.iter().cloned());
     let program = Program { command, source: ProgramSource::OwnBinary };
     let disk = found.bytes.saturating_mul(2).saturating_add(EXTRA_DISK_BYTES);
-    Ok(BottlePlan {
-        limits: Limits { pids: Some(PROCESSES), disk: Some(ByteSize(disk)), ..Limits::default() },
-        ..BottlePlan::for_program(request.identity.clone(), request.backend, program)
-    })
+    let bounds = Limits { pids: Some(PROCESSES), disk: Some(ByteSize(disk)), ..Limits::default() };
+    // The agent's filters run here: they get no more of the machine than the agent had.
+    let run = read_plan(&request.home.run(&request.run)).map(|plan| plan.limits).unwrap_or_default();
+    let with_those_of_run = Limits { memory: run.memory, cpus: run.cpus, ..bounds.clone() };
+    // A host may have lost what enforces them. The work can be looked at all the same.
+    let limits = if backend.check(&with_those_of_run).is_ok() { with_those_of_run } else { bounds };
+    Ok(BottlePlan { limits, ..BottlePlan::for_program(request.identity.clone(), request.backend, program) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        backend::{Enforcement, Resources, Sandbox, Unmet},
+        host::prerequisites::HostReport,
+        steps::allocate::Run,
+    };
+
+    /// A backend that limits memory or does not.
+    struct Host {
+        limits_memory: bool,
+    }
+
+    impl Backend for Host {
+        fn prerequisites(&self) -> HostReport {
+            HostReport::default()
+        }
+
+        fn check(&self, limits: &Limits) -> Result<Enforcement, Vec<Unmet>> {
+            match limits.memory {
+                Some(_) if !self.limits_memory => Err(vec![Unmet("memory is not limited here".to_owned())]),
+                _ => Ok(Enforcement(Vec::new())),
+            }
+        }
+
+        fn start(
+            &self,
+            _plan: &BottlePlan,
+            _run: &Run,
+            _resources: &mut Resources,
+        ) -> Result<Box<dyn Sandbox>, LaunchError> {
+            unreachable!("nothing is started")
+        }
+    }
+
+    #[test]
+    fn a_look_has_no_more_memory_than_the_run_and_works_where_it_cannot_be_limited() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = BotBottleHome::new(folder.path());
+        let identity = |text: &str| text.parse::<Identity>().expect("an identity");
+        let request = InspectRequest {
+            run: identity("agent-aaaaa"),
+            identity: identity("look-aaaaa"),
+            backend: BackendName::Native,
+            arguments: Vec::new(),
+            access: WorkAccess::Read,
+            time: None,
+            home: home.clone(),
+            operator_home: None,
+            executable: "/bin/sh".into(),
+        };
+        let program = Program { command: vec!["agent".to_owned()], source: ProgramSource::OwnBinary };
+        let memory = Some(ByteSize(1 << 30));
+        let of_run = BottlePlan {
+            limits: Limits { memory, ..Limits::default() },
+            ..BottlePlan::for_program(request.run.clone(), request.backend, program)
+        };
+        let path = home.run(&request.run);
+        fs::create_dir_all(&path).expect("made");
+        fs::write(path.join("plan.json"), serde_json::to_vec(&of_run).expect("JSON")).expect("written");
+        let found = Found { folder: AgentFolder::of(&path), user: HostUser::owning(1000), bytes: 0 };
+        for (limits_memory, expected) in [(true, memory), (false, None)] {
+            let plan = plan(&Host { limits_memory }, &request, &found).expect("planned");
+            assert_eq!((plan.limits.memory, plan.limits.pids), (expected, Some(PROCESSES)));
+        }
+    }
 }

@@ -116,7 +116,8 @@ impl RunLock {
         match OpenOptions::new().write(true).open(run.join(LOCK)) {
             Ok(lock) => Ok(Some(Self(lock))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+            // One run of another user's is enough for it: `sudo` in this user's home.
+            Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", run.display()))),
         }
     }
 

@@ -24,6 +24,12 @@ use crate::{exit::CommandError, system, ui::Ui};
 /// Most bytes of one answer.
 const MAX_ANSWER_BYTES: u64 = 64 << 30;
 
+/// After how many bytes of an answer it is looked whether the disk has room.
+const CHECKED_BYTES: u64 = 64 << 20;
+
+/// Bytes of the disk that are left to others: an answer may have no end.
+const SPARED_BYTES: u64 = 1 << 30;
+
 /// Most bytes of a summary.
 const MAX_SUMMARY_BYTES: u64 = 1 << 20;
 
@@ -136,7 +142,7 @@ impl Work {
     ) -> Result<(Answer, File), CommandError> {
         let staging = || "writing what comes out of the bottle";
         let mut file = quarantine.file().io_context(staging)?;
-        let mut bytes = 0_u64;
+        let (mut bytes, mut checked) = (0_u64, 0);
         let answer = self.ask(
             request,
             Terms::READ,
@@ -145,6 +151,13 @@ impl Work {
                 bytes += piece.len() as u64;
                 if bytes > MAX_ANSWER_BYTES {
                     return Err(io::ErrorKind::FileTooLarge.into());
+                }
+                if bytes / CHECKED_BYTES > checked {
+                    checked = bytes / CHECKED_BYTES;
+                    let disk = rustix::fs::fstatvfs(&file)?;
+                    if disk.f_bavail.saturating_mul(disk.f_frsize) < SPARED_BYTES {
+                        return Err(io::ErrorKind::StorageFull.into());
+                    }
                 }
                 file.write_all(piece)
             },
