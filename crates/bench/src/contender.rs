@@ -10,9 +10,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::authority::{DOMAIN, Files};
+use crate::{
+    authority::{DOMAIN, Files},
+    squid::Squid,
+};
 
 /// How many hosts the row of 6,000 hosts asks for.
 pub(crate) const HOSTS: usize = 6_000;
@@ -33,6 +37,8 @@ pub(crate) enum Contender {
     Hudsucker,
     /// `mitmdump`.
     Mitmproxy(PathBuf),
+    /// squid, as in `squid.rs`.
+    Squid(Squid),
 }
 
 /// Where `mitmdump` is, if not on `PATH`.
@@ -45,6 +51,7 @@ impl Contender {
             Self::Gateway(_) => "gateway",
             Self::Hudsucker => "hudsucker",
             Self::Mitmproxy(_) => "mitmproxy",
+            Self::Squid(_) => "squid",
         }
     }
 
@@ -76,6 +83,7 @@ impl Contender {
                 command
             }
             Self::Mitmproxy(program) => mitmproxy_command(program, files, address, upstream)?,
+            Self::Squid(squid) => squid.command(files, address, upstream)?,
         };
         let log = fs::File::create(files.folder().join(format!("{}.log", self.name())))?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -96,7 +104,7 @@ pub(crate) fn start_upstream(files: &Files, http2: bool) -> Result<(Running, Soc
     Ok((running.accepting("upstream", files.folder())?, address))
 }
 
-/// A process that is killed when this is dropped.
+/// A process that is ended when this is dropped.
 pub(crate) struct Running {
     process: Option<Child>,
     pub(crate) address: Option<SocketAddr>,
@@ -128,10 +136,17 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(process) = &mut self.process {
-            let _ = process.kill();
-            let _ = process.wait();
+        let Some(process) = &mut self.process else { return };
+        // squid leaves its shared memory behind where it is killed.
+        let _ = kill_process(Pid::from_child(process), Signal::TERM);
+        for _ in 0..100 {
+            if !matches!(process.try_wait(), Ok(None)) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(50));
         }
+        let _ = process.kill();
+        let _ = process.wait();
     }
 }
 

@@ -19,6 +19,7 @@ mod client;
 mod contender;
 mod process;
 mod rows;
+mod squid;
 mod table;
 mod upstream;
 
@@ -26,9 +27,10 @@ use authority::Files;
 use client::Target;
 use contender::{Contender, start_upstream};
 use rows::{Amount, Measured};
+use squid::Squid;
 use table::Table;
 
-/// Measures the gateway beside direct connections, hudsucker and mitmproxy.
+/// Measures the gateway beside direct connections, hudsucker, mitmproxy and squid.
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]
@@ -100,6 +102,12 @@ async fn measure(arguments: &Arguments) -> Result<()> {
         None => eprintln!(
             "SKIPPED mitmproxy: no mitmdump on PATH; \
              python3 -m venv V && V/bin/pip install mitmproxy, and name it: MITMDUMP=V/bin/mitmdump"
+        ),
+    }
+    match Squid::installed() {
+        Some(squid) => contenders.push(Contender::Squid(squid)),
+        None => eprintln!(
+            "SKIPPED squid: none with OpenSSL on PATH or in /usr/sbin; on Debian: apt-get install squid-openssl"
         ),
     }
     let folder = tempfile::tempdir()?;
