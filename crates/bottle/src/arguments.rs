@@ -78,6 +78,10 @@ pub(crate) struct BottleOptions {
     #[arg(long)]
     pub(crate) cwd: bool,
 
+    /// Copy the folder without its git repository, for one whose repository cannot come along.
+    #[arg(long, requires = "cwd")]
+    pub(crate) without_git: bool,
+
     /// Print the plan and start nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,

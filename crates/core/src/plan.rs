@@ -68,6 +68,9 @@ pub struct BottlePlan {
     pub copies: Vec<HostCopy>,
     /// The operator's folder that the agent works on, as a copy; `None`: an empty one.
     pub workspace: Option<PathBuf>,
+    /// What of git comes along with the workspace.
+    #[serde(default)]
+    pub workspace_git: WorkspaceGit,
     /// Names of the skills, for the preflight.
     pub skills: Vec<String>,
     /// The git identity, with the file that each field comes from.
@@ -82,6 +85,17 @@ pub struct BottlePlan {
     pub limits: Limits,
     /// Notes for the operator, such as routes that a provider's own route replaced.
     pub notes: Vec<String>,
+}
+
+/// What of git comes along with a workspace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkspaceGit {
+    /// The repository, wherever its metadata lies.
+    #[default]
+    Copied,
+    /// Nothing: the operator said so.
+    LeftOut,
 }
 
 /// The program that runs in the bottle.
@@ -135,6 +149,7 @@ impl BottlePlan {
             directories: Vec::new(),
             copies: Vec::new(),
             workspace: None,
+            workspace_git: WorkspaceGit::default(),
             skills: Vec::new(),
             git_user: GitUser::default(),
             policy: Policy::default(),

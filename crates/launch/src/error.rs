@@ -8,7 +8,11 @@ use bot_bottle_core::{
 };
 use thiserror::Error;
 
-use crate::{backend::Unmet, files::copy::CopyError, host::prerequisites::Prerequisite};
+use crate::{
+    backend::Unmet,
+    files::{copy::CopyError, git_metadata::GitMetadataError},
+    host::prerequisites::Prerequisite,
+};
 
 /// Why a launch failed.
 #[derive(Debug, Error)]
@@ -36,6 +40,9 @@ pub enum LaunchError {
         /// Why.
         source: CopyError,
     },
+    /// A copy of the operator's folder would be no repository.
+    #[error(transparent)]
+    Git(#[from] GitMetadataError),
     /// A file of the bottle that is not below its home.
     #[error("{} cannot be made in the bottle: it is not below {}", .path.display(), .home.display())]
     OutsideHome {
@@ -73,6 +80,7 @@ impl Hint for LaunchError {
     fn hint(&self) -> Option<Cow<'_, str>> {
         Some(match self {
             Self::Missing(missing) => return missing.hint(),
+            Self::Git(error) => return error.hint(),
             Self::Limits(_) => "remove the limit, or use a backend that has it".into(),
             Self::Occupied(_) => "run `bot-bottle cleanup`, or choose another identity".into(),
             Self::StillRunning(run) => format!(

@@ -5,5 +5,6 @@ pub(crate) mod changes;
 pub(crate) mod copy;
 mod git_config;
 pub(crate) mod git_credentials;
+pub(crate) mod git_metadata;
 pub(crate) mod remove;
 pub(crate) mod rooted_dir;

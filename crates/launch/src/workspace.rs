@@ -10,7 +10,12 @@ use std::{
 use bot_bottle_core::error::Hint;
 use thiserror::Error;
 
-use crate::files::git_credentials::GitCredentials;
+use crate::files::{
+    git_credentials::GitCredentials,
+    git_metadata::{self, GitMetadata},
+};
+
+pub use crate::files::git_metadata::GitMetadataError;
 
 /// Files and folders below a home in which programs keep credentials, with the program and where it says so.
 ///
@@ -123,10 +128,20 @@ pub fn check(folder: &Path, home: &Path, own: &Path) -> Result<(), WorkspaceErro
     Ok(())
 }
 
-/// The credentials of git in a folder, which its copy will not have: a line for each file, without any value.
-#[must_use]
-pub fn left_out(folder: &Path) -> Vec<String> {
-    GitCredentials::find(folder).removed()
+/// What of git's own files a copy of a folder will not have, credentials above all: a line for each file, without
+/// any value.
+///
+/// # Errors
+/// When the copy would be no repository, though the folder is one or is in one.
+pub fn left_out(folder: &Path, home: &Path) -> Result<Vec<String>, GitMetadataError> {
+    let metadata = git_metadata::find(folder, home)?;
+    let mut lines = GitCredentials::find(folder).removed();
+    if let GitMetadata::Elsewhere { own, common } = &metadata {
+        let place = Path::new(".git");
+        let folders = [common, own].into_iter().skip(usize::from(own == common));
+        lines.extend(folders.flat_map(|folder| GitCredentials::find_moved(folder, place).removed()));
+    }
+    Ok(lines)
 }
 
 #[cfg(test)]

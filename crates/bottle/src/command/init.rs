@@ -5,7 +5,7 @@ use std::{
     io::Write,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    process::ExitCode,
+    process::{Command, ExitCode},
 };
 
 use bot_bottle_core::{
@@ -24,6 +24,42 @@ enum Login {
     Token { login: TokenLogin, set: bool },
     /// By the host's own login.
     Host,
+}
+
+/// Who the operator is for git on this host.
+#[derive(Debug, Default)]
+struct GitIdentity {
+    name: Option<String>,
+    email: Option<String>,
+}
+
+impl GitIdentity {
+    /// Asks git for the operator's own configuration, in a folder where no repository adds its own.
+    fn of_host() -> Self {
+        let ask = |key: &str| {
+            let mut git = Command::new("git");
+            let output = git.args(["config", "--global", "--get", key]).current_dir("/").output().ok()?;
+            let value = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+            (output.status.success() && !value.is_empty()).then_some(value)
+        };
+        Self { name: ask("user.name"), email: ask("user.email") }
+    }
+
+    /// The lines of a bottle's file; none where git knows nobody.
+    fn frontmatter(&self) -> String {
+        // A JSON string is a YAML one (YAML 1.2, section 1.3).
+        let fields = [("name", &self.name), ("email", &self.email)];
+        let known = fields.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?)));
+        let known: Vec<_> =
+            known.map(|(key, value)| format!("{key}: {}", serde_json::Value::from(value.as_str()))).collect();
+        match known.as_slice() {
+            [] => String::new(),
+            fields => format!(
+                "git:\n  user: {{{}}}   # as on this host; the agent's commits have it\n",
+                fields.join(", ")
+            ),
+        }
+    }
 }
 
 /// The written files and the next steps.
@@ -50,11 +86,15 @@ pub(super) fn run(init: &Init, ui: &Ui) -> Result<ExitCode, CommandError> {
     };
 
     let root = system::bot_bottle_home()?;
+    let identity = GitIdentity::of_host();
     let mut files = Vec::new();
     let mut next = Vec::new();
     for provider in providers {
         let login = login(provider, &home);
-        files.push((root.join(format!("bottles/{}.md", provider.name())), bottle_file(provider, login)));
+        files.push((
+            root.join(format!("bottles/{}.md", provider.name())),
+            bottle_file(provider, login, &identity),
+        ));
         files.push((root.join(format!("agents/{}-developer.md", provider.name())), agent_file(provider)));
         if let Login::Token { login: TokenLogin { variable, command }, set: false } = login {
             next.push(format!("make a token with `{command}` and export it as {variable}"));
@@ -101,7 +141,7 @@ fn login(provider: &dyn Provider, home: &Path) -> Login {
     }
 }
 
-fn bottle_file(provider: &dyn Provider, login: Login) -> String {
+fn bottle_file(provider: &dyn Provider, login: Login, identity: &GitIdentity) -> String {
     let login = match login {
         Login::Token { login, .. } => {
             format!("auth_token: {}   # the NAME of the variable, never the token", login.variable)
@@ -115,12 +155,14 @@ fn bottle_file(provider: &dyn Provider, login: Login) -> String {
          agent_provider:\n\
          \x20 template: {}\n\
          \x20 {login}\n\
+         {}\
          egress:\n\
          \x20 routes: []                  # what the agent may reach besides its model; empty: nothing\n\
          limits: {{memory: 8GiB, pids: 2048, time: 8h}}\n\
          ---\n\
          Written by `bot-bottle init`. A bottle is the boundary: only files in this folder can draw one.\n",
-        provider.name()
+        provider.name(),
+        identity.frontmatter()
     )
 }
 

@@ -6,7 +6,7 @@ use bot_bottle_core::{
     bottle::{BackendName, Bottle, Settings},
     identity::Identity,
     manifest::Manifest,
-    plan::{BottlePlan, ProgramSource},
+    plan::{BottlePlan, ProgramSource, WorkspaceGit},
     provider::{self, Provider, ProvisionedSecret},
 };
 use bot_bottle_launch::{
@@ -126,7 +126,15 @@ pub(super) fn launch(
     })?;
     // Nothing is copied into a workspace that is there.
     let copied = plan.workspace.as_deref().filter(|_| beginning == Beginning::New);
-    let left_out = copied.map(bot_bottle_launch::workspace::left_out).unwrap_or_default();
+    let left_out = match copied {
+        Some(_) if options.without_git => {
+            plan.workspace_git = WorkspaceGit::LeftOut;
+            Vec::new()
+        }
+        Some(folder) => bot_bottle_launch::workspace::left_out(folder, &system::home()?)
+            .map_err(CommandError::from_error)?,
+        None => Vec::new(),
+    };
     plan.notes.extend(left_out.iter().cloned());
     if options.dry_run {
         ui.result(&plan, |plan| crate::ui::preflight(plan, &limits));

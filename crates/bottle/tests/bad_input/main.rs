@@ -23,6 +23,7 @@ mod headless;
 mod home;
 mod kept_work;
 mod other_versions;
+mod repositories;
 mod workspace;
 
 const FAILED: i32 = 1;

@@ -23,6 +23,7 @@ use thiserror::Error;
 
 use super::{
     git_credentials::GitCredentials,
+    git_metadata::{GitMetadata, is_own, is_shared},
     rooted_dir::{Owner, give, make_directory},
 };
 
@@ -86,21 +87,56 @@ pub(crate) fn copy_tree(
     owner: Owner,
     limit: CopyLimit,
 ) -> Result<Copied, CopyError> {
-    copy(source, target, owner, limit, None)
+    copy(source, target, owner, limit, None, |_| true)
 }
 
-/// Copies a workspace, as [`copy_tree`] does, but for the credentials that git keeps in it. Gives a line for
-/// each file from which something was removed.
+/// Which entries are copied, by their path below the folder.
+type Filter = fn(&Path) -> bool;
+
+/// What of git comes along with a workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CopiedGit {
+    /// The repository, wherever its metadata lies.
+    Repository(GitMetadata),
+    /// Nothing.
+    LeftOut,
+}
+
+/// Copies a workspace, as [`copy_tree`] does, but for the credentials that git keeps in it. Metadata that lies
+/// elsewhere comes to the place where git looks first. Gives a line for each file from which something was
+/// removed.
 pub(crate) fn copy_workspace(
     source: &Path,
     target: OwnedFd,
     owner: Owner,
     limit: CopyLimit,
+    git: &CopiedGit,
 ) -> Result<Vec<String>, CopyError> {
     let mut credentials = GitCredentials::find(source);
     credentials.start_again();
-    copy(source, target, owner, limit, Some(&mut credentials))?;
-    Ok(credentials.removed())
+    let without_git: Filter = |path| path != Path::new(".git");
+    let filter: Filter = match git {
+        CopiedGit::Repository(GitMetadata::Within) => |_| true,
+        CopiedGit::Repository(GitMetadata::Elsewhere { .. }) | CopiedGit::LeftOut => without_git,
+    };
+    let place = Path::new(".git");
+    let made = target.try_clone().map_err(|source| CopyError::Io { path: place.to_owned(), source })?;
+    let mut left = limit.bytes - copy(source, target, owner, limit, Some(&mut credentials), filter)?.bytes;
+    let mut removed = credentials.removed();
+    if let CopiedGit::Repository(GitMetadata::Elsewhere { own, common }) = git {
+        // What the working trees share first: a working tree's own files stand beside them.
+        let both: [(&Path, Filter); 2] = [(common, is_shared), (own, is_own)];
+        for (metadata, filter) in both.into_iter().skip(usize::from(own == common)) {
+            let target = make_directory(made.as_fd(), place, 0o755, owner)
+                .map_err(|source| CopyError::Io { path: place.to_owned(), source })?;
+            let mut credentials = GitCredentials::find_moved(metadata, place);
+            credentials.start_again();
+            let limit = CopyLimit { bytes: left };
+            left -= copy(metadata, target, owner, limit, Some(&mut credentials), filter)?.bytes;
+            removed.extend(credentials.removed());
+        }
+    }
+    Ok(removed)
 }
 
 fn copy(
@@ -109,13 +145,21 @@ fn copy(
     owner: Owner,
     limit: CopyLimit,
     credentials: Option<&mut GitCredentials>,
+    filter: Filter,
 ) -> Result<Copied, CopyError> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
     let from = open(source, flags, Mode::empty())
         .map_err(|error| CopyError::Io { path: source.to_owned(), source: error.into() })?;
     let target_identity = identity(&target);
-    let mut copy =
-        Copy { owner, limit, copied: Copied::default(), clone: true, target: target_identity, credentials };
+    let mut copy = Copy {
+        owner,
+        limit,
+        copied: Copied::default(),
+        clone: true,
+        target: target_identity,
+        credentials,
+        filter,
+    };
     copy.folder(&from, &target, Path::new(""), 0)?;
     Ok(copy.copied)
 }
@@ -130,6 +174,7 @@ struct Copy<'a> {
     target: Option<(u64, u64)>,
     /// What is removed from files; `None` copies them as they are.
     credentials: Option<&'a mut GitCredentials>,
+    filter: Filter,
 }
 
 fn identity(folder: &OwnedFd) -> Option<(u64, u64)> {
@@ -152,6 +197,9 @@ impl Copy<'_> {
                 continue;
             }
             let at = path.join(OsStr::from_bytes(name.to_bytes()));
+            if !(self.filter)(&at) {
+                continue;
+            }
             self.copied.entries += 1;
             if self.copied.entries > MAX_ENTRIES {
                 return Err(CopyError::TooMany);

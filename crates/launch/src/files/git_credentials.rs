@@ -47,6 +47,10 @@ pub(crate) struct GitCredentials {
     named: BTreeMap<PathBuf, Treatment>,
     /// By file, what was removed, never with its value.
     removed: BTreeMap<PathBuf, Vec<String>>,
+    /// Where the folder's files are in the workspace.
+    place: PathBuf,
+    /// Whether metadata gets another place, and its configuration must not name the old one.
+    is_moved: bool,
 }
 
 impl GitCredentials {
@@ -99,6 +103,11 @@ impl GitCredentials {
             }
         }
         found
+    }
+
+    /// The same for metadata of git that lies elsewhere and becomes a folder of the workspace.
+    pub(crate) fn find_moved(metadata: &Path, place: &Path) -> Self {
+        Self { place: place.to_owned(), is_moved: true, ..Self::find(metadata) }
     }
 
     /// Collects repositories, and every file and link that may have to be treated.
@@ -185,15 +194,21 @@ impl GitCredentials {
                 return Ok(self.leave_out(path, why));
             }
         };
-        let (kept, mut removed) = clean_entries(config.entries);
+        let count = config.entries.len();
+        let mut entries = config.entries;
+        entries.retain(|entry| !(self.is_moved && keys::is_place(entry)));
+        let is_replaced = entries.len() < count;
+        let (kept, mut removed) = clean_entries(entries);
         // A comment may hold what was once in force.
         if config.comments {
             removed.push("comments".to_owned());
         }
-        if removed.is_empty() {
+        if removed.is_empty() && !is_replaced {
             return Ok(Some(text));
         }
-        self.removed.insert(path.to_owned(), removed);
+        if !removed.is_empty() {
+            self.removed.insert(path.to_owned(), removed);
+        }
         Ok(Some(git_config::write(&kept)))
     }
 
@@ -222,6 +237,7 @@ impl GitCredentials {
         self.removed
             .iter()
             .map(|(path, what)| {
+                let path = self.place.join(path);
                 format!("not in the copy of the workspace: {} ({})", path.display(), what.join(", "))
             })
             .collect()

@@ -44,6 +44,8 @@ pub struct Run {
     pub(crate) executable_path: PathBuf,
     /// The agent program, for a plan that names one.
     pub(crate) program: Option<FoundProgram>,
+    /// The operator's home; the root where none is known.
+    pub(crate) operator_home: PathBuf,
     /// Folders of the operator's that no bottle sees, wherever they lie.
     pub(crate) not_shown: Vec<PathBuf>,
 }
@@ -173,6 +175,7 @@ pub(crate) fn make_folders(directory: &Path, new: &NewRun<'_>) -> Result<Run, La
         executable,
         executable_path: new.executable.to_owned(),
         program: new.program.cloned(),
+        operator_home: new.own[0].unwrap_or(Path::new("/")).to_owned(),
         not_shown: new.own.into_iter().flatten().map(PathBuf::from).collect(),
         directory: path,
     })

@@ -5,13 +5,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bot_bottle_core::{error::IoContext, plan::BottlePlan};
+use bot_bottle_core::{
+    error::IoContext,
+    plan::{BottlePlan, WorkspaceGit},
+};
 
 use crate::{
     agent_folder::AgentFolder,
     error::LaunchError,
     files::{
-        copy::{CopyLimit, copy_tree, copy_workspace},
+        copy::{CopiedGit, CopyLimit, copy_tree, copy_workspace},
+        git_metadata,
         rooted_dir::RootedDir,
     },
     request::Beginning,
@@ -65,7 +69,11 @@ pub(crate) fn write(plan: &BottlePlan, run: &Run, beginning: Beginning) -> Resul
     if let Some(folder) = &plan.workspace {
         let root = if separate { &workspace } else { &home };
         let target = root.directory(Path::new("")).io_context(|| "opening the workspace")?;
-        let left_out = copy_workspace(folder, target, owner, limit)
+        let git = match plan.workspace_git {
+            WorkspaceGit::Copied => CopiedGit::Repository(git_metadata::find(folder, &run.operator_home)?),
+            WorkspaceGit::LeftOut => CopiedGit::LeftOut,
+        };
+        let left_out = copy_workspace(folder, target, owner, limit, &git)
             .map_err(|source| LaunchError::Copy { folder: folder.clone(), source })?;
         return Ok(left_out.into_iter().filter(|line| !plan.notes.contains(line)).collect());
     }

@@ -2,9 +2,10 @@
 
 use super::{Treatment, git_config::Entry};
 
-/// Keys that are removed, as section and key; `*` is every key. Subsections do not matter: most of these can
+/// Keys that are removed because of what they hold, or because a bottle lacks what they ask for, as section and key; `*` is every key. Subsections do not matter: most of these can
 /// be written for one URL (git-config(1), `http.<url>.*`). Each with its source.
 const KEYS: &[(&str, &str, &str)] = &[
+    ("commit", "gpgsign", "git-config(1): asks for a private key, and no bottle has one"),
     ("core", "askpass", "git-config(1): a program that answers with a password"),
     ("core", "gitproxy", "git-config(1): a program that connects"),
     ("core", "sshcommand", "git-config(1): a program with the host's keys"),
@@ -20,8 +21,11 @@ const KEYS: &[(&str, &str, &str)] = &[
     ("imap", "pass", "git-imap-send(1)"),
     ("imap", "tunnel", "git-imap-send(1): a program that logs in"),
     ("imap", "user", "git-imap-send(1)"),
+    ("push", "gpgsign", "git-config(1): asks for a private key, and no bottle has one"),
     ("sendemail", "smtppass", "git-send-email(1)"),
     ("sendemail", "smtpuser", "git-send-email(1)"),
+    ("tag", "forcesignannotated", "git-config(1): asks for a private key, and no bottle has one"),
+    ("tag", "gpgsign", "git-config(1): asks for a private key, and no bottle has one"),
 ];
 
 /// Ends of keys of other programs, which keep tokens in git's configuration by these names (`github.token`,
@@ -38,6 +42,11 @@ pub(super) enum Removal {
     Entry,
     /// The value without it.
     UserInfo(Vec<u8>),
+}
+
+/// Whether the entry ties the metadata to the place of its working tree.
+pub(super) fn is_place(entry: &Entry) -> bool {
+    section(entry) == b"core" && matches!(entry.key.as_slice(), b"worktree" | b"bare")
 }
 
 pub(super) fn removal(entry: &Entry) -> Removal {
