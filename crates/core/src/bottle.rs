@@ -19,10 +19,46 @@ pub struct Bottle {
     pub git: GitSettings,
     /// What may be reached.
     pub egress: EgressSettings,
+    /// What becomes of the operator's folder.
+    #[serde(default)]
+    pub workspace: WorkspaceSettings,
     /// `None`: not said in the manifest, which means true.
     pub supervise: Option<bool>,
     /// What may be used.
     pub limits: Limits,
+}
+
+/// `workspace` of a bottle.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkspaceSettings {
+    /// How the agent gets the operator's folder.
+    pub mode: WorkspaceMode,
+    /// What is not copied: patterns of gitignore(5).
+    pub exclude: Vec<String>,
+    /// Where it lies in the bottle.
+    pub path: WorkspacePath,
+}
+
+/// How the agent gets the operator's folder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkspaceMode {
+    /// A copy.
+    #[default]
+    Copy,
+    /// The folder itself.
+    Live,
+}
+
+/// Where a workspace lies in the bottle.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WorkspacePath {
+    /// Below the agent's home.
+    #[default]
+    Default,
+    /// Where it lies on the host.
+    Same,
 }
 
 /// How a plan becomes a running bottle.

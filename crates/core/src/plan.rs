@@ -71,6 +71,9 @@ pub struct BottlePlan {
     /// What of git comes along with the workspace.
     #[serde(default)]
     pub workspace_git: WorkspaceGit,
+    /// What of the workspace is not copied: patterns of gitignore(5), besides those of its own `.bottleignore`.
+    #[serde(default)]
+    pub workspace_exclude: Vec<String>,
     /// Names of the skills, for the preflight.
     pub skills: Vec<String>,
     /// The git identity, with the file that each field comes from.
@@ -150,6 +153,7 @@ impl BottlePlan {
             copies: Vec::new(),
             workspace: None,
             workspace_git: WorkspaceGit::default(),
+            workspace_exclude: Vec::new(),
             skills: Vec::new(),
             git_user: GitUser::default(),
             policy: Policy::default(),

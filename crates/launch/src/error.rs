@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::{
     backend::Unmet,
-    files::{copy::CopyError, git_metadata::GitMetadataError},
+    files::{copy::CopyError, exclusions::ExclusionError, git_metadata::GitMetadataError},
     host::prerequisites::Prerequisite,
 };
 
@@ -43,6 +43,9 @@ pub enum LaunchError {
     /// A copy of the operator's folder would be no repository.
     #[error(transparent)]
     Git(#[from] GitMetadataError),
+    /// What the copy is to leave out cannot be understood.
+    #[error(transparent)]
+    Exclusion(#[from] ExclusionError),
     /// A file of the bottle that is not below its home.
     #[error("{} cannot be made in the bottle: it is not below {}", .path.display(), .home.display())]
     OutsideHome {
@@ -81,6 +84,8 @@ impl Hint for LaunchError {
         Some(match self {
             Self::Missing(missing) => return missing.hint(),
             Self::Git(error) => return error.hint(),
+            Self::Exclusion(error) => return error.hint(),
+            Self::Copy { source: CopyError::Unreadable(paths), .. } => return Some(unreadable(paths).into()),
             Self::Limits(_) => "remove the limit, or use a backend that has it".into(),
             Self::Occupied(_) => "run `bot-bottle cleanup`, or choose another identity".into(),
             Self::StillRunning(run) => format!(
@@ -105,11 +110,6 @@ impl Hint for LaunchError {
                 "set BOT_BOTTLE_HOME to a folder that you may write to".into()
             }
             Self::Copy { source: CopyError::Io { source, .. }, .. }
-                if source.kind() == io::ErrorKind::PermissionDenied =>
-            {
-                "make it readable for you, or start in another folder".into()
-            }
-            Self::Copy { source: CopyError::Io { source, .. }, .. }
                 if source.kind() == io::ErrorKind::StorageFull =>
             {
                 "make room on the disk; `bot-bottle cleanup` removes what ended runs left".into()
@@ -124,6 +124,14 @@ impl Hint for LaunchError {
             _ => return None,
         })
     }
+}
+
+fn unreadable(paths: &[PathBuf]) -> String {
+    let example = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
+    format!(
+        "make them readable for you, or leave them out: a line `/{example}` in .bottleignore, or \
+         `workspace: {{exclude: [/{example}]}}` in the bottle"
+    )
 }
 
 fn join(unmet: &[Unmet]) -> String {

@@ -3,6 +3,7 @@
 
 pub(crate) mod changes;
 pub(crate) mod copy;
+pub(crate) mod exclusions;
 mod git_config;
 pub(crate) mod git_credentials;
 pub(crate) mod git_metadata;

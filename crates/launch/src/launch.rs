@@ -8,6 +8,7 @@ use crate::{
     agent_folder::AgentFolder,
     backend::Backend,
     error::LaunchError,
+    files::copy::NotCopied,
     host::shares::CORE_BYTES,
     request::{
         AgentExit, Beginning, FaultKind, FaultMoment, FaultPoint, Kept, LaunchEvent, LaunchRequest, Step,
@@ -120,11 +121,10 @@ fn run_bottle(
         progress.step(Step::StartGateway, |_| backend.start_gateway(&run, &mut active.resources))?;
     let mut sandbox =
         progress.step(Step::StartSandbox, |_| backend.start(plan, &run, &mut active.resources))?;
-    progress.step(Step::PrepareFiles, |on_event| {
-        files::write(plan, &run, request.beginning)?
-            .into_iter()
-            .for_each(|note| on_event(LaunchEvent::Note(note)));
-        Ok(())
+    let left_out = progress.step(Step::PrepareFiles, |on_event| {
+        let NotCopied { lines, left_out } = files::write(plan, &run, request.beginning)?;
+        lines.into_iter().for_each(|note| on_event(LaunchEvent::Note(note)));
+        Ok(left_out)
     })?;
     progress.step(Step::ConnectGateway, |_| gateway::connect(&*gateway, &mut *sandbox, secrets))?;
     let ready = progress.step(Step::WaitForGateway, |on_event| {
@@ -140,7 +140,7 @@ fn run_bottle(
     })?;
     let mut session = progress.step(Step::Attach, |on_event| {
         if request.beginning == Beginning::New {
-            let baseline = baseline::observe(plan, &mut *sandbox, on_event);
+            let baseline = baseline::observe(plan, &left_out, &mut *sandbox, on_event);
             StartRecord::write(&run.directory, baseline).io_context(|| "recording the agent's start")?;
         }
         let relay = attach::attach(&mut *sandbox, &agent)?;

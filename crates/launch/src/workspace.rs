@@ -11,11 +11,12 @@ use bot_bottle_core::error::Hint;
 use thiserror::Error;
 
 use crate::files::{
+    exclusions::Exclusions,
     git_credentials::GitCredentials,
     git_metadata::{self, GitMetadata},
 };
 
-pub use crate::files::git_metadata::GitMetadataError;
+pub use crate::files::{exclusions::ExclusionError, git_metadata::GitMetadataError};
 
 /// Files and folders below a home in which programs keep credentials, with the program and where it says so.
 ///
@@ -128,12 +129,34 @@ pub fn check(folder: &Path, home: &Path, own: &Path) -> Result<(), WorkspaceErro
     Ok(())
 }
 
+/// Why a folder cannot be copied as it should be.
+#[derive(Debug, Error)]
+pub enum NoCopyError {
+    /// Its git repository cannot come along.
+    #[error(transparent)]
+    Git(#[from] GitMetadataError),
+    /// What is to be left out cannot be understood.
+    #[error(transparent)]
+    Exclusion(#[from] ExclusionError),
+}
+
+impl Hint for NoCopyError {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Git(error) => error.hint(),
+            Self::Exclusion(error) => error.hint(),
+        }
+    }
+}
+
 /// What of git's own files a copy of a folder will not have, credentials above all: a line for each file, without
 /// any value.
 ///
 /// # Errors
-/// When the copy would be no repository, though the folder is one or is in one.
-pub fn left_out(folder: &Path, home: &Path) -> Result<Vec<String>, GitMetadataError> {
+/// When the copy would be no repository, though the folder is one or is in one; or when a pattern of what is to be
+/// left out is none.
+pub fn left_out(folder: &Path, home: &Path, exclude: &[String]) -> Result<Vec<String>, NoCopyError> {
+    Exclusions::read(folder, exclude)?;
     let metadata = git_metadata::find(folder, home)?;
     let mut lines = GitCredentials::find(folder).removed();
     if let GitMetadata::Elsewhere { own, common } = &metadata {

@@ -131,8 +131,10 @@ pub(super) fn launch(
             plan.workspace_git = WorkspaceGit::LeftOut;
             Vec::new()
         }
-        Some(folder) => bot_bottle_launch::workspace::left_out(folder, &system::home()?)
-            .map_err(CommandError::from_error)?,
+        Some(folder) => {
+            bot_bottle_launch::workspace::left_out(folder, &system::home()?, &plan.workspace_exclude)
+                .map_err(CommandError::from_error)?
+        }
         None => Vec::new(),
     };
     plan.notes.extend(left_out.iter().cloned());

@@ -1,5 +1,7 @@
 //! The preflight: the plan on a few lines, shown before a start.
 
+use std::path::PathBuf;
+
 use bot_bottle_core::{
     bottle::EnvEntry,
     plan::BottlePlan,
@@ -42,7 +44,12 @@ pub(crate) fn render(plan: &BottlePlan, limits: &[String]) -> String {
         })
         .collect();
     sections.push(("git user", identity));
-    let workspace = plan.workspace.iter().map(|folder| format!("a copy of {}", folder.display())).collect();
+    let without = match plan.workspace_exclude.as_slice() {
+        [] => String::new(),
+        patterns => format!(" without {}", patterns.join(", ")),
+    };
+    let copy = |folder: &PathBuf| format!("a copy of {}{without}", folder.display());
+    let workspace = plan.workspace.iter().map(copy).collect();
     sections.push(("workspace", workspace));
     let mut routes: Vec<String> = plan.policy.routes.iter().map(route).collect();
     if routes.is_empty() {

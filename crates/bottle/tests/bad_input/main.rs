@@ -14,6 +14,7 @@ use home::Home;
 
 mod credentials;
 mod descriptors;
+mod exclusions;
 mod fetching;
 mod fetching_hostile;
 mod fetching_whole;

@@ -1,7 +1,7 @@
 //! `bottles/<name>.md`.
 
 use crate::{
-    bottle::{BackendName, EnvEntry},
+    bottle::{BackendName, EnvEntry, WorkspaceMode, WorkspacePath},
     identity::is_name,
     limits::Limits,
     provider,
@@ -10,7 +10,7 @@ use crate::{
 use super::{
     diagnostic::{At, Problem},
     egress_file, git_file,
-    layer::{Layer, ProviderLayer},
+    layer::{Layer, ProviderLayer, WorkspaceLayer},
     names,
     reader::{Keys, Reader, Table},
     source::quoted,
@@ -25,7 +25,17 @@ pub(super) struct BottleFile {
 }
 
 const KEYS: Keys = Keys {
-    accepted: &["extends", "backend", "agent_provider", "env", "git", "egress", "supervise", "limits"],
+    accepted: &[
+        "extends",
+        "backend",
+        "agent_provider",
+        "env",
+        "git",
+        "egress",
+        "workspace",
+        "supervise",
+        "limits",
+    ],
     also: &["git-gate"],
     retired: &[
         (
@@ -64,6 +74,8 @@ const PROVIDER_KEYS: Keys = Keys {
     retired: &[],
 };
 
+const WORKSPACE_KEYS: Keys = Keys { accepted: &["mode", "exclude", "path"], also: &[], retired: &[] };
+
 const LIMIT_KEYS: Keys =
     Keys { accepted: &["memory", "cpus", "pids", "disk", "time"], also: &[], retired: &[] };
 
@@ -93,6 +105,7 @@ pub(super) fn read(reader: &mut Reader, root: &Node) -> BottleFile {
             remotes: git.remotes,
             log: egress.log,
             routes: egress.routes,
+            workspace: read_workspace(reader, table.get("workspace")),
             supervise: reader.optional(&table, "supervise", Reader::boolean),
             limits: read_limits(reader, table.get("limits")),
         },
@@ -234,6 +247,20 @@ fn env_entry(reader: &mut Reader, node: &Node, name: &str) -> Option<EnvEntry> {
             ));
             None
         }
+    }
+}
+
+fn read_workspace(reader: &mut Reader, node: Option<&Node>) -> WorkspaceLayer {
+    let Some(table) = reader.optional_table(node, "`workspace`", &WORKSPACE_KEYS) else {
+        return WorkspaceLayer::default();
+    };
+    let modes = [("copy", WorkspaceMode::Copy), ("live", WorkspaceMode::Live)];
+    let paths = [("default", WorkspacePath::Default), ("same", WorkspacePath::Same)];
+    let patterns = table.get("exclude").and_then(|node| reader.list(node, "exclude")).unwrap_or_default();
+    WorkspaceLayer {
+        mode: reader.optional(&table, "mode", |reader, node, key| reader.choice(node, key, &modes)),
+        exclude: patterns.iter().filter_map(|node| reader.line(node, "exclude").map(str::to_owned)).collect(),
+        path: reader.optional(&table, "path", |reader, node, key| reader.choice(node, key, &paths)),
     }
 }
 

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 use crate::{
     bottle::{
         BackendName, Bottle, CiFiles, EgressLog, EgressSettings, EnvEntry, GitKey, GitRemote, GitSettings,
-        GitUser, Origin, Provenance, ProviderSettings, PushRules,
+        GitUser, Origin, Provenance, ProviderSettings, PushRules, WorkspaceMode, WorkspacePath,
+        WorkspaceSettings,
     },
     host::HostPattern,
     limits::Limits,
@@ -28,6 +29,7 @@ pub(super) struct Layer {
     pub(super) remotes: BTreeMap<String, RemoteLayer>,
     pub(super) log: Given<EgressLog>,
     pub(super) routes: Routes,
+    pub(super) workspace: WorkspaceLayer,
     pub(super) supervise: Given<bool>,
     pub(super) limits: Limits,
 }
@@ -39,6 +41,13 @@ pub(super) struct ProviderLayer {
     pub(super) auth_token: Given<SecretRef>,
     pub(super) forward_host_credentials: Given<bool>,
     pub(super) settings: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct WorkspaceLayer {
+    pub(super) mode: Given<WorkspaceMode>,
+    pub(super) exclude: Vec<String>,
+    pub(super) path: Given<WorkspacePath>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -112,6 +121,7 @@ impl Layer {
             remotes: self.remotes,
             log: self.log.overlaid(over.log),
             routes: self.routes,
+            workspace: self.workspace.overlaid(over.workspace),
             supervise: self.supervise.overlaid(over.supervise),
             limits: Limits {
                 memory: over.limits.memory.or(self.limits.memory),
@@ -166,8 +176,28 @@ impl Layer {
                 remotes: remotes.collect(),
             },
             egress: EgressSettings { log: self.log.value().unwrap_or_default(), routes: self.routes.routes },
+            workspace: WorkspaceSettings {
+                mode: self.workspace.mode.value().unwrap_or_default(),
+                exclude: self.workspace.exclude,
+                path: self.workspace.path.value().unwrap_or_default(),
+            },
             supervise: self.supervise.value(),
             limits: self.limits,
+        }
+    }
+}
+
+impl WorkspaceLayer {
+    fn overlaid(mut self, over: Self) -> Self {
+        for pattern in over.exclude {
+            if !self.exclude.contains(&pattern) {
+                self.exclude.push(pattern);
+            }
+        }
+        Self {
+            mode: self.mode.overlaid(over.mode),
+            exclude: self.exclude,
+            path: self.path.overlaid(over.path),
         }
     }
 }

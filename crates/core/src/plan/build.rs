@@ -222,6 +222,7 @@ fn build(
         system_files: trust_files(input.guest),
         directories: provision.map(|provision| provision.directories.clone()).unwrap_or_default(),
         workspace: input.workspace.cloned(),
+        workspace_exclude: bottle.workspace.exclude.clone(),
         git_user: bottle.git.user.clone(),
         policy,
         upstream: UpstreamConfig {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    bottle::{BackendName, Bottle, EgressLog, Settings},
+    bottle::{BackendName, Bottle, EgressLog, Settings, WorkspaceMode, WorkspacePath},
     policy::{Route, RouteTls},
     provider::{self, Provider},
 };
@@ -38,6 +38,20 @@ pub fn unenforced(bottle: &Bottle, settings: &Settings, backend: BackendName) ->
     }));
     found.extend(bottle.egress.routes.iter().flat_map(of_route));
     found.extend(of_log(bottle.egress.log));
+    if bottle.workspace.mode == WorkspaceMode::Live {
+        found.push(missing(
+            "workspace.mode: live".to_owned(),
+            "the agent works on a copy in this version",
+            "remove the key; `bot-bottle pull` fetches what the agent made",
+        ));
+    }
+    if bottle.workspace.path == WorkspacePath::Same {
+        found.push(missing(
+            "workspace.path: same".to_owned(),
+            "the workspace lies below the agent's home in this version",
+            "remove the key, and make virtual environments anew inside",
+        ));
+    }
     if bottle.supervise == Some(true) {
         found.push(missing(
             "supervise: true".to_owned(),

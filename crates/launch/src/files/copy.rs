@@ -22,6 +22,7 @@ use rustix::{
 use thiserror::Error;
 
 use super::{
+    exclusions::Exclusions,
     git_credentials::GitCredentials,
     git_metadata::{GitMetadata, is_own, is_shared},
     rooted_dir::{Owner, give, make_directory},
@@ -32,6 +33,9 @@ const MAX_DEPTH: usize = 128;
 
 /// Most entries that are copied.
 const MAX_ENTRIES: u64 = 5_000_000;
+
+/// Most entries that are named because they cannot be read.
+const MAX_UNREADABLE: usize = 20;
 
 /// Longest piece that is copied in one call, in bytes.
 const PIECE: usize = 1 << 30;
@@ -67,6 +71,9 @@ pub enum CopyError {
         /// What the system said.
         source: io::Error,
     },
+    /// The operator may not read these.
+    #[error("these cannot be read by you: {}", shown(.0))]
+    Unreadable(Vec<PathBuf>),
     /// Nested too deep.
     #[error("{} is nested deeper than {MAX_DEPTH} folders", .0.display())]
     TooDeep(PathBuf),
@@ -78,6 +85,12 @@ pub enum CopyError {
     TooLarge(u64),
 }
 
+fn shown(paths: &[PathBuf]) -> String {
+    let names: Vec<_> = paths.iter().take(MAX_UNREADABLE).map(|path| path.display().to_string()).collect();
+    let more = if paths.len() > MAX_UNREADABLE { " and more" } else { "" };
+    names.join(", ") + more
+}
+
 /// Copies what lies in `source` into the open folder `target`. Links stay links and are never followed. Modes
 /// are kept but for set-user-id and set-group-id, and so are times; owners and hard links are not. Entries
 /// that vanish meanwhile are left out.
@@ -87,11 +100,20 @@ pub(crate) fn copy_tree(
     owner: Owner,
     limit: CopyLimit,
 ) -> Result<Copied, CopyError> {
-    copy(source, target, owner, limit, None, |_| true)
+    copy(source, target, owner, limit, None, &|_, _| true).map(|(copied, _)| copied)
 }
 
-/// Which entries are copied, by their path below the folder.
-type Filter = fn(&Path) -> bool;
+/// Which entries are copied, by their path below the folder, and whether it is a folder.
+type Filter<'a> = &'a dyn Fn(&Path, bool) -> bool;
+
+/// What a copy of a workspace does not have.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct NotCopied {
+    /// For the operator: a line for each file from which git's credentials were removed.
+    pub(crate) lines: Vec<String>,
+    /// Files and folders that were left out whole, below the workspace.
+    pub(crate) left_out: Vec<PathBuf>,
+}
 
 /// What of git comes along with a workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,40 +125,43 @@ pub(crate) enum CopiedGit {
 }
 
 /// Copies a workspace, as [`copy_tree`] does, but for the credentials that git keeps in it. Metadata that lies
-/// elsewhere comes to the place where git looks first. Gives a line for each file from which something was
-/// removed.
+/// elsewhere comes to the place where git looks first.
 pub(crate) fn copy_workspace(
     source: &Path,
     target: OwnedFd,
     owner: Owner,
     limit: CopyLimit,
     git: &CopiedGit,
-) -> Result<Vec<String>, CopyError> {
+    exclusions: &Exclusions,
+) -> Result<NotCopied, CopyError> {
     let mut credentials = GitCredentials::find(source);
     credentials.start_again();
-    let without_git: Filter = |path| path != Path::new(".git");
-    let filter: Filter = match git {
-        CopiedGit::Repository(GitMetadata::Within) => |_| true,
-        CopiedGit::Repository(GitMetadata::Elsewhere { .. }) | CopiedGit::LeftOut => without_git,
+    let is_git_whole = *git == CopiedGit::Repository(GitMetadata::Within);
+    let filter = |path: &Path, is_folder: bool| {
+        (is_git_whole || path != Path::new(".git")) && !exclusions.excludes(path, is_folder)
     };
     let place = Path::new(".git");
     let made = target.try_clone().map_err(|source| CopyError::Io { path: place.to_owned(), source })?;
-    let mut left = limit.bytes - copy(source, target, owner, limit, Some(&mut credentials), filter)?.bytes;
-    let mut removed = credentials.removed();
+    let (copied, mut left_out) = copy(source, target, owner, limit, Some(&mut credentials), &filter)?;
+    let mut left = limit.bytes - copied.bytes;
+    let mut lines = credentials.removed();
+    // Its own rules are for what git tracks.
+    left_out.retain(|path| path != place);
     if let CopiedGit::Repository(GitMetadata::Elsewhere { own, common }) = git {
         // What the working trees share first: a working tree's own files stand beside them.
-        let both: [(&Path, Filter); 2] = [(common, is_shared), (own, is_own)];
+        let both: [(&Path, Filter<'_>); 2] =
+            [(common, &|path, _| is_shared(path)), (own, &|path, _| is_own(path))];
         for (metadata, filter) in both.into_iter().skip(usize::from(own == common)) {
             let target = make_directory(made.as_fd(), place, 0o755, owner)
                 .map_err(|source| CopyError::Io { path: place.to_owned(), source })?;
             let mut credentials = GitCredentials::find_moved(metadata, place);
             credentials.start_again();
             let limit = CopyLimit { bytes: left };
-            left -= copy(metadata, target, owner, limit, Some(&mut credentials), filter)?.bytes;
-            removed.extend(credentials.removed());
+            left -= copy(metadata, target, owner, limit, Some(&mut credentials), filter)?.0.bytes;
+            lines.extend(credentials.removed());
         }
     }
-    Ok(removed)
+    Ok(NotCopied { lines, left_out })
 }
 
 fn copy(
@@ -145,8 +170,8 @@ fn copy(
     owner: Owner,
     limit: CopyLimit,
     credentials: Option<&mut GitCredentials>,
-    filter: Filter,
-) -> Result<Copied, CopyError> {
+    filter: Filter<'_>,
+) -> Result<(Copied, Vec<PathBuf>), CopyError> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
     let from = open(source, flags, Mode::empty())
         .map_err(|error| CopyError::Io { path: source.to_owned(), source: error.into() })?;
@@ -159,9 +184,15 @@ fn copy(
         target: target_identity,
         credentials,
         filter,
+        left_out: Vec::new(),
+        unreadable: Vec::new(),
     };
     copy.folder(&from, &target, Path::new(""), 0)?;
-    Ok(copy.copied)
+    if copy.unreadable.is_empty() {
+        Ok((copy.copied, copy.left_out))
+    } else {
+        Err(CopyError::Unreadable(copy.unreadable))
+    }
 }
 
 struct Copy<'a> {
@@ -174,7 +205,11 @@ struct Copy<'a> {
     target: Option<(u64, u64)>,
     /// What is removed from files; `None` copies them as they are.
     credentials: Option<&'a mut GitCredentials>,
-    filter: Filter,
+    filter: Filter<'a>,
+    /// What was left out whole.
+    left_out: Vec<PathBuf>,
+    /// What the operator may not read. All of it is named together.
+    unreadable: Vec<PathBuf>,
 }
 
 fn identity(folder: &OwnedFd) -> Option<(u64, u64)> {
@@ -197,15 +232,18 @@ impl Copy<'_> {
                 continue;
             }
             let at = path.join(OsStr::from_bytes(name.to_bytes()));
-            if !(self.filter)(&at) {
-                continue;
-            }
             self.copied.entries += 1;
             if self.copied.entries > MAX_ENTRIES {
                 return Err(CopyError::TooMany);
             }
             match self.entry(from, to, name, &at, depth) {
                 Err(CopyError::Io { source, .. }) if is_changing(&source) => self.copied.vanished += 1,
+                Err(CopyError::Io { path, source }) if source.kind() == io::ErrorKind::PermissionDenied => {
+                    self.unreadable.push(path);
+                    if self.unreadable.len() > MAX_UNREADABLE {
+                        return Err(CopyError::Unreadable(std::mem::take(&mut self.unreadable)));
+                    }
+                }
                 other => other?,
             }
         }
@@ -222,6 +260,11 @@ impl Copy<'_> {
     ) -> Result<(), CopyError> {
         let failed = |error: Errno| CopyError::Io { path: at.to_owned(), source: error.into() };
         let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+        let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+        if !(self.filter)(at, is_folder) {
+            self.left_out.push(at.to_owned());
+            return Ok(());
+        }
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory if self.target == Some((stat.st_dev, stat.st_ino)) => Ok(()),
             FileType::Directory => {
@@ -269,6 +312,7 @@ impl Copy<'_> {
                 Some(treatment) => {
                     let reader = File::from(input.try_clone().map_err(failed)?);
                     let Some(kept) = credentials.clean(at, treatment, reader).map_err(failed)? else {
+                        self.left_out.push(at.to_owned());
                         return Ok(());
                     };
                     Some(kept)

@@ -23,6 +23,9 @@ use crate::{
 /// is compared with its last commit.
 const TIME: Duration = Duration::from_secs(10);
 
+/// Paths in one command line: 128 KiB may be used even where each has 1,000 bytes (execve(2)).
+const PATHS_AT_ONCE: usize = 100;
+
 /// Most output of one command, in bytes: about 100,000 branches and tags.
 const MAX_OUTPUT_BYTES: usize = 8 << 20;
 
@@ -30,6 +33,7 @@ const MAX_OUTPUT_BYTES: usize = 8 << 20;
 /// and the agent starts all the same.
 pub(crate) fn observe(
     plan: &BottlePlan,
+    left_out: &[PathBuf],
     sandbox: &mut dyn Sandbox,
     on_event: &mut dyn FnMut(LaunchEvent),
 ) -> Baseline {
@@ -52,6 +56,9 @@ pub(crate) fn observe(
     if baseline.head.is_none() {
         return baseline;
     }
+    if let Err(error) = git.pass_over(left_out) {
+        on_event(LaunchEvent::Note(format!("git will show as deleted what was not copied: {error}")));
+    }
     match git.run(&["stash", "create", "the workspace at the start"]) {
         Ok(text) => baseline.snapshot = Some(text.trim().to_owned()).filter(|id| is_object_id(id)),
         Err(error) => on_event(LaunchEvent::Note(format!(
@@ -71,7 +78,30 @@ struct Git<'a> {
 }
 
 impl Git<'_> {
+    /// Has git take files that are tracked and were not copied for unchanged. Otherwise the agent's next
+    /// `commit --all` would delete them (git-update-index(1), "Skip-worktree bit").
+    fn pass_over(&mut self, left_out: &[PathBuf]) -> io::Result<()> {
+        for paths in left_out.chunks(PATHS_AT_ONCE) {
+            let paths: Vec<String> =
+                paths.iter().filter_map(|path| Some(format!(":(top,literal){}", path.to_str()?))).collect();
+            let mut arguments = vec!["ls-files", "--deleted", "-z", "--"];
+            arguments.extend(paths.iter().map(String::as_str));
+            let deleted = self.run(&arguments)?;
+            if !deleted.is_empty() {
+                self.run_with(
+                    &["update-index", "--skip-worktree", "-z", "--stdin"],
+                    &mut deleted.as_bytes(),
+                )?;
+            }
+        }
+        Ok(())
+    }
+
     fn run(&mut self, arguments: &[&str]) -> io::Result<String> {
+        self.run_with(arguments, &mut io::empty())
+    }
+
+    fn run_with(&mut self, arguments: &[&str], input: &mut dyn io::Read) -> io::Result<String> {
         let program = program(self.plan, arguments);
         let mut text = Vec::new();
         let mut output = |bytes: &[u8]| {
@@ -79,7 +109,7 @@ impl Git<'_> {
             if text.len() > MAX_OUTPUT_BYTES { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(()) }
         };
         let run = ProgramRun {
-            input: &mut io::empty(),
+            input,
             output: &mut output,
             // They are for the agent, which is about to start.
             signals: None,

@@ -14,7 +14,8 @@ use crate::{
     agent_folder::AgentFolder,
     error::LaunchError,
     files::{
-        copy::{CopiedGit, CopyLimit, copy_tree, copy_workspace},
+        copy::{CopiedGit, CopyLimit, NotCopied, copy_tree, copy_workspace},
+        exclusions::Exclusions,
         git_metadata,
         rooted_dir::RootedDir,
     },
@@ -25,8 +26,9 @@ use super::allocate::Run;
 
 /// Makes home and workspace as the plan says: folders, files, skills, and the copy of the operator's folder.
 /// Of a run that goes on, only the plan's files are written, over what is there.
-/// Gives what the copy leaves out beyond what the plan's notes say, because the folder changed since.
-pub(crate) fn write(plan: &BottlePlan, run: &Run, beginning: Beginning) -> Result<Vec<String>, LaunchError> {
+/// Gives what the copy leaves out, and the lines about it that the plan's notes do not have, because the folder
+/// changed since.
+pub(crate) fn write(plan: &BottlePlan, run: &Run, beginning: Beginning) -> Result<NotCopied, LaunchError> {
     let owner = run.user.owner();
     let opening = || format!("opening the agent's folders in {}", run.directory.display());
     let folders = AgentFolder::of(&run.directory).open().io_context(opening)?;
@@ -47,7 +49,7 @@ pub(crate) fn write(plan: &BottlePlan, run: &Run, beginning: Beginning) -> Resul
             let written = folder.replace(&relative, file.content.as_bytes(), file.mode);
             written.io_context(|| format!("writing {}", file.path.display()))?;
         }
-        return Ok(Vec::new());
+        return Ok(NotCopied::default());
     }
     let limit = CopyLimit { bytes: plan.limits.disk.map_or(u64::MAX, |bytes| bytes.0) };
     for path in &plan.directories {
@@ -73,9 +75,11 @@ pub(crate) fn write(plan: &BottlePlan, run: &Run, beginning: Beginning) -> Resul
             WorkspaceGit::Copied => CopiedGit::Repository(git_metadata::find(folder, &run.operator_home)?),
             WorkspaceGit::LeftOut => CopiedGit::LeftOut,
         };
-        let left_out = copy_workspace(folder, target, owner, limit, &git)
+        let exclusions = Exclusions::read(folder, &plan.workspace_exclude)?;
+        let mut not_copied = copy_workspace(folder, target, owner, limit, &git, &exclusions)
             .map_err(|source| LaunchError::Copy { folder: folder.clone(), source })?;
-        return Ok(left_out.into_iter().filter(|line| !plan.notes.contains(line)).collect());
+        not_copied.lines.retain(|line| !plan.notes.contains(line));
+        return Ok(not_copied);
     }
-    Ok(Vec::new())
+    Ok(NotCopied::default())
 }
