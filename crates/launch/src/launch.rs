@@ -122,7 +122,7 @@ fn run_bottle(
     let mut sandbox =
         progress.step(Step::StartSandbox, |_| backend.start(plan, &run, &mut active.resources))?;
     let left_out = progress.step(Step::PrepareFiles, |on_event| {
-        let NotCopied { lines, left_out } = files::write(plan, &run, request.beginning)?;
+        let NotCopied { lines, left_out } = files::write(plan, &run, request.beginning, on_event)?;
         lines.into_iter().for_each(|note| on_event(LaunchEvent::Note(note)));
         Ok(left_out)
     })?;

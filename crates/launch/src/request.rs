@@ -156,6 +156,13 @@ pub enum FaultMoment {
 pub enum LaunchEvent {
     /// A step begins.
     Step(Step),
+    /// The operator's folder is being copied, and this much is done.
+    Copying {
+        /// Files, folders and links.
+        entries: u64,
+        /// In all files together.
+        bytes: u64,
+    },
     /// SHA-256 of the bottle's CA, as colon-separated upper-case hex.
     CaFingerprint(String),
     /// Something that the operator should know, such as what the host could not give.

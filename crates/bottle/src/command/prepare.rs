@@ -5,6 +5,7 @@ use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 use bot_bottle_core::{
     bottle::{BackendName, Bottle, Settings},
     identity::Identity,
+    limits::ByteSize,
     manifest::Manifest,
     plan::{BottlePlan, ProgramSource, WorkspaceGit},
     provider::{self, Provider, ProvisionedSecret},
@@ -198,10 +199,14 @@ fn show(event: &LaunchEvent, quiet: bool, ui: &Ui) {
             path.display()
         )),
         LaunchEvent::CaFingerprint(_)
+        | LaunchEvent::Copying { .. }
         | LaunchEvent::Note(_)
         | LaunchEvent::Attached(_)
         | LaunchEvent::Step(_)
             if quiet => {}
+        LaunchEvent::Copying { entries, bytes } => {
+            ui.progress_line(&format!("copying: {entries} entries, {}", ByteSize(bytes >> 20 << 20)));
+        }
         LaunchEvent::Step(step) => ui.progress_line(step.name()),
         LaunchEvent::CaFingerprint(fingerprint) => {
             ui.end_progress_line();

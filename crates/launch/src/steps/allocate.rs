@@ -335,10 +335,10 @@ mod tests {
         let run = fill(directory.path(), &request).expect("filled");
         let guest = request.plan.guest.clone();
         request.plan.directories = vec![guest.home.join("below"), guest.workspace.join("within")];
-        files::write(&request.plan, &run, Beginning::New).expect("written");
+        files::write(&request.plan, &run, Beginning::New, &mut |_| {}).expect("written");
         assert!(run.folders.home.join("below").is_dir() && run.folders.workspace.join("within").is_dir());
         request.plan.directories = vec!["/etc/outside".into()];
-        let refused = files::write(&request.plan, &run, Beginning::New).expect_err("refused");
+        let refused = files::write(&request.plan, &run, Beginning::New, &mut |_| {}).expect_err("refused");
         assert!(
             matches!(refused, LaunchError::OutsideHome { path, .. } if path == Path::new("/etc/outside"))
         );

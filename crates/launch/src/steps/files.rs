@@ -14,12 +14,12 @@ use crate::{
     agent_folder::AgentFolder,
     error::LaunchError,
     files::{
-        copy::{CopiedGit, CopyLimit, NotCopied, copy_tree, copy_workspace},
+        copy::{Copied, CopiedGit, CopyLimit, NotCopied, copy_tree, copy_workspace},
         exclusions::Exclusions,
         git_metadata,
         rooted_dir::RootedDir,
     },
-    request::Beginning,
+    request::{Beginning, LaunchEvent},
 };
 
 use super::allocate::Run;
@@ -28,7 +28,12 @@ use super::allocate::Run;
 /// Of a run that goes on, only the plan's files are written, over what is there.
 /// Gives what the copy leaves out, and the lines about it that the plan's notes do not have, because the folder
 /// changed since.
-pub(crate) fn write(plan: &BottlePlan, run: &Run, beginning: Beginning) -> Result<NotCopied, LaunchError> {
+pub(crate) fn write(
+    plan: &BottlePlan,
+    run: &Run,
+    beginning: Beginning,
+    on_event: &mut dyn FnMut(LaunchEvent),
+) -> Result<NotCopied, LaunchError> {
     let owner = run.user.owner();
     let opening = || format!("opening the agent's folders in {}", run.directory.display());
     let folders = AgentFolder::of(&run.directory).open().io_context(opening)?;
@@ -76,7 +81,10 @@ pub(crate) fn write(plan: &BottlePlan, run: &Run, beginning: Beginning) -> Resul
             WorkspaceGit::LeftOut => CopiedGit::LeftOut,
         };
         let exclusions = Exclusions::read(folder, &plan.workspace_exclude)?;
-        let mut not_copied = copy_workspace(folder, target, owner, limit, &git, &exclusions)
+        let mut progress = |copied: &Copied| {
+            on_event(LaunchEvent::Copying { entries: copied.entries, bytes: copied.bytes });
+        };
+        let mut not_copied = copy_workspace(folder, target, owner, limit, &git, &exclusions, &mut progress)
             .map_err(|source| LaunchError::Copy { folder: folder.clone(), source })?;
         not_copied.lines.retain(|line| !plan.notes.contains(line));
         return Ok(not_copied);

@@ -6,6 +6,8 @@ use std::{
     },
 };
 
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, open, utimensat};
+
 use super::*;
 
 const ANY: CopyLimit = CopyLimit { bytes: u64::MAX };
@@ -156,4 +158,55 @@ fn depth_and_bytes_are_limited() {
         error.to_string(),
         "the folder has more than 99 bytes, which is what the bottle's disk may hold"
     );
+}
+
+#[test]
+fn files_with_several_names_stay_one_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = folder.path().join("source");
+    fs::create_dir_all(source.join("a")).expect("folders");
+    fs::create_dir_all(source.join("z")).expect("folders");
+    fs::write(source.join("a/one"), vec![1; 100_000]).expect("a file");
+    for name in ["a/two", "z/three"] {
+        fs::hard_link(source.join("a/one"), source.join(name)).expect("a link");
+    }
+    let target = folder.path().join("target");
+    // Counted once, or the bound would be passed.
+    let copied = copy(&source, &target, CopyLimit { bytes: 150_000 }).expect("copied");
+    assert_eq!(copied.bytes, 100_000);
+    use std::os::unix::fs::MetadataExt;
+    let inode = |name: &str| fs::metadata(target.join(name)).expect("a file").ino();
+    assert!(inode("a/one") == inode("a/two") && inode("a/one") == inode("z/three"));
+    assert!(inode("a/one") != fs::metadata(source.join("a/one")).expect("a file").ino());
+}
+
+#[test]
+fn attributes_of_programs_are_kept_and_those_of_the_system_are_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = folder.path().join("source");
+    fs::create_dir_all(source.join("in")).expect("folders");
+    fs::write(source.join("in/file"), b"x").expect("a file");
+    let flags = rustix::fs::XattrFlags::empty();
+    let set = |path: &Path, name: &str| rustix::fs::setxattr(path, name, b"value", flags);
+    for path in [source.join("in"), source.join("in/file")] {
+        if set(&path, "user.origin").is_err() {
+            #[allow(clippy::print_stderr, reason = "a skip is told")]
+            {
+                eprintln!("SKIPPED this file system has no extended attributes");
+            }
+            return;
+        }
+    }
+    // Only root may set it.
+    let is_set = set(&source.join("in/file"), "trusted.origin").is_ok();
+    let target = folder.path().join("target");
+    copy(&source, &target, ANY).expect("copied");
+    let get = |name: &str, attribute: &str| {
+        let mut value = [0; 64];
+        rustix::fs::getxattr(target.join(name), attribute, &mut value[..])
+            .map(|length| value[..length].to_vec())
+    };
+    assert_eq!(get("in", "user.origin").expect("kept"), b"value");
+    assert_eq!(get("in/file", "user.origin").expect("kept"), b"value");
+    assert!(!is_set || get("in/file", "trusted.origin").is_err());
 }
