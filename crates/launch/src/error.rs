@@ -5,6 +5,7 @@ use std::{borrow::Cow, io, path::PathBuf};
 use bot_bottle_core::{
     error::{Hint, IoError},
     identity::Identity,
+    printable::printable,
 };
 use thiserror::Error;
 
@@ -127,7 +128,7 @@ impl Hint for LaunchError {
 }
 
 fn unreadable(paths: &[PathBuf]) -> String {
-    let example = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
+    let example = paths.first().map(|path| printable(&path.to_string_lossy())).unwrap_or_default();
     format!(
         "make them readable for you, or leave them out: a line `/{example}` in .bottleignore, or \
          `workspace: {{exclude: [/{example}]}}` in the bottle"

@@ -218,7 +218,7 @@ fn a_file_that_cannot_be_read_is_named_and_nothing_is_copied() -> Result<()> {
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o000))?;
     let mut command = home.command(&["run", "--cwd", "--", "true"]);
     home.as_ordinary_user(&mut command)?;
-    home.refused(&mut command, FAILED, &["secret cannot be copied: Permission denied", "hint"])?;
+    home.refused(&mut command, FAILED, &["these cannot be read by you: secret", "hint"])?;
     Ok(())
 }
 

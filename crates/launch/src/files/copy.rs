@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bot_bottle_core::printable::printable;
 use thiserror::Error;
 
 use super::{
@@ -75,7 +76,9 @@ pub enum CopyError {
 }
 
 fn shown(paths: &[PathBuf]) -> String {
-    let names: Vec<_> = paths.iter().take(MAX_UNREADABLE).map(|path| path.display().to_string()).collect();
+    // In a list, a name must not look like the end of it.
+    let names = paths.iter().take(MAX_UNREADABLE).map(|path| printable(&path.to_string_lossy()));
+    let names: Vec<_> = names.collect();
     let more = if paths.len() > MAX_UNREADABLE { " and more" } else { "" };
     names.join(", ") + more
 }
