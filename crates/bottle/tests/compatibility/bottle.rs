@@ -87,7 +87,9 @@ impl Operator {
             script += &format!("(\n{step}\n) 2>&1\nprintf '\\nexit %s\\n%s\\n' $? '{mark}'\n");
         }
         let output = Command::new(env!("CARGO_BIN_EXE_bot-bottle"))
-            .args(["run", "--bottle", "clients", "--backend", "native", "--cwd", "--", "bash", "-s"])
+            .args(["run", "--bottle", "clients", "--backend", "native", "--cwd"])
+            // The clients may be installed in a folder of a checkout, which is not theirs.
+            .args(["--without-git", "--", "bash", "-s"])
             .env_clear()
             .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin")
             .env("HOME", self.folder.path())
