@@ -1,7 +1,8 @@
 //! The operator's files for one run: a home with a secret, a bottle, settings, a workspace.
 
 use std::{
-    fs,
+    fs, io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -17,6 +18,9 @@ pub const TOKEN_REFERENCE: &str = "DEMO_API_TOKEN";
 
 /// The name of the bottle.
 pub const BOTTLE: &str = "demo";
+
+/// Where bot-bottle keeps its files, in the folder of a fixture.
+const BOT_BOTTLE_HOME: &str = "home/.bot-bottle";
 
 /// The files of one run, in a folder of their own that is removed on drop.
 #[derive(Debug)]
@@ -107,7 +111,7 @@ impl OperatorFixture {
     /// Where the demo's bottle keeps its files.
     #[must_use]
     pub fn bot_bottle_home(&self) -> PathBuf {
-        self.folder.join("home/.bot-bottle")
+        self.folder.join(BOT_BOTTLE_HOME)
     }
 
     /// A private key of the operator.
@@ -129,9 +133,24 @@ impl OperatorFixture {
     }
 }
 
+impl OperatorFixture {
+    /// Removes the folder of a fixture, with what was kept of bottles.
+    ///
+    /// # Errors
+    /// When something in it cannot be removed.
+    pub fn remove(folder: &Path) -> io::Result<()> {
+        // A bottle closes the folder with what its agent wrote, and only its owner's permission counts.
+        for run in fs::read_dir(folder.join(BOT_BOTTLE_HOME).join("state")).into_iter().flatten().flatten() {
+            // There is none where nothing was kept.
+            let _ = fs::set_permissions(run.path().join("agent"), fs::Permissions::from_mode(0o700));
+        }
+        fs::remove_dir_all(folder)
+    }
+}
+
 impl Drop for OperatorFixture {
     fn drop(&mut self) {
         // Best effort: the parent folder belongs to the caller, who removes it.
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = Self::remove(&self.folder);
     }
 }

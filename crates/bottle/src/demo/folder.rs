@@ -26,7 +26,7 @@ fn remove_left_behind(bot_bottle_home: &Path) {
             .and_then(rustix::process::Pid::from_raw)
             .is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH));
         if entry.file_name().to_string_lossy().starts_with(PREFIX) && ended {
-            let _ = fs::remove_dir_all(entry.path());
+            let _ = OperatorFixture::remove(&entry.path());
         }
     }
 }
