@@ -91,15 +91,9 @@ pub(crate) struct BottleOptions {
     pub(crate) fault: Option<String>,
 }
 
-/// Start an agent in a bottle.
+/// How an agent is run.
 #[derive(Debug, Args)]
-pub(crate) struct Start {
-    /// The agent; asked for on the terminal where it is left out.
-    pub(crate) agent: Option<String>,
-
-    #[command(flatten)]
-    pub(crate) bottle: BottleOptions,
-
+pub(crate) struct AgentOptions {
     /// Run one prompt to its end, without a terminal and without questions.
     #[arg(long, requires = "prompt")]
     pub(crate) headless: bool,
@@ -117,6 +111,19 @@ pub(crate) struct Start {
     pub(crate) arguments: Vec<String>,
 }
 
+/// Start an agent in a bottle.
+#[derive(Debug, Args)]
+pub(crate) struct Start {
+    /// The agent; asked for on the terminal where it is left out.
+    pub(crate) agent: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) bottle: BottleOptions,
+
+    #[command(flatten)]
+    pub(crate) options: AgentOptions,
+}
+
 /// Go on with a run that ended: its conversation, its work and its policy, with fresh credentials.
 #[derive(Debug, Args)]
 pub(crate) struct Resume {
@@ -124,25 +131,12 @@ pub(crate) struct Resume {
     #[arg(value_name = "ID")]
     pub(crate) run: Identity,
 
-    /// Run one prompt to its end, without a terminal and without questions.
-    #[arg(long, requires = "prompt")]
-    pub(crate) headless: bool,
-
-    /// What the agent is to do next.
-    #[arg(long, value_name = "TEXT", requires = "headless")]
-    pub(crate) prompt: Option<String>,
-
-    /// Do not ask whether to start.
-    #[arg(long, short)]
-    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) options: AgentOptions,
 
     /// Print the plan and start nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
-
-    /// Passed on to the agent program.
-    #[arg(last = true, value_name = "ARGS")]
-    pub(crate) arguments: Vec<String>,
 }
 
 /// Run any program in a bottle.

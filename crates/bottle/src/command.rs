@@ -9,6 +9,7 @@ use crate::{
     ui::Ui,
 };
 
+mod agent;
 mod cleanup;
 mod cp;
 mod described;

@@ -16,14 +16,17 @@ use std::{
 };
 
 use rustix::{
-    fs::{Mode, OFlags, chmod, open, openat},
+    fs::{Mode, OFlags, chmod, fstat, open, openat},
     io::Errno,
     process::getegid,
 };
 
-use crate::files::{
-    remove::measure_tree,
-    rooted_dir::{Owner, new_folder},
+use crate::{
+    files::{
+        remove::measure_tree,
+        rooted_dir::{Owner, new_folder},
+    },
+    host::user::HostUser,
 };
 
 /// Its name in the folder of a run.
@@ -91,6 +94,18 @@ impl AgentFolder {
             }
         }
         Err(Errno::ACCESS.into())
+    }
+
+    /// Opens both folders of a run that has them.
+    pub(crate) fn open_existing(&self) -> io::Result<AgentFolders> {
+        self.open()?.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// As whom the bottle ran that wrote here, and one has to run that reads all of it; `None` if there is no such
+    /// folder.
+    pub(crate) fn user(&self) -> io::Result<Option<HostUser>> {
+        let Some(folders) = self.open()? else { return Ok(None) };
+        Ok(Some(HostUser::owning(fstat(&folders.workspace)?.st_uid)))
     }
 
     /// Bytes of both folders on the disk; `None` if there are none.

@@ -15,6 +15,21 @@ use crate::{
     host::prerequisites::Prerequisite,
 };
 
+/// A run that is to go on has not ended.
+#[derive(Debug, Error)]
+#[error("{0} is running")]
+pub struct StillRunning(pub Identity);
+
+impl Hint for StillRunning {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        let run = &self.0;
+        Some(
+            format!("`bot-bottle exec {run} -- CMD` runs a program in it; `bot-bottle stop {run}` ends it")
+                .into(),
+        )
+    }
+}
+
 /// Why a launch failed.
 #[derive(Debug, Error)]
 pub enum LaunchError {
@@ -28,8 +43,8 @@ pub enum LaunchError {
     #[error("the state directory {} exists already", .0.display())]
     Occupied(PathBuf),
     /// A run that is to go on has not ended.
-    #[error("{0} is running")]
-    StillRunning(Identity),
+    #[error(transparent)]
+    StillRunning(#[from] StillRunning),
     /// The plan names an agent program, and none was found.
     #[error("the agent program `{0}` is not installed")]
     NoProgram(String),
@@ -89,10 +104,7 @@ impl Hint for LaunchError {
             Self::Copy { source: CopyError::Unreadable(paths), .. } => return Some(unreadable(paths).into()),
             Self::Limits(_) => "remove the limit, or use a backend that has it".into(),
             Self::Occupied(_) => "run `bot-bottle cleanup`, or choose another identity".into(),
-            Self::StillRunning(run) => format!(
-                "`bot-bottle exec {run} -- CMD` runs a program in it; `bot-bottle stop {run}` ends it"
-            )
-            .into(),
+            Self::StillRunning(error) => return error.hint(),
             Self::NoProgram(name) => format!("run `bot-bottle provider install {name}`").into(),
             Self::Copy { source: CopyError::TooLarge(_), .. } => {
                 "raise `limits.disk`, or start in a smaller folder".into()

@@ -8,7 +8,6 @@
 
 use std::{
     borrow::Cow,
-    fs,
     io::{self, Read},
     path::PathBuf,
     time::{Duration, Instant},
@@ -30,11 +29,10 @@ use crate::{
     error::LaunchError,
     home::BotBottleHome,
     host::user::HostUser,
-    kept::read_plan,
+    kept::{self, NotKept, read_plan},
     program_run::{ProgramFailure, ProgramRun},
     request::{Beginning, EndedBy, ProgramStatus, Terminal},
     session::{LimitWatchers, Signals},
-    state::{Format, StartRecord},
     steps::allocate::{self, InspectedFolders, NewRun},
 };
 
@@ -93,15 +91,9 @@ pub struct Inspected {
 /// Why there is nothing to see.
 #[derive(Debug, Error)]
 pub enum InspectError {
-    /// No such run.
-    #[error("there is no run called {0}")]
-    NoSuchRun(Identity),
-    /// A run without work.
-    #[error("nothing is kept of {0}: its agent wrote nothing to its workspace")]
-    NothingKept(Identity),
-    /// Another version keeps work elsewhere.
-    #[error("{0} was made by another version of bot-bottle, which keeps an agent's work in another way")]
-    OtherVersion(Identity),
+    /// There is no work to look at.
+    #[error(transparent)]
+    NotKept(#[from] NotKept),
     /// The bottle could not be made.
     #[error(transparent)]
     Launch(#[from] LaunchError),
@@ -137,17 +129,12 @@ fn ended(by: &EndedBy) -> String {
 impl Hint for InspectError {
     fn hint(&self) -> Option<Cow<'_, str>> {
         match self {
-            Self::NoSuchRun(_) => Some("`bot-bottle list runs` shows them".into()),
-            Self::OtherVersion(_) => Some("use that version to look at it".into()),
+            Self::NotKept(error) => error.hint(),
             Self::Launch(error) => error.hint(),
             Self::Output(error) if error.kind() == io::ErrorKind::StorageFull => {
                 Some("make room on the disk".into())
             }
-            Self::NothingKept(_)
-            | Self::Output(_)
-            | Self::Input(_)
-            | Self::TimedOut(_)
-            | Self::Ended { .. } => None,
+            Self::Output(_) | Self::Input(_) | Self::TimedOut(_) | Self::Ended { .. } => None,
         }
     }
 }
@@ -183,7 +170,9 @@ pub fn inspect(
         identity: &plan.identity,
         executable: &request.executable,
         program: None,
-        own: [request.operator_home.as_deref(), Some(request.home.path()), None],
+        operator_home: request.operator_home.as_deref(),
+        bot_bottle_home: request.home.path(),
+        workspace: None,
         user: inspected.user,
         beginning: Beginning::New,
     };
@@ -236,25 +225,13 @@ struct Found {
 }
 
 fn find(request: &InspectRequest) -> Result<Found, InspectError> {
-    let run = request.home.run(&request.run);
-    let looking = || format!("looking at {}", run.display());
-    if !run.is_dir() {
-        return Err(InspectError::NoSuchRun(request.run.clone()));
-    }
-    if Format::of(&run).io_context(looking)? != Format::Current {
-        return Err(InspectError::OtherVersion(request.run.clone()));
-    }
-    let path = fs::canonicalize(&run).io_context(looking)?;
+    let (path, _) = kept::find(&request.home, &request.run)?;
     let folder = AgentFolder::of(&path);
-    let (Some(open), Some(_)) =
-        (folder.open().io_context(looking)?, StartRecord::read(&path).io_context(looking)?)
-    else {
-        return Err(InspectError::NothingKept(request.run.clone()));
-    };
-    let owner = rustix::fs::fstat(&open.workspace).map_err(io::Error::from).io_context(looking)?.st_uid;
+    let user = folder.user().io_context(|| format!("looking at {}", path.display()))?;
+    let user = user.ok_or_else(|| NotKept::NothingKept(request.run.clone()))?;
     // What cannot be measured is bounded by the scratch space alone.
     let bytes = folder.size().ok().flatten().unwrap_or(0);
-    Ok(Found { folder, user: HostUser::owning(owner), bytes })
+    Ok(Found { folder, user, bytes })
 }
 
 fn plan(backend: &dyn Backend, request: &InspectRequest, found: &Found) -> Result<BottlePlan, LaunchError> {
@@ -273,6 +250,8 @@ fn plan(backend: &dyn Backend, request: &InspectRequest, found: &Found) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::{
         backend::{Enforcement, Resources, Sandbox, Unmet},

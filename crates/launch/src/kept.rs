@@ -20,9 +20,9 @@ use thiserror::Error;
 
 use crate::{
     agent_folder::AgentFolder,
+    error::StillRunning,
     files::changes::{FileTime, change_time},
     home::BotBottleHome,
-    inspect::InspectError,
     request::{Kept, ResumableAgent},
     resource::replace,
     state::{self, Format, StartRecord},
@@ -134,20 +134,63 @@ pub struct Resumable {
     pub agent: ResumableAgent,
 }
 
-/// Why a run cannot go on.
+/// Why there is nothing of a run that could be looked at, or go on.
 #[derive(Debug, Error)]
-pub enum ResumeError {
+pub enum NotKept {
     /// No such run.
     #[error("there is no run called {0}")]
     NoSuchRun(Identity),
-    /// It has not ended.
-    #[error("{0} is running")]
-    Running(Identity),
-    /// Another version keeps other things.
-    #[error(
-        "{0} was made by another version of bot-bottle, which kept no conversation or keeps it in another way"
-    )]
+    /// Another version keeps other things, and elsewhere.
+    #[error("{0} was made by another version of bot-bottle, which keeps an agent's work in another way")]
     OtherVersion(Identity),
+    /// Its agent wrote nothing, or never started.
+    #[error("nothing is kept of {0}: its agent wrote nothing to its workspace")]
+    NothingKept(Identity),
+    /// The system said no.
+    #[error(transparent)]
+    System(#[from] IoError),
+}
+
+impl Hint for NotKept {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        Some(match self {
+            Self::NoSuchRun(_) => "`bot-bottle list runs` shows them".into(),
+            Self::OtherVersion(run) => {
+                format!("use that version; an older one keeps the work in state/{run}/workspace").into()
+            }
+            Self::NothingKept(_) => return None,
+            Self::System(error) => return error.hint(),
+        })
+    }
+}
+
+/// Finds a run whose agent started, by the absolute path of its folder, without links, and the record of that start.
+///
+/// # Errors
+/// When there is none of that name, another version made it, or no program ever ran.
+pub(crate) fn find(home: &BotBottleHome, run: &Identity) -> Result<(PathBuf, StartRecord), NotKept> {
+    let path = home.run(run);
+    let looking = || format!("looking at {}", path.display());
+    if !path.is_dir() {
+        return Err(NotKept::NoSuchRun(run.clone()));
+    }
+    if Format::of(&path).io_context(looking)? != Format::Current {
+        return Err(NotKept::OtherVersion(run.clone()));
+    }
+    let record = StartRecord::read(&path).io_context(looking)?;
+    let record = record.ok_or_else(|| NotKept::NothingKept(run.clone()))?;
+    Ok((fs::canonicalize(&path).io_context(looking)?, record))
+}
+
+/// Why a run cannot go on.
+#[derive(Debug, Error)]
+pub enum ResumeError {
+    /// There is nothing of it.
+    #[error(transparent)]
+    NotKept(#[from] NotKept),
+    /// It has not ended.
+    #[error(transparent)]
+    Running(#[from] StillRunning),
     /// Nothing to go on with.
     #[error("{0} has no conversation that could go on")]
     NoConversation(Identity),
@@ -158,18 +201,14 @@ pub enum ResumeError {
 
 impl Hint for ResumeError {
     fn hint(&self) -> Option<Cow<'_, str>> {
-        Some(match self {
-            Self::NoSuchRun(_) => "`bot-bottle list runs` shows them".into(),
-            Self::Running(run) => format!(
-                "`bot-bottle exec {run} -- CMD` runs a program in it; `bot-bottle stop {run}` ends it"
-            )
-            .into(),
-            Self::OtherVersion(_) => "start a new one, and take the work from the old one's folder".into(),
+        match self {
+            Self::NotKept(error) => error.hint(),
+            Self::Running(error) => error.hint(),
             Self::NoConversation(run) => {
-                format!("`bot-bottle diff {run}` shows what there is of its work").into()
+                Some(format!("`bot-bottle diff {run}` shows what there is of its work").into())
             }
-            Self::System(_) => return None,
-        })
+            Self::System(error) => error.hint(),
+        }
     }
 }
 
@@ -178,21 +217,12 @@ impl Hint for ResumeError {
 /// # Errors
 /// See [`ResumeError`].
 pub fn resumable(home: &BotBottleHome, run: &Identity) -> Result<Resumable, ResumeError> {
-    let path = home.run(run);
+    let (path, _) = find(home, run)?;
     let reading = || format!("reading {}", path.display());
-    if !path.is_dir() {
-        return Err(ResumeError::NoSuchRun(run.clone()));
-    }
     if state::is_alive(&path).io_context(reading)? {
-        return Err(ResumeError::Running(run.clone()));
+        return Err(StillRunning(run.clone()).into());
     }
-    if Format::of(&path).io_context(reading)? != Format::Current {
-        return Err(ResumeError::OtherVersion(run.clone()));
-    }
-    if !state::has_conversation(&path) {
-        return Err(ResumeError::NoConversation(run.clone()));
-    }
-    let agent = state::read_agent(&path).io_context(reading)?;
+    let agent = state::read_agent(&path).io_context(reading)?.filter(|_| state::has_conversation(&path));
     let agent = agent.ok_or_else(|| ResumeError::NoConversation(run.clone()))?;
     Ok(Resumable { plan: read_plan(&path).io_context(reading)?, agent })
 }
@@ -215,15 +245,9 @@ pub struct WorkOrigin {
 ///
 /// # Errors
 /// When nothing is kept of it.
-pub fn origin(home: &BotBottleHome, run: &Identity) -> Result<WorkOrigin, InspectError> {
-    let path = home.run(run);
-    if !path.is_dir() {
-        return Err(InspectError::NoSuchRun(run.clone()));
-    }
-    let reading = || format!("reading what is known of {run}");
-    let record = StartRecord::read(&path).io_context(reading)?;
-    let record = record.ok_or_else(|| InspectError::NothingKept(run.clone()))?;
-    let backend = read_plan(&path).io_context(reading)?.backend;
+pub fn origin(home: &BotBottleHome, run: &Identity) -> Result<WorkOrigin, NotKept> {
+    let (path, record) = find(home, run)?;
+    let backend = read_plan(&path).io_context(|| format!("reading what is known of {run}"))?.backend;
     Ok(WorkOrigin { baseline: record.baseline, backend })
 }
 

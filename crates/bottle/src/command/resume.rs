@@ -6,16 +6,16 @@ use bot_bottle_core::{
     bottle::EnvEntry,
     gateway_config::UpstreamConfig,
     plan::{BottlePlan, Program, ProgramSource},
-    provider::{Conversation, ProvisionInput, RunMode},
+    provider::{AgentProvisionPlan, Conversation},
 };
 use bot_bottle_launch::{
-    kept::{self, Resumable},
+    kept::Resumable,
     request::{Beginning, Terminal},
 };
 
 use super::{
-    prepare::{self, Consent, Launch},
-    start::{empty_terminal_input, host_credentials, provider_of},
+    agent,
+    prepare::{self, Launch},
 };
 use crate::{
     arguments::{BottleOptions, Resume},
@@ -27,41 +27,23 @@ use crate::{
 /// Starts the agent again where it ended, and stays until it ends.
 pub(super) fn run(resume: &Resume, ui: &Ui) -> Result<ExitCode, CommandError> {
     let home = prepare::home()?;
-    let Resumable { plan, agent } = kept::resumable(&home, &resume.run).map_err(CommandError::from_error)?;
-    if resume.headless {
-        empty_terminal_input()?;
-    }
-    let provider = provider_of(&agent.effective)?;
-    let mode = match &resume.prompt {
-        Some(prompt) => RunMode::Headless { prompt: prompt.clone() },
-        None => RunMode::Interactive,
-    };
-    let credentials = host_credentials(&agent.effective, provider)?;
-    let mut provision = provider
-        .provision(&ProvisionInput {
-            bottle: &agent.effective.bottle,
-            system_prompt: &agent.effective.agent.prompt,
-            mode: &mode,
-            conversation: Conversation::Last,
-            guest: &plan.guest,
-            credentials: &credentials,
-            now: system::now(),
-            extra_arguments: &resume.arguments,
-        })
-        .map_err(CommandError::from_error)?;
-    drop(credentials);
-    let secrets = std::mem::take(&mut provision.secrets);
-    let login_files = std::mem::take(&mut provision.login_files);
-    provision.files.retain(|file| login_files.contains(&file.path));
+    let Resumable { plan, agent: kept } =
+        bot_bottle_launch::kept::resumable(&home, &resume.run).map_err(CommandError::from_error)?;
+    resume.options.prepare_input()?;
+    let provider = agent::provider_of(&kept.effective)?;
+    let (provision, secrets) =
+        agent::provision(provider, &kept.effective, &resume.options, Conversation::Last, &plan.guest)?;
+    let AgentProvisionPlan { mut files, login_files, command, .. } = provision;
+    files.retain(|file| login_files.contains(&file.path));
     // Where upstream hosts are is a setting of this host, and no part of the policy.
     let manifest = manifest_files::load()?;
     let settings = manifest.settings()?;
     let mut plan = BottlePlan {
         program: Program {
-            source: ProgramSource::AgentProgram(provision.command.first().cloned().unwrap_or_default()),
-            command: provision.command,
+            source: ProgramSource::AgentProgram(command.first().cloned().unwrap_or_default()),
+            command,
         },
-        files: provision.files,
+        files,
         directories: Vec::new(),
         copies: Vec::new(),
         upstream: UpstreamConfig {
@@ -75,8 +57,7 @@ pub(super) fn run(resume: &Resume, ui: &Ui) -> Result<ExitCode, CommandError> {
     {
         plan.env.insert("TERM".to_owned(), EnvEntry::Literal(terminal));
     }
-    let launch = Launch { plan, provisioned: secrets, beginning: Beginning::Resumed, agent: Some(agent) };
-    let consent = if resume.yes || resume.headless { Consent::Given } else { Consent::Ask };
+    let launch = Launch { plan, provisioned: secrets, beginning: Beginning::Resumed, agent: Some(kept) };
     let options = BottleOptions { dry_run: resume.dry_run, ..BottleOptions::default() };
-    prepare::launch(launch, &options, consent, ui)
+    prepare::launch(launch, &options, resume.options.consent(), ui)
 }

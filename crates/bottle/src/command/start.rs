@@ -1,22 +1,18 @@
 //! `start`: an agent in a bottle.
 
-use std::{
-    fs,
-    io::{self, IsTerminal},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use bot_bottle_core::{
-    bottle::EffectiveBottle,
-    error::{IoContext, IoError},
     manifest::Manifest,
     plan::{PlanInput, plan_agent},
-    provider::{self, Conversation, GuestPaths, HostCredentials, Provider, ProvisionInput, RunMode},
+    provider::{Conversation, GuestPaths},
 };
 use bot_bottle_launch::request::{Beginning, ResumableAgent, Terminal};
-use zeroize::Zeroizing;
 
-use super::prepare::{self, Consent, Launch};
+use super::{
+    agent,
+    prepare::{self, Launch},
+};
 use crate::{
     arguments::Start,
     exit::{CommandError, Failure},
@@ -28,36 +24,17 @@ use crate::{
 pub(super) fn run(start: &Start, ui: &Ui) -> Result<ExitCode, CommandError> {
     let manifest = manifest_files::load()?;
     prepare::warn(&manifest, ui);
-    if start.headless {
-        empty_terminal_input()?;
-    }
+    start.options.prepare_input()?;
     let agent = choose_agent(start, &manifest, ui)?;
     let bottles = choose_bottles(start, &agent, &manifest, ui)?;
     let effective = manifest.bottle_for(&agent, &bottles)?;
     let settings = manifest.settings()?;
     let backend = prepare::backend(&start.bottle, &effective.bottle, settings)?;
-    let provider = provider_of(&effective)?;
-    let mode = match &start.prompt {
-        Some(prompt) if start.headless => RunMode::Headless { prompt: prompt.clone() },
-        Some(_) | None => RunMode::Interactive,
-    };
-
+    let provider = agent::provider_of(&effective)?;
+    let mode = start.options.mode();
     let guest = GuestPaths::default();
-    let credentials = host_credentials(&effective, provider)?;
-    let mut provision = provider
-        .provision(&ProvisionInput {
-            bottle: &effective.bottle,
-            system_prompt: &effective.agent.prompt,
-            mode: &mode,
-            conversation: Conversation::New,
-            guest: &guest,
-            credentials: &credentials,
-            now: system::now(),
-            extra_arguments: &start.arguments,
-        })
-        .map_err(CommandError::from_error)?;
-    drop(credentials);
-    let secrets = std::mem::take(&mut provision.secrets);
+    let (provision, secrets) =
+        agent::provision(provider, &effective, &start.options, Conversation::New, &guest)?;
 
     let identity = prepare::identity(&agent)?;
     let workspace = prepare::workspace(&start.bottle)?;
@@ -75,20 +52,9 @@ pub(super) fn run(start: &Start, ui: &Ui) -> Result<ExitCode, CommandError> {
     let plan = plan_agent(&input, &effective, &provision, &mode).map_err(CommandError::from_error)?;
     check_skills(&plan)?;
 
-    let consent = if start.yes || start.headless { Consent::Given } else { Consent::Ask };
     let agent = ResumableAgent { effective, conversations: provider.conversations().into() };
     let launch = Launch { plan, provisioned: secrets, beginning: Beginning::New, agent: Some(agent) };
-    prepare::launch(launch, &start.bottle, consent, ui)
-}
-
-/// Replaces a terminal on stdin by `/dev/null`, because a headless agent would wait for input that never
-/// comes. A pipe or a file stays.
-pub(super) fn empty_terminal_input() -> Result<(), CommandError> {
-    if io::stdin().is_terminal() {
-        let empty = fs::File::open("/dev/null").io_context(|| "opening /dev/null as standard input")?;
-        rustix::stdio::dup2_stdin(&empty).io_context(|| "using /dev/null as standard input")?;
-    }
-    Ok(())
+    prepare::launch(launch, &start.bottle, start.options.consent(), ui)
 }
 
 fn choose_agent(start: &Start, manifest: &Manifest, ui: &Ui) -> Result<String, CommandError> {
@@ -99,8 +65,10 @@ fn choose_agent(start: &Start, manifest: &Manifest, ui: &Ui) -> Result<String, C
     match names.as_slice() {
         [] => Err(CommandError::new(Failure::Manifest, "there is no agent")
             .with_hint("`bot-bottle init` writes a first bottle and agent")),
-        [_, ..] if start.headless || start.yes => Err(CommandError::usage("which agent is not said")
-            .with_hint(format!("name one of: {}", names.join(", ")))),
+        [_, ..] if start.options.headless || start.options.yes => {
+            Err(CommandError::usage("which agent is not said")
+                .with_hint(format!("name one of: {}", names.join(", "))))
+        }
         [_, ..] => ui.choose("Which agent?", &names),
     }
 }
@@ -126,40 +94,11 @@ fn choose_bottles(
         return Err(CommandError::new(Failure::Manifest, "there is no bottle")
             .with_hint("`bot-bottle init` writes a first bottle and agent"));
     }
-    if start.headless || start.yes {
+    if start.options.headless || start.options.yes {
         return Err(CommandError::usage(format!("the agent `{agent}` names no bottle"))
             .with_hint(format!("pass `--bottle` with one of: {}", names.join(", "))));
     }
     Ok(vec![ui.choose(&format!("The agent `{agent}` names no bottle. Which one?"), &names)?])
-}
-
-pub(super) fn provider_of(effective: &EffectiveBottle) -> Result<&'static dyn Provider, CommandError> {
-    let name = effective.bottle.provider.template.as_deref().unwrap_or("claude");
-    provider::by_name(name).ok_or_else(|| {
-        let known: Vec<&str> = provider::all().iter().map(|provider| provider.name()).collect();
-        CommandError::failed(format!("`agent_provider.template: {name}` cannot be started by this version"))
-            .with_hint(format!("use one of: {}", known.join(", ")))
-    })
-}
-
-/// Reads the host's own login, if the bottle forwards it.
-pub(super) fn host_credentials(
-    effective: &EffectiveBottle,
-    provider: &dyn Provider,
-) -> Result<HostCredentials, CommandError> {
-    if !effective.bottle.provider.forward_host_credentials {
-        return Ok(HostCredentials::NotForwarded);
-    }
-    let path = system::home()?.join(provider.credential_file());
-    match fs::read_to_string(&path) {
-        Ok(text) => Ok(HostCredentials::Found(Zeroizing::new(text))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(HostCredentials::Missing),
-        Err(error) => Err(IoError::new(
-            format!("the host's login of `{}` cannot be read: {}", provider.name(), path.display()),
-            error,
-        )
-        .into()),
-    }
 }
 
 /// Checks that every skill exists on the host, from which it is copied.

@@ -143,7 +143,11 @@ fn what_cannot_go_on_says_why() -> Result<()> {
     }
     fs::create_dir_all(home.path("state/old-aaaaa/workspace"))?;
     home.write("state/old-aaaaa/lock", "")?.write("state/old-aaaaa/format", "2\n")?;
-    home.refuses_but_keeps(&["resume", "old-aaaaa"], FAILED, &["another version of bot-bottle"])
+    for command in ["resume", "diff", "pull"] {
+        let words = ["another version of bot-bottle", "state/old-aaaaa/workspace"];
+        home.refuses_but_keeps(&[command, "old-aaaaa"], FAILED, &words)?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Starts a native sandbox: looks at the host, renders the spec, starts the first process with it.
 
 use std::{
-    fs, io,
+    fs,
     os::fd::AsFd,
     path::{Path, PathBuf},
 };
@@ -118,7 +118,7 @@ fn start_init(
             channel,
             process,
             oom_events: groups.iter().filter_map(|group| group.oom_events.clone()).collect(),
-            writable: AgentFolder::of(&run.directory).open()?.ok_or(io::ErrorKind::NotFound)?,
+            writable: AgentFolder::of(&run.directory).open_existing()?,
             hidden,
         })
     };

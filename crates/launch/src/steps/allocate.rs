@@ -18,7 +18,7 @@ use crate::{
     agent_folder::AgentFolder,
     backend::Backend,
     child_process::Executable,
-    error::LaunchError,
+    error::{LaunchError, StillRunning},
     files::{remove::remove_tree, rooted_dir::new_folder},
     home::BotBottleHome,
     host::{programs::FoundProgram, user::HostUser},
@@ -80,8 +80,10 @@ pub(crate) struct NewRun<'a> {
     pub(crate) executable: &'a Path,
     /// The agent program, for a plan that names one.
     pub(crate) program: Option<&'a FoundProgram>,
-    /// Folders of the operator's that no bottle sees.
-    pub(crate) own: [Option<&'a Path>; 3],
+    /// The operator's home, bot-bottle's own folder and the folder that is copied: no bottle sees them.
+    pub(crate) operator_home: Option<&'a Path>,
+    pub(crate) bot_bottle_home: &'a Path,
+    pub(crate) workspace: Option<&'a Path>,
     /// As whom its programs run.
     pub(crate) user: HostUser,
     pub(crate) beginning: Beginning,
@@ -129,7 +131,7 @@ pub(crate) fn reopen(
     let opening = || format!("opening {}", path.display());
     let directory = match RunDirectory::reopen(home, &plan.identity) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            return Err(LaunchError::StillRunning(plan.identity.clone()));
+            return Err(StillRunning(plan.identity.clone()).into());
         }
         other => other.io_context(opening)?,
     };
@@ -175,8 +177,12 @@ pub(crate) fn make_folders(directory: &Path, new: &NewRun<'_>) -> Result<Run, La
         executable,
         executable_path: new.executable.to_owned(),
         program: new.program.cloned(),
-        operator_home: new.own[0].unwrap_or(Path::new("/")).to_owned(),
-        not_shown: new.own.into_iter().flatten().map(PathBuf::from).collect(),
+        operator_home: new.operator_home.unwrap_or(Path::new("/")).to_owned(),
+        not_shown: [new.operator_home, Some(new.bot_bottle_home), new.workspace]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::from)
+            .collect(),
         directory: path,
     })
 }
@@ -192,7 +198,9 @@ pub(crate) fn fill(directory: &Path, request: &LaunchRequest) -> Result<Run, Lau
         identity: &plan.identity,
         executable: &request.executable,
         program: request.program.as_ref(),
-        own: [request.operator_home.as_deref(), Some(request.home.path()), plan.workspace.as_deref()],
+        operator_home: request.operator_home.as_deref(),
+        bot_bottle_home: request.home.path(),
+        workspace: plan.workspace.as_deref(),
         user,
         beginning: request.beginning,
     };
@@ -216,11 +224,8 @@ pub(crate) fn fill(directory: &Path, request: &LaunchRequest) -> Result<Run, Lau
 
 /// The user that owns what the agent of a run wrote.
 fn owner_of(run: &Path) -> Result<HostUser, LaunchError> {
-    let looking = || format!("opening the agent's folder in {}", run.display());
-    let folders = AgentFolder::of(run).open().io_context(looking)?;
-    let folders = folders.ok_or(io::ErrorKind::NotFound).map_err(io::Error::from).io_context(looking)?;
-    let stat = rustix::fs::fstat(&folders.workspace).map_err(io::Error::from).io_context(looking)?;
-    Ok(HostUser::owning(stat.st_uid))
+    let user = AgentFolder::of(run).user().and_then(|user| user.ok_or(io::ErrorKind::NotFound.into()));
+    Ok(user.io_context(|| format!("opening the agent's folder in {}", run.display()))?)
 }
 
 /// The receipts' part of the bytes that a bottle may write, which they count against.

@@ -1,9 +1,6 @@
 //! Writes what lies in the bottle's home and workspace.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use bot_bottle_core::{
     error::IoContext,
@@ -36,8 +33,7 @@ pub(crate) fn write(
 ) -> Result<NotCopied, LaunchError> {
     let owner = run.user.owner();
     let opening = || format!("opening the agent's folders in {}", run.directory.display());
-    let folders = AgentFolder::of(&run.directory).open().io_context(opening)?;
-    let folders = folders.ok_or(io::ErrorKind::NotFound).map_err(io::Error::from).io_context(opening)?;
+    let folders = AgentFolder::of(&run.directory).open_existing().io_context(opening)?;
     let home = RootedDir::from_open(folders.home, owner);
     let workspace = RootedDir::from_open(folders.workspace, owner);
     let separate = plan.guest.workspace != plan.guest.home;
