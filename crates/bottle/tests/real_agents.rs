@@ -10,7 +10,7 @@ mod fixture;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bot_bottle_testkit::{
-    AnthropicApi, ChatGptApi, ClaudeLogin, CodexLogin, FakeUpstream, SeenRequest, WebSockets,
+    AnthropicApi, ChatGptApi, ClaudeLogin, CodexLogin, FakeUpstream, Needle, SeenRequest, WebSockets,
 };
 
 use fixture::{Finished, Fixture};
@@ -118,64 +118,65 @@ fn codex_where_the_upstream_has_no_web_sockets() {
     codex(WebSockets::Refused);
 }
 
-/// A conversation goes on in a run that ended: the model gets what was said before, and the new credential.
-#[test]
-fn claude_goes_on_with_its_conversation() {
-    let _turn = fixture::turn();
-    let start = |login: &ClaudeLogin| {
-        let api = AnthropicApi::new(&login.access_token);
-        FakeUpstream::builder().host("api.anthropic.com", api).start().expect("the upstream starts")
-    };
-    let (first, second) = (ClaudeLogin::new(now() + 7200), ClaudeLogin::new(now() + 9000));
-    let frontmatter = "agent_provider: {template: claude, forward_host_credentials: true}";
-    let Some(mut fixture) = Fixture::new("claude", frontmatter, start(&first)) else { return };
-    fixture.write_home(".claude/.credentials.json", &first.file());
-    let Finished { identity, output } = fixture.run_turn(&first.needles());
-    assert!(
-        output.contains(&format!("`bot-bottle resume {identity}` goes on with the conversation")),
-        "{output}"
-    );
+/// A login of the host, and an upstream that knows it alone.
+struct Login {
+    file: String,
+    access_token: String,
+    needles: Vec<Needle>,
+    upstream: FakeUpstream,
+}
 
-    fixture.write_home(".claude/.credentials.json", &second.file());
-    fixture.set_upstream(start(&second));
-    let output = fixture.resume(&identity, "And what did you do before?");
+/// A conversation goes on in a run that ended, under the second login: the model gets what was said before. `path`
+/// ends that of a request with messages, `said` begins what the agent said last.
+fn goes_on(agent: &'static str, login_file: &str, path: &str, said: &str, [first, second]: [Login; 2]) {
+    const QUESTION: &str = "And what did you do before?";
+    let frontmatter = format!("agent_provider: {{template: {agent}, forward_host_credentials: true}}");
+    let Some(mut fixture) = Fixture::new(agent, &frontmatter, first.upstream) else { return };
+    fixture.write_home(login_file, &first.file);
+    let Finished { identity, output } = fixture.run_turn(&first.needles);
+    let told = format!("`bot-bottle resume {identity}` goes on with the conversation");
+    assert!(output.contains(&told), "{output}");
+
+    fixture.write_home(login_file, &second.file);
+    fixture.set_upstream(second.upstream);
+    let output = fixture.resume(&identity, QUESTION);
     let seen = fixture.upstream().requests();
     assert_credential_on_every_call(&seen, &second.access_token);
-    let went_on = seen.iter().filter(|request| request.path == "/v1/messages").any(|request| {
-        let body = String::from_utf8_lossy(&request.body);
-        body.contains("And what did you do before?") && body.contains("The command answered: by the agent")
+    let went_on = seen.iter().filter(|request| request.path.ends_with(path)).any(|request| {
+        let body = request.json().to_string();
+        body.contains(QUESTION) && body.contains(said)
     });
     assert!(went_on, "the model was not told what was said before: {output}");
 }
 
-/// The same for codex, whose dummy login in the bottle's home is made anew.
+#[test]
+fn claude_goes_on_with_its_conversation() {
+    let _turn = fixture::turn();
+    let logins = [7200, 9000].map(|seconds| {
+        let login = ClaudeLogin::new(now() + seconds);
+        let upstream = FakeUpstream::builder()
+            .host("api.anthropic.com", AnthropicApi::new(&login.access_token))
+            .start()
+            .expect("the upstream starts");
+        let (file, needles) = (login.file(), login.needles());
+        Login { file, needles, access_token: login.access_token, upstream }
+    });
+    let said = "The command answered: by the agent";
+    goes_on("claude", ".claude/.credentials.json", "/v1/messages", said, logins);
+}
+
+/// Its dummy login in the bottle's home is made anew.
 #[test]
 fn codex_goes_on_with_its_conversation() {
     let _turn = fixture::turn();
-    let start = |login: &CodexLogin| {
-        let api = ChatGptApi::new(&login.access_token, &login.account_id).web_sockets(WebSockets::Refused);
-        FakeUpstream::builder().host("chatgpt.com", api).start().expect("the upstream starts")
-    };
+    // A conversation is one account's.
     let first = CodexLogin::new(now(), now() + 7200);
     let second = first.renewed(now(), now() + 9000);
-    let frontmatter = "agent_provider: {template: codex, forward_host_credentials: true}";
-    let Some(mut fixture) = Fixture::new("codex", frontmatter, start(&first)) else { return };
-    fixture.write_home(".codex/auth.json", &first.file());
-    let Finished { identity, output } = fixture.run_turn(&first.needles());
-    assert!(
-        output.contains(&format!("`bot-bottle resume {identity}` goes on with the conversation")),
-        "{output}"
-    );
-
-    fixture.write_home(".codex/auth.json", &second.file());
-    fixture.set_upstream(start(&second));
-    let output = fixture.resume(&identity, "And what did you do before?");
-    let seen = fixture.upstream().requests();
-    assert_credential_on_every_call(&seen, &second.access_token);
-    let went_on = seen.iter().filter(|request| request.path.ends_with("/codex/responses")).any(|request| {
-        // It is compressed.
-        let body = request.json().to_string();
-        body.contains("And what did you do before?") && body.contains("The command answered: ")
+    let logins = [first, second].map(|login| {
+        let api = ChatGptApi::new(&login.access_token, &login.account_id).web_sockets(WebSockets::Refused);
+        let upstream = FakeUpstream::builder().host("chatgpt.com", api).start().expect("the upstream starts");
+        let (file, needles) = (login.file(), login.needles());
+        Login { file, needles, access_token: login.access_token, upstream }
     });
-    assert!(went_on, "the model was not told what was said before: {output}");
+    goes_on("codex", ".codex/auth.json", "/codex/responses", "The command answered: ", logins);
 }

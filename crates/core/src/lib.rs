@@ -5,7 +5,6 @@
 //! [`plan::BottlePlan`], and what an agent asks for becomes a [`decision::Decision`]. The effects live in
 //! `bot-bottle-launch` and `bot-bottle-gateway`.
 
-pub mod baseline;
 pub mod bottle;
 pub mod decision;
 pub mod error;
@@ -21,3 +20,4 @@ pub mod provider;
 pub mod receipt;
 pub mod secret;
 pub mod suggest;
+pub mod work;

@@ -37,6 +37,27 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
+/// The bytes of a path in double quotes, with every one that is not printable ASCII in octal: what git reads in
+/// `objects/info/alternates` and in GIT_ALTERNATE_OBJECT_DIRECTORIES, and writes itself (git-config(1),
+/// core.quotePath).
+#[must_use]
+pub fn git_quoted(path: &[u8]) -> String {
+    let mut text = String::from("\"");
+    for &byte in path {
+        match byte {
+            b'"' | b'\\' => {
+                text.push('\\');
+                text.push(char::from(byte));
+            }
+            b' '..=b'~' => text.push(char::from(byte)),
+            // Writing to a string does not fail.
+            other => drop(write!(text, "\\{other:03o}")),
+        }
+    }
+    text.push('"');
+    text
+}
+
 /// As [`printable`], for text of several lines, whose breaks and tabs stay.
 #[must_use]
 pub fn printable_lines(text: &str) -> String {

@@ -7,17 +7,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bot_bottle_core::error::{IoContext as _, IoError};
+use bot_bottle_core::{
+    error::{IoContext as _, IoError},
+    work::ARCHIVE_ITEM,
+};
 use rustix::fs::{Mode, OFlags};
 use tar::{Builder, EntryType, Header};
 
 use crate::InspectError;
 
-/// The top entry of every archive: what it was called does not matter where it goes to.
-pub(crate) const ITEM: &str = "item";
-
-/// Writes what is at a path, which was `asked` for under the agent's name, with links as links. Devices, FIFOs and sockets are left out, as is what vanishes
-/// meanwhile; what cannot be read is left out and named.
+/// Writes what is at a path, with links as links; `asked` is how the agent names it. Devices, FIFOs and sockets are
+/// left out, as is what vanishes meanwhile; what cannot be read is left out and named.
 pub(crate) fn write(
     top: &Path,
     asked: &str,
@@ -32,7 +32,7 @@ pub(crate) fn write(
         found => found.io_context(|| format!("reading {}", top.display()))?,
     };
     let mut archive = Builder::new(output);
-    let mut rest = vec![(top.to_owned(), PathBuf::from(ITEM))];
+    let mut rest = vec![(top.to_owned(), PathBuf::from(ARCHIVE_ITEM))];
     while let Some((path, name)) = rest.pop() {
         match write_entry(&mut archive, &path, &name, &mut rest)? {
             Ok(()) => {}

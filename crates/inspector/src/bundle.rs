@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, io::Write};
 
-use bot_bottle_core::baseline::Baseline;
+use bot_bottle_core::work::Baseline;
 
 use crate::{
     InspectError, Places,

@@ -2,7 +2,7 @@
 
 use std::{io::Write, path::Path};
 
-use bot_bottle_core::{baseline::Baseline, error::IoContext as _};
+use bot_bottle_core::{error::IoContext as _, work::Baseline};
 
 use crate::{
     InspectError, Places, Style,

@@ -7,15 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bot_bottle_core::error::IoContext as _;
+use bot_bottle_core::{error::IoContext as _, printable::git_quoted, work::FileTime};
 
 use crate::{
     InspectError, Places,
     git::{Git, settings},
-    ids,
-    quote::quoted,
-    stash,
-    touched::{self, Moment},
+    ids, stash, touched,
 };
 
 /// A repository with a working tree.
@@ -59,7 +56,7 @@ impl Repository {
         places: &Places,
         folder: &Path,
         scratch: &Path,
-        started: Moment,
+        started: FileTime,
     ) -> Result<Option<Self>, InspectError> {
         let Some(git_dir) = git_dir(places, folder) else { return Ok(None) };
         // Git takes nothing for a repository whose GIT_OBJECT_DIRECTORY is not there.
@@ -115,14 +112,14 @@ impl Repository {
     }
 
     /// The repository of a request, which has to be there.
-    pub(crate) fn required(places: &Places, relative: &str, started: Moment) -> Result<Self, InspectError> {
+    pub(crate) fn required(places: &Places, relative: &str, started: FileTime) -> Result<Self, InspectError> {
         let folder = folder_of(places, relative)?;
         Self::open(places, &folder, &places.scratch.join("repository"), started)?
             .ok_or(InspectError::NoRepository(folder))
     }
 
     /// Names what neither a commit nor a patch has: of a file that git LFS or git-annex stores they have a pointer.
-    pub(crate) fn name_stored_elsewhere(&self, started: Moment, left_out: &mut Vec<String>) {
+    pub(crate) fn name_stored_elsewhere(&self, started: FileTime, left_out: &mut Vec<String>) {
         let stores = ["lfs/objects", "annex/objects"].map(|store| self.git_dir.join(store));
         // The second is of files that are not committed.
         if stores
@@ -270,7 +267,7 @@ fn make_own(common: &Path, scratch: &Path, format: &str) -> Result<Git, InspectE
     let info = git_dir.join("objects/info");
     fs::create_dir_all(&info).io_context(|| format!("making {}", info.display()))?;
     let alternates = info.join("alternates");
-    fs::write(&alternates, format!("{}\n", quoted(&common.join("objects"))))
+    fs::write(&alternates, format!("{}\n", git_quoted(common.join("objects").as_os_str().as_bytes())))
         .io_context(|| format!("writing {}", alternates.display()))?;
     // The commits whose parents a shallow clone lacks, gitformat-pack(5): without it their parents are errors.
     match fs::copy(common.join("shallow"), git_dir.join("shallow")) {

@@ -1,6 +1,6 @@
 //! What the host asks for.
 
-use bot_bottle_core::baseline::Baseline;
+use bot_bottle_core::work::Baseline;
 use serde::{Deserialize, Serialize};
 
 /// One question about an agent's work. `repository` is a folder below the workspace, empty for the workspace.

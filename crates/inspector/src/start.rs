@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs};
 
-use bot_bottle_core::baseline::Baseline;
+use bot_bottle_core::work::Baseline;
 
 use crate::{
     InspectError, ids,

@@ -1,17 +1,18 @@
 //! What the agent put aside with `git stash`.
 
+use bot_bottle_core::work::FileTime;
+
 use crate::{
     InspectError,
     git::Git,
     ids,
     repository::{Ref, free_branch},
-    touched::Moment,
 };
 
 /// The stashes made since the agent started, as branches `stash`, `stash-2` and so on, the newest first. A bundle
 /// has branches and tags alone, and what is stashed is in none of them.
 pub(crate) fn made_since(
-    started: Moment,
+    started: FileTime,
     theirs: &Git,
     own: &Git,
     refs: &[Ref],

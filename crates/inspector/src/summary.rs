@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bot_bottle_core::{baseline::Baseline, error::IoError};
+use bot_bottle_core::{error::IoError, work::Baseline};
 use serde::{Deserialize, Serialize};
 
 use crate::{

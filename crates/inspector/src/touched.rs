@@ -7,22 +7,21 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-/// Seconds and nanoseconds since 1970.
-pub(crate) type Moment = (i64, u32);
+use bot_bottle_core::work::FileTime;
 
 /// When the content, name, mode or owner of a file last changed.
-pub(crate) fn ctime(found: &Metadata) -> Moment {
+pub(crate) fn ctime(found: &Metadata) -> FileTime {
     (found.ctime(), u32::try_from(found.ctime_nsec()).unwrap_or_default())
 }
 
 /// When a file was made, where the file system knows that (statx(2)).
-pub(crate) fn birth(found: &Metadata) -> Option<Moment> {
+pub(crate) fn birth(found: &Metadata) -> Option<FileTime> {
     let since = found.created().ok()?.duration_since(UNIX_EPOCH).ok()?;
     Some((i64::try_from(since.as_secs()).ok()?, since.subsec_nanos()))
 }
 
 /// Whether the entry at a path was touched since then. What is not there was not.
-pub(crate) fn is_touched(path: &Path, started: Moment) -> bool {
+pub(crate) fn is_touched(path: &Path, started: FileTime) -> bool {
     fs::symlink_metadata(path).is_ok_and(|found| ctime(&found) >= started)
 }
 
@@ -42,7 +41,7 @@ pub(crate) struct Touched {
 pub(crate) fn files(
     folder: &Path,
     except: &[PathBuf],
-    started: Moment,
+    started: FileTime,
     left_out: &mut Vec<String>,
 ) -> Vec<Touched> {
     let mut touched = Vec::new();
@@ -62,7 +61,7 @@ pub(crate) fn files(
 
 /// Whether the agent touched any file or folder, deleted ones included, whose folder is touched. Files of
 /// git's own do not count: looking at a repository writes its index.
-pub(crate) fn is_any(folder: &Path, started: Moment) -> bool {
+pub(crate) fn is_any(folder: &Path, started: FileTime) -> bool {
     if is_touched(folder, started) {
         return true;
     }

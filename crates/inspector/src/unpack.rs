@@ -8,12 +8,15 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use bot_bottle_core::error::{IoContext as _, IoError};
+use bot_bottle_core::{
+    error::{IoContext as _, IoError},
+    work::ARCHIVE_ITEM,
+};
 use tar::{Archive, Entry, EntryType};
 
-use crate::{InspectError, archive::ITEM, quote::in_a_line};
+use crate::{InspectError, quote::in_a_line};
 
-/// Unpacks an archive with one top entry, [`ITEM`], as `docker cp` does: into `path` under `name` where a folder
+/// Unpacks an archive with one top entry, [`ARCHIVE_ITEM`], as `docker cp` does: into `path` under `name` where a folder
 /// is, else as `path`. Files and links are replaced, folders merged. Links to folders are followed, which leads
 /// nowhere but into the bottle.
 ///
@@ -83,7 +86,7 @@ fn single(name: &str) -> Result<&Path, InspectError> {
 /// The path below the top entry, empty for the entry itself.
 fn below_item(path: &[u8]) -> Result<PathBuf, InspectError> {
     let path = crate::changes::as_path(path);
-    let below = path.strip_prefix(ITEM).ok();
+    let below = path.strip_prefix(ARCHIVE_ITEM).ok();
     let below = below.filter(|below| below.components().all(|part| matches!(part, Component::Normal(_))));
     below.map(Path::to_owned).ok_or_else(|| InspectError::StrayEntry(in_a_line(path)))
 }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use bot_bottle_core::error::IoContext as _;
+use bot_bottle_core::{error::IoContext as _, work::FileTime};
 
 use crate::{
     InspectError,
@@ -16,7 +16,7 @@ use crate::{
     quote::in_a_line,
     repository::Repository,
     start::Start,
-    touched::{Moment, is_touched},
+    touched::is_touched,
 };
 
 /// Everything that is committed, changed or new, but not ignored, as one tree. Untracked files of the operator's
@@ -24,7 +24,7 @@ use crate::{
 pub(crate) fn tree(
     repository: &Repository,
     start: &Start,
-    started: Moment,
+    started: FileTime,
     left_out: &mut Vec<String>,
 ) -> Result<String, InspectError> {
     let entries = copy_index(repository)?;
@@ -82,7 +82,7 @@ fn copy_index(repository: &Repository) -> Result<Vec<u8>, InspectError> {
 
 /// Makes git read every tracked file that the agent touched: size and mtime can be set by a program, and a file
 /// can be marked as one to be taken for unchanged (`git update-index --assume-unchanged`).
-fn distrust_touched(repository: &Repository, listed: &[u8], started: Moment) -> Result<(), InspectError> {
+fn distrust_touched(repository: &Repository, listed: &[u8], started: FileTime) -> Result<(), InspectError> {
     let mut entries = Vec::new();
     for line in listed.split(|byte| *byte == 0) {
         // `100644 ID 0`, a tab, and the path. Other stages are those of a conflict, whose file is read anyway.
@@ -166,7 +166,7 @@ fn add_some<'a>(
 fn operators_own(
     repository: &Repository,
     start: &Start,
-    started: Moment,
+    started: FileTime,
     (changes, all): (&Changes, &str),
 ) -> Result<Vec<u8>, InspectError> {
     let uncommitted = between(&repository.own, &repository.head_tree()?, all)?;

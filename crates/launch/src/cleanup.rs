@@ -167,7 +167,7 @@ fn remove(home: &BotBottleHome, leftover: &Leftover) -> io::Result<()> {
 mod tests {
     use std::{fs, process::Command};
 
-    use bot_bottle_core::baseline::Baseline;
+    use bot_bottle_core::work::Baseline;
 
     use super::*;
     use crate::{

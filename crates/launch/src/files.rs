@@ -9,3 +9,4 @@ pub(crate) mod git_credentials;
 pub(crate) mod git_metadata;
 pub(crate) mod remove;
 pub(crate) mod rooted_dir;
+mod tree;

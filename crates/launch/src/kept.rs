@@ -8,12 +8,12 @@ use std::{
 };
 
 use bot_bottle_core::{
-    baseline::Baseline,
     bottle::BackendName,
     error::{Hint, IoContext, IoError},
     identity::Identity,
     limits::ByteSize,
     plan::BottlePlan,
+    work::{Baseline, FileTime},
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -21,7 +21,7 @@ use thiserror::Error;
 use crate::{
     agent_folder::AgentFolder,
     error::StillRunning,
-    files::changes::{FileTime, change_time},
+    files::changes::change_time,
     home::BotBottleHome,
     request::{Kept, ResumableAgent},
     resource::replace,

@@ -8,7 +8,7 @@ use std::{
     process::ExitCode,
 };
 
-use bot_bottle_core::{error::IoContext, identity::Identity};
+use bot_bottle_core::{error::IoContext, identity::Identity, work::ARCHIVE_ITEM};
 use bot_bottle_inspector::Request;
 use bot_bottle_launch::inspect::WorkAccess;
 use bot_bottle_quarantine::unpack::{self, Unpack, UnpackBounds, Unpacked};
@@ -18,9 +18,6 @@ use super::{
     work::{Answer, Terms, Work},
 };
 use crate::{arguments::Copy, exit::CommandError, ui::Ui};
-
-/// The name of the one entry at the top of an archive.
-const ITEM: &str = "item";
 
 /// One side of a copy.
 #[derive(Debug, PartialEq, Eq)]
@@ -110,9 +107,9 @@ fn pack(source: &Path, archive: &File) -> Result<(), io::Error> {
     builder.follow_symlinks(false);
     let source = std::fs::canonicalize(source)?;
     if source.is_dir() {
-        builder.append_dir_all(ITEM, &source)?;
+        builder.append_dir_all(ARCHIVE_ITEM, &source)?;
     } else {
-        builder.append_path_with_name(&source, ITEM)?;
+        builder.append_path_with_name(&source, ARCHIVE_ITEM)?;
     }
     builder.finish()
 }

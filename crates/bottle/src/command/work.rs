@@ -8,7 +8,7 @@ use std::{
 };
 
 use bot_bottle_core::{
-    baseline::Baseline, bottle::BackendName, error::IoContext, identity::Identity, printable::printable,
+    bottle::BackendName, error::IoContext, identity::Identity, printable::printable, work::Baseline,
 };
 use bot_bottle_inspector::{HINTS, Request, Summary};
 use bot_bottle_launch::{

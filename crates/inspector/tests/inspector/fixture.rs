@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use bot_bottle_core::baseline::Baseline;
+use bot_bottle_core::work::Baseline;
 use bot_bottle_inspector::{InspectError, Places, Request, Style, Summary, run};
 
 /// One run of an agent.

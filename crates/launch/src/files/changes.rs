@@ -1,14 +1,11 @@
 //! Whether anything changed in a tree since a moment.
 
-use std::{io, os::fd::BorrowedFd, path::PathBuf};
+use std::{ops::ControlFlow, os::fd::BorrowedFd};
 
-use rustix::{
-    fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2, statat},
-    io::Errno,
-};
+use bot_bottle_core::work::FileTime;
+use rustix::fs::Stat;
 
-/// A file system's own time, in seconds and nanoseconds since 1970.
-pub(crate) type FileTime = (i64, u32);
+use super::tree::{Met, walk};
 
 /// When an inode was last written, renamed, linked, or given another mode, owner or time: its `ctime`, which
 /// no system call sets, inode(7).
@@ -20,37 +17,13 @@ pub(crate) fn change_time(stat: &Stat) -> FileTime {
 /// Whether anything in an open folder was made, changed or removed since then. What is removed or renamed
 /// changes the folder that it was in.
 ///
-/// A folder that cannot be read counts as changed: the copy of a workspace can be read.
-pub(crate) fn changed_since(root: BorrowedFd<'_>, since: FileTime) -> io::Result<bool> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-    let mut waiting = vec![PathBuf::from(".")];
-    while let Some(relative) = waiting.pop() {
-        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = match openat2(root, &relative, flags, Mode::empty(), resolve) {
-            Ok(folder) => folder,
-            Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM) => return Err(io::ErrorKind::OutOfMemory.into()),
-            Err(_) => return Ok(true),
-        };
-        if change_time(&fstat(&folder)?) >= since {
-            return Ok(true);
-        }
-        for entry in Dir::read_from(&folder)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
-            }
-            let stat = statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
-            if change_time(&stat) >= since {
-                return Ok(true);
-            }
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                use std::os::unix::ffi::OsStrExt;
-                waiting.push(relative.join(std::ffi::OsStr::from_bytes(name.to_bytes())));
-            }
-        }
-    }
-    Ok(false)
+/// What cannot be looked at counts as changed: all of the copy of a workspace can be.
+pub(crate) fn changed_since(root: BorrowedFd<'_>, since: FileTime) -> bool {
+    let walked = walk(root, |met| match met {
+        Met::Folder(stat) | Met::Entry(stat) if change_time(stat) < since => ControlFlow::Continue(()),
+        Met::Folder(_) | Met::Entry(_) | Met::Failed(..) => ControlFlow::Break(()),
+    });
+    walked.is_break()
 }
 
 #[cfg(test)]
@@ -101,9 +74,9 @@ mod tests {
             let since = moment(clock.path());
             let root = File::open(folder.path()).expect("opened");
             fs::read(folder.path().join("in/file")).expect("read");
-            assert!(!changed_since(root.as_fd(), since).expect("looked"), "{name}: not yet");
+            assert!(!changed_since(root.as_fd(), since), "{name}: not yet");
             change(folder.path());
-            assert!(changed_since(root.as_fd(), since).expect("looked"), "{name}");
+            assert!(changed_since(root.as_fd(), since), "{name}");
         }
     }
 }

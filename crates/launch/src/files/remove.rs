@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     ffi::CStr,
     io,
+    ops::ControlFlow,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -16,6 +17,8 @@ use rustix::{
     io::Errno,
     rand::{GetRandomFlags, getrandom},
 };
+
+use super::tree::{Met, walk};
 
 /// Nesting at which a folder is moved up before it is removed, so that no depth exhausts the descriptors.
 const MAX_DEPTH: usize = 64;
@@ -141,43 +144,25 @@ fn make_accessible(held: &OwnedFd) -> rustix::io::Result<()> {
 /// The folder below it that cannot be measured: it denies access, or its path is longer than the system
 /// allows.
 pub(crate) fn measure_tree(root: BorrowedFd<'_>) -> Result<u64, (PathBuf, io::Error)> {
-    let failed = |at: &Path| {
-        let at = at.to_owned();
-        move |error: Errno| (at, io::Error::from(error))
-    };
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     let mut linked = BTreeSet::new();
-    let mut waiting = vec![PathBuf::from(".")];
     let mut bytes = 0;
-    while let Some(relative) = waiting.pop() {
-        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let folder = match openat2(root, &relative, flags, Mode::empty(), resolve) {
-            Ok(folder) => folder,
-            // Removed since it was listed.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
-            Err(error) => return Err(failed(&relative)(error)),
-        };
-        for entry in Dir::read_from(&folder).map_err(failed(&relative))? {
-            let Ok(entry) = entry else { break };
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
-                continue;
+    let walked = walk(root, |met| match met {
+        Met::Folder(_) => ControlFlow::Continue(()),
+        Met::Entry(stat) => {
+            let is_folder = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            if stat.st_nlink <= 1 || is_folder || linked.insert((stat.st_dev, stat.st_ino)) {
+                bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
             }
-            let Ok(stat) = statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-            if stat.st_nlink > 1
-                && FileType::from_raw_mode(stat.st_mode) != FileType::Directory
-                && !linked.insert((stat.st_dev, stat.st_ino))
-            {
-                continue;
-            }
-            bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                use std::os::unix::ffi::OsStrExt;
-                waiting.push(relative.join(std::ffi::OsStr::from_bytes(name.to_bytes())));
-            }
+            ControlFlow::Continue(())
         }
+        // Removed since it was listed.
+        Met::Failed(_, Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => ControlFlow::Continue(()),
+        Met::Failed(path, error) => ControlFlow::Break((path.to_owned(), error.into())),
+    });
+    match walked {
+        ControlFlow::Continue(()) => Ok(bytes),
+        ControlFlow::Break(failed) => Err(failed),
     }
-    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -260,6 +245,26 @@ mod tests {
         }
         remove_tree(&tree).expect("removed");
         assert!(!tree.exists());
+    }
+
+    #[test]
+    fn what_lies_in_a_folder_that_nobody_may_enter_is_not_passed_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let closed = folder.path().join("closed");
+        fs::create_dir(&closed).expect("a folder");
+        fs::write(closed.join("large"), vec![1; 1 << 20]).expect("a file");
+        // Its entries can be listed, and not looked at.
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o400)).expect("a mode");
+        let root = open(folder.path(), OFlags::DIRECTORY, Mode::empty()).expect("opened");
+        match measure_tree(root.as_fd()) {
+            // Root passes the mode.
+            Ok(bytes) => assert!(bytes >= 1 << 20, "{bytes}"),
+            Err((path, error)) => {
+                assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+                assert!(path.ends_with("closed/large"), "{}", path.display());
+            }
+        }
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("a mode");
     }
 
     #[test]

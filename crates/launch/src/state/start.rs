@@ -1,14 +1,8 @@
 //! When the agent of a run started, so that later it can be told whether it wrote anything.
 
-use std::{
-    fs, io,
-    os::fd::{AsFd, BorrowedFd},
-    path::Path,
-    thread,
-    time::Duration,
-};
+use std::{fs, io, os::fd::BorrowedFd, path::Path, thread, time::Duration};
 
-use bot_bottle_core::baseline::Baseline;
+use bot_bottle_core::work::{Baseline, FileTime};
 use rustix::{
     fs::stat,
     time::{ClockId, clock_gettime},
@@ -16,7 +10,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    files::changes::{FileTime, change_time, changed_since},
+    files::changes::{change_time, changed_since},
     resource::replace,
 };
 
@@ -70,7 +64,7 @@ impl StartRecord {
 
     /// Whether anything in a folder changed since then. Whatever cannot be known counts as a change.
     pub(crate) fn is_changed(&self, folder: BorrowedFd<'_>) -> bool {
-        self.is_clock_set(clocks()) || changed_since(folder.as_fd(), self.baseline.started).unwrap_or(true)
+        self.is_clock_set(clocks()) || changed_since(folder, self.baseline.started)
     }
 
     /// Whether the clock of the day was set since: what was written after that may look older than it is.
@@ -94,7 +88,7 @@ fn clocks() -> [Duration; 2] {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
+    use std::{fs::File, os::fd::AsFd};
 
     use super::*;
 

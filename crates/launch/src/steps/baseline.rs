@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bot_bottle_core::{baseline::Baseline, limits::Limits, plan::BottlePlan};
+use bot_bottle_core::{limits::Limits, plan::BottlePlan, work::Baseline};
 
 use crate::{
     backend::{Sandbox, SessionId, StartProgram},

@@ -5,13 +5,13 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{self, BufRead, BufReader, Read},
-    os::unix::process::ExitStatusExt,
+    os::unix::{ffi::OsStrExt, process::ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     thread,
 };
 
-use bot_bottle_core::printable::printable;
+use bot_bottle_core::printable::{git_quoted, printable};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 
 use super::{ImportBounds, error::ImportError};
@@ -134,7 +134,8 @@ impl Git {
                     .env("GIT_CONFIG_GLOBAL", "/dev/null")
                     .current_dir("/");
                 if let Some(objects) = alternate {
-                    command.env("GIT_ALTERNATE_OBJECT_DIRECTORIES", quoted(objects));
+                    command
+                        .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", git_quoted(objects.as_os_str().as_bytes()));
                 }
             }
             Place::Folder { folder } => {
@@ -287,20 +288,6 @@ fn first_lines(mut stderr: impl Read) -> Vec<String> {
     let _ = stderr.by_ref().take(MAX_MESSAGES).read_to_end(&mut kept);
     let _ = io::copy(&mut stderr, &mut io::sink());
     String::from_utf8_lossy(&kept).lines().map(printable).collect()
-}
-
-/// The variable separates folders by colons; one in double quotes is read as C would, git(1).
-fn quoted(folder: &Path) -> OsString {
-    use std::os::unix::ffi::{OsStrExt, OsStringExt};
-    let mut quoted = vec![b'"'];
-    for byte in folder.as_os_str().as_bytes() {
-        if matches!(byte, b'"' | b'\\') {
-            quoted.push(b'\\');
-        }
-        quoted.push(*byte);
-    }
-    quoted.push(b'"');
-    OsString::from_vec(quoted)
 }
 
 #[cfg(test)]

@@ -1,11 +1,8 @@
 //! Paths in an archive.
 
-use bot_bottle_core::printable::printable;
+use bot_bottle_core::{printable::printable, work::ARCHIVE_ITEM};
 
 use super::error::UnpackError;
-
-/// The name of the one entry at the top of an archive.
-pub(super) const ITEM: &str = "item";
 
 /// The path of an entry below the item, checked; empty for the item itself. The parts are separated by one
 /// slash, none is `.` or `..`.
@@ -27,7 +24,7 @@ impl EntryPath {
         if parts.clone().any(|part| part == b"..") {
             return refused("its path leads out of the archive");
         }
-        if parts.next() != Some(ITEM.as_bytes()) {
+        if parts.next() != Some(ARCHIVE_ITEM.as_bytes()) {
             return refused("it is not a part of what was asked for");
         }
         if parts.clone().count() > max_depth {

@@ -9,7 +9,7 @@ use std::{
     path::Path,
 };
 
-use bot_bottle_core::error::IoError;
+use bot_bottle_core::{error::IoError, work::ARCHIVE_ITEM};
 use rustix::{
     fs::{
         AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, openat, renameat, renameat_with, statat,
@@ -18,10 +18,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{
-    entry_path::ITEM, error::UnpackError, left_out::LeftOut, repository_files::RepositoryFiles,
-    staging::Staged,
-};
+use super::{error::UnpackError, left_out::LeftOut, repository_files::RepositoryFiles, staging::Staged};
 
 /// Moves the item to `parent/name`: by one rename if nothing is there, else entry by entry, after all of them
 /// were compared with what is there.
@@ -42,7 +39,7 @@ pub(super) fn place(
     }
     let merge = Merge { overwrite };
     let target = Pair { staged: staged.root.as_fd(), existing: parent.as_fd() };
-    let item = CString::new(ITEM).unwrap_or_default();
+    let item = CString::new(ARCHIVE_ITEM).unwrap_or_default();
     let name = CString::new(name_in_bytes).map_err(|_| UnpackError::Name(name.into()))?;
     merge.compare(target, &item, &name, &at, b"", left_out)?;
     merge.move_entry(target, &item, &name, &at)

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use bot_bottle_core::error::IoError;
+use bot_bottle_core::{error::IoError, work::ARCHIVE_ITEM};
 use rustix::{
     fs::{
         AtFlags, CWD, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT, futimens, linkat,
@@ -24,7 +24,7 @@ use tempfile::TempDir;
 
 use super::{
     archive::{Content, Entry, Kind},
-    entry_path::{EntryPath, ITEM, refused, why_link_is_left_out},
+    entry_path::{EntryPath, refused, why_link_is_left_out},
     error::UnpackError,
     left_out::LeftOut,
     repository_files::RepositoryFiles,
@@ -64,7 +64,7 @@ pub(super) struct Staging {
 pub(super) struct Staged {
     /// Removed when dropped.
     _folder: TempDir,
-    /// The folder that the item is in, as [`ITEM`].
+    /// The folder that the item is in, as [`ARCHIVE_ITEM`].
     pub(super) root: OwnedFd,
     pub(super) left_out: LeftOut,
     pub(super) entries: u64,
@@ -111,7 +111,7 @@ impl Staging {
             }
             return Ok(());
         }
-        let name = path.parts().last().unwrap_or(ITEM.as_bytes());
+        let name = path.parts().last().unwrap_or(ARCHIVE_ITEM.as_bytes());
         let name = Path::new(OsStr::from_bytes(name));
         let failed = |error: Errno| explain(path, error);
         match entry.kind {
@@ -202,7 +202,7 @@ impl Staging {
         }
         let mut at = rustix::io::fcntl_dupfd_cloexec(&self.root, 0).map_err(failed)?;
         for prefix in path.prefixes() {
-            let name = Path::new(OsStr::from_bytes(last_part(prefix).unwrap_or(ITEM.as_bytes())));
+            let name = Path::new(OsStr::from_bytes(last_part(prefix).unwrap_or(ARCHIVE_ITEM.as_bytes())));
             // Ours to write into, whatever the archive says.
             let mode = if prefix == path.bytes() { mode & 0o777 | 0o700 } else { 0o755 };
             match mkdirat(&at, name, Mode::from_raw_mode(mode)) {
@@ -214,7 +214,7 @@ impl Staging {
         }
         for prefix in path.prefixes() {
             // Each is below the item, as the whole path is.
-            let above = EntryPath::new(&[ITEM.as_bytes(), b"/", prefix].concat(), usize::MAX)?;
+            let above = EntryPath::new(&[ARCHIVE_ITEM.as_bytes(), b"/", prefix].concat(), usize::MAX)?;
             self.note_repository_file(&above);
             self.folders.entry(above).or_insert(None);
         }
@@ -257,7 +257,11 @@ fn last_part(path: &[u8]) -> Option<&[u8]> {
 }
 
 fn below_root(path: &[u8]) -> PathBuf {
-    if path.is_empty() { PathBuf::from(ITEM) } else { Path::new(ITEM).join(OsStr::from_bytes(path)) }
+    if path.is_empty() {
+        PathBuf::from(ARCHIVE_ITEM)
+    } else {
+        Path::new(ARCHIVE_ITEM).join(OsStr::from_bytes(path))
+    }
 }
 
 /// Writes the content. Blocks of zeros become holes: a small archive must not fill a disk.

@@ -1,8 +1,15 @@
-//! What a workspace was when its agent started, which is what the agent's work is compared with.
+//! The words of everything that has to do with an agent's work: the launcher that records its start, the inspector
+//! that reads it in a bottle, and the host that takes what comes out.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+/// The name of the one entry at the top of every archive: what a file was called does not matter where it goes to.
+pub const ARCHIVE_ITEM: &str = "item";
+
+/// A time by the clock of a file system, in seconds and nanoseconds since 1970.
+pub type FileTime = (i64, u32);
 
 /// The workspace at the start of the agent, recorded by the launcher.
 ///
@@ -21,5 +28,5 @@ pub struct Baseline {
     ///
     /// That clock runs behind `clock_gettime` by up to a tick of the kernel, so the ctime of a file that was
     /// made just before the agent's start is the right value, and the time of day is not.
-    pub started: (i64, u32),
+    pub started: FileTime,
 }
