@@ -253,7 +253,6 @@ mod tests {
         let closed = folder.path().join("closed");
         fs::create_dir(&closed).expect("a folder");
         fs::write(closed.join("large"), vec![1; 1 << 20]).expect("a file");
-        // Its entries can be listed, and not looked at.
         fs::set_permissions(&closed, fs::Permissions::from_mode(0o400)).expect("a mode");
         let root = open(folder.path(), OFlags::DIRECTORY, Mode::empty()).expect("opened");
         match measure_tree(root.as_fd()) {
@@ -261,7 +260,7 @@ mod tests {
             Ok(bytes) => assert!(bytes >= 1 << 20, "{bytes}"),
             Err((path, error)) => {
                 assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
-                assert!(path.ends_with("closed/large"), "{}", path.display());
+                assert!(path.starts_with("./closed"), "{}", path.display());
             }
         }
         fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("a mode");
