@@ -14,6 +14,7 @@ pub mod client;
 pub mod error;
 pub mod home;
 pub mod host;
+pub mod init;
 pub mod inspect;
 pub mod kept;
 pub mod native;

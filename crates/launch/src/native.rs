@@ -1,9 +1,9 @@
 //! The native backend: a bottle in Linux namespaces, without a daemon, an image or root.
 //!
 //! A plan is [`render`]ed into a [`NativeSpec`], which is pure, and [`start`] starts the bottle's first
-//! process with it (`init`), which makes the file system (`rootfs`) and starts programs (`exec`, `confine`,
-//! `seccomp`). `sandbox` is the launcher's side of it, and `protocol` has the messages between the two. How
-//! the confinement works is described in `docs/backends/native.md`.
+//! process with it (`init`), which makes the file system (`rootfs`) and then serves as that of any backend
+//! does ([`crate::init`]). `sandbox` is the launcher's side of it. How the confinement works is described in
+//! `docs/backends/native.md`.
 
 use std::os::fd::RawFd;
 
@@ -18,18 +18,11 @@ use crate::{
 };
 
 mod cgroup;
-mod confine;
-mod exec;
 mod init;
 mod limits;
-mod network;
-mod protocol;
-mod redirect;
 mod render;
 mod rootfs;
 mod sandbox;
-mod seccomp;
-mod shares;
 mod spec;
 mod start;
 mod usage;
@@ -38,8 +31,7 @@ pub(crate) use cgroup::fs::remove as remove_group;
 pub use cgroup::{ControlFile, Controller, Group, Parent, Version};
 pub use limits::{HostMeans, LimitMeans};
 pub use render::{MountedFile, MountedProgram, render};
-pub use seccomp::system_calls_page;
-pub use spec::{Access, Confinement, NativeSpec, Operation, Tree};
+pub use spec::{Access, NativeSpec, Operation, Tree};
 
 /// The native backend.
 #[derive(Debug, Clone, Copy, Default)]

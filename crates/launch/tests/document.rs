@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use bot_bottle_launch::native::system_calls_page;
+use bot_bottle_launch::init::system_calls_page;
 
 #[test]
 fn the_page_is_not_stale() -> anyhow::Result<()> {

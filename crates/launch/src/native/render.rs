@@ -1,18 +1,13 @@
 //! From a plan to the spec of a sandbox: pure, so that tests compare whole bottles.
 
-use std::{
-    net::{Ipv4Addr, SocketAddrV4},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use bot_bottle_core::{
-    gateway_config::ListenerKind,
-    plan::{AGENT_PROGRAM_FOLDER, BOTTLE_ADDRESS, BottlePlan, PROXY_ADDRESS},
-};
+use bot_bottle_core::plan::{AGENT_PROGRAM_FOLDER, BOTTLE_ADDRESS, BottlePlan};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     host::facts::{EntryKind, HostFacts},
+    init::spec::{AGENT_USER, Confinement, NetworkSpec},
     inspect::{INSPECTED_HOME, WorkAccess},
     steps::{
         allocate::RunFolders,
@@ -22,7 +17,7 @@ use crate::{
 
 use super::{
     limits::LimitMeans,
-    spec::{Access, Confinement, ListenSocket, NativeSpec, Operation, Redirect, Tree},
+    spec::{Access, NativeSpec, Operation, Tree},
 };
 
 /// A program of the host that is mounted at [`AGENT_PROGRAM_FOLDER`].
@@ -43,15 +38,6 @@ pub struct MountedFile {
     /// Its name in the bottle.
     pub name: String,
 }
-
-/// User and group of every program in a bottle.
-pub(super) const AGENT_USER: u32 = 1000;
-
-/// Where the bottle's DNS is answered.
-const NAME_SERVER: SocketAddrV4 = SocketAddrV4::new(BOTTLE_ADDRESS, 53);
-
-/// Where redirected connections are accepted. A program that connects to it directly gains nothing.
-const REDIRECT_ADDRESS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 3129);
 
 /// Where the top layers of overlays are assembled; unmounted before the agent runs.
 const OVERLAY_TOP: &str = "/.overlay-top";
@@ -160,16 +146,7 @@ pub fn render(
     }
     NativeSpec {
         hostname: "bottle".to_owned(),
-        address: BOTTLE_ADDRESS,
-        listen_sockets: vec![
-            ListenSocket {
-                kind: ListenerKind::Proxy,
-                address: PROXY_ADDRESS.parse().expect("the constant is an address"),
-            },
-            ListenSocket { kind: ListenerKind::DnsUdp, address: NAME_SERVER },
-            ListenSocket { kind: ListenerKind::DnsTcp, address: NAME_SERVER },
-        ],
-        redirect: Redirect { redirected_to: REDIRECT_ADDRESS, ports_without_redirection: vec![80, 443] },
+        network: NetworkSpec::of_bottle(),
         trees: root.trees,
         operations: root.operations,
         shares: facts.shares.clone(),

@@ -19,12 +19,10 @@ use crate::{
     channel::Channel,
     error::LaunchError,
     files::remove::measure_tree,
+    init::protocol::{FromInit, ToInit},
 };
 
-use super::{
-    cgroup,
-    protocol::{FromInit, ToInit},
-};
+use super::cgroup;
 
 /// How long the first process may take for one message once programs can be started.
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,26 +1,21 @@
 //! A bottle as data: what its first process does, in order, before any agent runs.
 
-use std::{
-    net::{Ipv4Addr, SocketAddrV4},
-    path::PathBuf,
-};
+use std::path::PathBuf;
 
-use bot_bottle_core::gateway_config::ListenerKind;
 use serde::{Deserialize, Serialize};
 
-use crate::host::shares::Shares;
+use crate::{
+    host::shares::Shares,
+    init::spec::{Confinement, NetworkSpec},
+};
 
 /// Everything that the bottle's first process does. Made by [`super::render`], without touching anything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NativeSpec {
     /// Name of the host in the bottle.
     pub hostname: String,
-    /// Address of the loopback device besides 127.0.0.1, with a prefix of 32 bits.
-    pub address: Ipv4Addr,
-    /// Sockets that are handed to the gateway, in this order.
-    pub listen_sockets: Vec<ListenSocket>,
-    /// How connections of programs that ignore proxy variables reach the gateway.
-    pub redirect: Redirect,
+    /// The bottle's network.
+    pub network: NetworkSpec,
     /// Folders and files of the host that are taken before anything is mounted.
     pub trees: Vec<Tree>,
     /// How the bottle's file system is made.
@@ -31,25 +26,6 @@ pub struct NativeSpec {
     pub confinement: Confinement,
     /// Resident memory at which the bottle's first process ends it, in bytes, where no cgroup does.
     pub memory_watch: Option<u64>,
-}
-
-/// A socket of the bottle's network that the gateway serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ListenSocket {
-    /// What it is for.
-    pub kind: ListenerKind,
-    /// Where it listens.
-    pub address: SocketAddrV4,
-}
-
-/// How TCP connections to any other address reach the gateway.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Redirect {
-    /// Where they are redirected to, where the kernel has nftables.
-    pub redirected_to: SocketAddrV4,
-    /// Where they are accepted otherwise: at every address, which is the bottle's own, but on these ports
-    /// alone.
-    pub ports_without_redirection: Vec<u16>,
 }
 
 /// A folder or a file of the host that is attached in the bottle.
@@ -172,17 +148,4 @@ pub enum Operation {
         /// Which.
         path: PathBuf,
     },
-}
-
-/// How each program in a bottle is confined, the agent and the commands of `exec` alike.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Confinement {
-    /// User and group that programs run as, inside.
-    pub user: u32,
-    /// Most processes and threads in the bottle (`RLIMIT_NPROC`, counted in its user namespace).
-    pub processes: Option<u64>,
-    /// Longest file that can be written, in bytes.
-    pub file_size: Option<u64>,
-    /// How many processors may be used, where no cgroup counts their time.
-    pub processors: Option<usize>,
 }

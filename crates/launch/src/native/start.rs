@@ -24,7 +24,6 @@ use crate::{
 use super::{
     cgroup::{self, Group},
     limits::{HostMeans, LimitMeans},
-    protocol::ToInit,
     render::{MountedFile, MountedProgram, render},
     rootfs,
     sandbox::NativeSandbox,
@@ -138,7 +137,7 @@ fn send(sandbox: &NativeSandbox, user: HostUser, spec: NativeSpec) -> Result<(),
     };
     let descriptors: Vec<_> = trees.iter().map(AsFd::as_fd).collect();
     // If sending fails, the first process may have ended and have sent its reason.
-    match sandbox.channel.send(&ToInit::Setup(Box::new(spec)), &descriptors) {
+    match sandbox.channel.send(&spec, &descriptors) {
         Ok(()) => Ok(()),
         Err(source) => Err(sandbox
             .expect()

@@ -25,9 +25,15 @@ use super::spec::Confinement;
 /// kept.
 const MAX_CAPABILITIES: u32 = 64;
 
+/// How a program comes to be the agent's user.
+pub(crate) enum AgentUser {
+    /// It enters this user namespace, which has no other user.
+    In(OwnedFd),
+}
+
 /// Makes the user namespace that all programs of the bottle share, with one user in it. It is below that of
 /// the bottle's first process and owns nothing: no mount, no network, no other namespace.
-pub(super) fn agent_namespace(user: u32) -> io::Result<OwnedFd> {
+pub(crate) fn agent_namespace(user: u32) -> io::Result<OwnedFd> {
     let (ready_read, ready_write) = pipe_with(PipeFlags::CLOEXEC)?;
     let (done_read, done_write) = pipe_with(PipeFlags::CLOEXEC)?;
     let holder = sys::fork(|| {
@@ -59,7 +65,7 @@ fn map_and_open(holder: Pid, user: u32) -> io::Result<OwnedFd> {
 
 /// Drops every capability of this process and of its children. Its user keeps those over the user namespaces
 /// that it made, which is what lets it start programs in them.
-pub(super) fn drop_capabilities() -> io::Result<()> {
+pub(crate) fn drop_capabilities() -> io::Result<()> {
     clear_ambient_capability_set()?;
     for bit in 0..MAX_CAPABILITIES {
         // EINVAL: the kernel does not have this capability.
@@ -85,16 +91,16 @@ pub(super) fn drop_capabilities() -> io::Result<()> {
 
 /// Makes this process the agent's user in a user namespace that owns nothing, without capabilities, under the
 /// seccomp filter. It cannot be undone.
-pub(super) fn confine(
-    confinement: &Confinement,
-    user_namespace: &OwnedFd,
-    filter: &[sock_filter],
-) -> io::Result<()> {
+pub(super) fn confine(confinement: &Confinement, user: &AgentUser, filter: &[sock_filter]) -> io::Result<()> {
     if let Some(bytes) = confinement.file_size {
         setrlimit(Resource::Fsize, Rlimit { current: Some(bytes), maximum: Some(bytes) })?;
     }
-    move_into_link_name_space(user_namespace.as_fd(), Some(LinkNameSpaceType::User))?;
-    // The kernel has just given it all capabilities in that namespace, the bounding set included.
+    match user {
+        // The kernel gives it all capabilities in that namespace, the bounding set included.
+        AgentUser::In(namespace) => {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::User))?;
+        }
+    }
     drop_capabilities()?;
     sys::install_filter(filter)
 }

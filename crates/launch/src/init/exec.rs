@@ -24,7 +24,10 @@ use rustix::{
 
 use crate::{backend::StartProgram, request::Terminal, sys};
 
-use super::{confine::confine, spec::Confinement};
+use super::{
+    confine::{AgentUser, confine},
+    spec::Confinement,
+};
 
 /// How long a child may take until it executes its program. The bottle's first process waits for it and does
 /// nothing else.
@@ -33,7 +36,7 @@ const START_TIMEOUT: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 /// The confinement of a program.
 pub(super) struct Confined<'a> {
     pub(super) confinement: &'a Confinement,
-    pub(super) user_namespace: &'a OwnedFd,
+    pub(super) user: &'a AgentUser,
     pub(super) filter: &'a [sock_filter],
 }
 
@@ -169,7 +172,7 @@ fn become_program(program: &StartProgram, confined: &Confined<'_>, streams: &[Ow
     if let Err(error) = connect(streams) {
         return (0, error);
     }
-    if let Err(error) = confine(confined.confinement, confined.user_namespace, confined.filter) {
+    if let Err(error) = confine(confined.confinement, confined.user, confined.filter) {
         return (1, error);
     }
     if let Err(error) = rustix::process::chdir(&program.working_directory) {

@@ -1,4 +1,5 @@
-//! The messages between the launcher and the bottle's first process.
+//! The messages between the launcher and the bottle's first process. Before them the launcher sends what the
+//! process needs to make the sandbox, which is the backend's own.
 
 use bot_bottle_core::gateway_config::ListenerKind;
 use serde::{Deserialize, Serialize};
@@ -8,14 +9,10 @@ use crate::{
     request::ProgramStatus,
 };
 
-use super::spec::NativeSpec;
-
-/// From the launcher to the bottle's first process.
+/// From the launcher to the bottle's first process, once it is ready.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ToInit {
-    /// Make the bottle. With one descriptor for each tree, or none if the first process opens them itself.
-    Setup(Box<NativeSpec>),
     /// Start a program.
     Start {
         /// The launcher's name for it.

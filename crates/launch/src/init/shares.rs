@@ -18,19 +18,19 @@ const PRIVILEGES: [Resource; 2] = [Resource::Nice, Resource::Rtprio];
 
 /// Lowers the settings of this process's namespaces. Returns those that could not be lowered: on older
 /// kernels only the host's root may set some.
-pub(super) fn apply(shares: &Shares) -> Vec<&str> {
+pub(crate) fn apply(shares: &Shares) -> Vec<&str> {
     let refused = |(name, value): &&(String, String)| fs::write(format!("/proc/sys/{name}"), value).is_err();
     shares.settings.iter().filter(refused).map(|(name, _)| name.as_str()).collect()
 }
 
 /// Lowers a resource limit of this process, the soft and the hard one; one that is lower stays.
-pub(super) fn lower(resource: Resource, value: u64) -> rustix::io::Result<()> {
+pub(crate) fn lower(resource: Resource, value: u64) -> rustix::io::Result<()> {
     let lowered = getrlimit(resource).maximum.map_or(value, |maximum| maximum.min(value));
     setrlimit(resource, Rlimit { current: Some(lowered), maximum: Some(lowered) })
 }
 
 /// Lowers this process's resource limits; before the programs' user namespace is made, which remembers them.
-pub(super) fn lower_limits() -> rustix::io::Result<()> {
+pub(crate) fn lower_limits() -> rustix::io::Result<()> {
     for resource in BY_USER {
         let limit = getrlimit(resource);
         // An unlimited resource has no share: the kernel does not count it.

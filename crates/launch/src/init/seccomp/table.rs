@@ -6,9 +6,9 @@ use super::{Rule, Test};
 /// Calls that every architecture has.
 macro_rules! calls {
     ($($name:ident)+) => {
-        &[$($crate::native::seccomp::Call {
+        &[$($crate::init::seccomp::Call {
             name: stringify!($name),
-            number: Some($crate::native::seccomp::number::$name),
+            number: Some($crate::init::seccomp::number::$name),
         }),+]
     };
 }
@@ -23,7 +23,7 @@ macro_rules! x86_calls {
 #[cfg(not(target_arch = "x86_64"))]
 macro_rules! x86_calls {
     ($($name:ident)+) => {
-        &[$($crate::native::seccomp::Call { name: stringify!($name), number: None }),+]
+        &[$($crate::init::seccomp::Call { name: stringify!($name), number: None }),+]
     };
 }
 
