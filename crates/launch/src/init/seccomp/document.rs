@@ -8,7 +8,7 @@ use super::{Rule, table};
 #[must_use]
 pub fn markdown() -> String {
     let mut page = "# System calls\n\n\
-        <!-- Generated from crates/launch/src/native/seccomp/table; `UPDATE_DOCS=1 cargo test -p bot-bottle-launch --test document` writes it. -->\n\n\
+        <!-- Generated from crates/launch/src/init/seccomp/table; `UPDATE_DOCS=1 cargo test -p bot-bottle-launch --test document` writes it. -->\n\n\
         What the seccomp filter of a bottle on the native backend decides about every system call of Linux 6.18, on x86-64\n\
         and aarch64. A call that is not here is answered with `ENOSYS`, as by a kernel that is too old to have it, and\n\
         programs take the older one. `EPERM` is for what exists, but not for a bottle. Calls of another architecture, and of\n\
