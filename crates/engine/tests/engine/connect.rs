@@ -1,0 +1,129 @@
+//! What is said of engines that cannot be used.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    os::unix::net::UnixListener,
+    path::Path,
+    thread,
+};
+
+use bot_bottle_core::error::Hint as _;
+use bot_bottle_engine::{ApiVersion, Engine, EngineAddress, EngineError, EngineKind};
+
+use crate::fixture::with_engines;
+
+fn address(socket: &Path) -> EngineAddress {
+    EngineAddress::parse(socket.to_str().expect("UTF-8")).expect("an address")
+}
+
+/// A server that gives each connection the same answer, and returns the first lines of the requests.
+fn serve(socket: &Path, answers: Vec<String>) -> thread::JoinHandle<Vec<String>> {
+    let listener = UnixListener::bind(socket).expect("bound");
+    thread::spawn(move || {
+        let mut requests = Vec::new();
+        for answer in answers {
+            // The client looks with a connection of its own whether somebody listens.
+            let first = loop {
+                let (stream, _) = listener.accept().expect("accepted");
+                let mut reader = BufReader::new(stream);
+                let mut first = String::new();
+                if reader.read_line(&mut first).is_ok_and(|size| size > 0) {
+                    let mut line = String::new();
+                    while reader.read_line(&mut line).is_ok_and(|size| size > 2) {
+                        line.clear();
+                    }
+                    let mut stream = reader.into_inner();
+                    stream.write_all(answer.as_bytes()).expect("answered");
+                    break first;
+                }
+            };
+            requests.push(first.trim_end().to_owned());
+        }
+        requests
+    })
+}
+
+fn json(body: &str) -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[test]
+fn each_way_to_fail_has_its_error_and_a_hint() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let missing = address(&folder.path().join("missing"));
+    let error = Engine::connect(&missing).expect_err("there is nothing");
+    assert!(matches!(&error, EngineError::NoSocket(address) if *address == missing), "{error:?}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("systemctl start docker")));
+
+    let refusing = folder.path().join("refusing");
+    drop(UnixListener::bind(&refusing).expect("bound"));
+    let error = Engine::connect(&address(&refusing)).expect_err("nobody listens");
+    assert!(matches!(error, EngineError::ConnectionRefused(_)), "{error:?}");
+    assert!(error.hint().is_some());
+
+    for (name, answer) in [
+        ("text", "SSH-2.0-OpenSSH_9.2\r\n".to_owned()),
+        ("web", "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_owned()),
+        ("json", json("{}")),
+    ] {
+        let socket = folder.path().join(name);
+        let server = serve(&socket, vec![answer]);
+        let error = Engine::connect(&address(&socket)).expect_err("no engine");
+        assert!(matches!(error, EngineError::NotAnEngine { .. }), "{name}: {error:?}");
+        assert!(error.hint().is_some());
+        server.join().expect("no panic");
+    }
+}
+
+#[test]
+fn the_newest_version_that_both_sides_know_is_spoken() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let old = folder.path().join("old");
+    let server = serve(&old, vec![json(r#"{"ApiVersion": "1.40"}"#)]);
+    let error = Engine::connect(&address(&old)).expect_err("too old");
+    assert!(error.to_string().contains("has API 1.40, and 1.41 is needed"), "{error}");
+    server.join().expect("no panic");
+
+    for (version, spoken) in [("1.41", "1.41"), ("1.52", "1.52"), ("7.0", "1.53")] {
+        let socket = folder.path().join(version);
+        let version = format!(r#"{{"ApiVersion": "{version}"}}"#);
+        let server = serve(&socket, vec![json(&version), json(r#"{"NCPU": 3}"#)]);
+        let engine = Engine::connect(&address(&socket)).expect("connected");
+        assert_eq!(engine.info().expect("answered").processors, 3);
+        let requests = server.join().expect("no panic");
+        assert_eq!(requests[1], format!("GET /v{spoken}/info HTTP/1.1"));
+    }
+}
+
+#[test]
+fn an_engine_that_ends_during_a_call_is_gone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("engine");
+    let server = serve(&socket, vec![json(r#"{"ApiVersion": "1.41"}"#), "HTTP/1.1 200".to_owned()]);
+    let engine = Engine::connect(&address(&socket)).expect("connected");
+    let error = engine.info().expect_err("broken off");
+    assert!(matches!(error, EngineError::Gone { .. }), "{error:?}");
+    server.join().expect("no panic");
+    fs::remove_file(&socket).expect("removed");
+    let error = engine.info().expect_err("nobody there");
+    assert!(matches!(error, EngineError::Gone { .. }), "{error:?}");
+    assert!(error.hint().is_some());
+}
+
+#[test]
+fn an_engine_describes_itself() {
+    with_engines(|fixture| {
+        let info = fixture.engine.info().expect("answered");
+        assert!(info.api_version >= ApiVersion { major: 1, minor: 41 }, "{info:?}");
+        assert!(!info.version.is_empty() && !info.storage_driver.is_empty(), "{info:?}");
+        assert!(info.processors > 0 && info.memory > 0, "{info:?}");
+        assert!(matches!(info.cgroup_version, Some(1 | 2)), "{info:?}");
+        if info.kind == EngineKind::Docker {
+            assert!(info.runtimes.iter().any(|runtime| runtime == "runc"), "{info:?}");
+        }
+    });
+}
