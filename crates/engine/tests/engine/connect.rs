@@ -1,15 +1,17 @@
 //! What is said of engines that cannot be used.
 
 use std::{
-    fs,
+    env, fs,
     io::{BufRead as _, BufReader, Write as _},
-    os::unix::net::UnixListener,
+    os::unix::{fs::PermissionsExt as _, net::UnixListener, process::CommandExt as _},
     path::Path,
+    process::Command,
     thread,
 };
 
 use bot_bottle_core::error::Hint as _;
 use bot_bottle_engine::{ApiVersion, Engine, EngineAddress, EngineError, EngineKind};
+use bot_bottle_testkit::require_because;
 
 use crate::fixture::with_engines;
 
@@ -77,6 +79,49 @@ fn each_way_to_fail_has_its_error_and_a_hint() {
         assert!(error.hint().is_some());
         server.join().expect("no panic");
     }
+}
+
+/// Names the socket for the part of a test that runs as another user.
+const SOCKET_VARIABLE: &str = "BOT_BOTTLE_TEST_SOCKET";
+
+#[test]
+fn a_socket_that_this_user_may_not_use_is_told_apart() {
+    if let Some(socket) = env::var_os(SOCKET_VARIABLE) {
+        let error = Engine::connect(&address(Path::new(&socket))).expect_err("it is another user's");
+        assert!(matches!(error, EngineError::PermissionDenied(_)), "{error:?}");
+        assert!(error.hint().is_some_and(|hint| hint.contains("`docker`")));
+        return;
+    }
+    let missing =
+        (!rustix::process::geteuid().is_root()).then(|| "only root becomes another user".to_owned());
+    if !require_because("root", missing) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let permit =
+        |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set");
+    permit(folder.path(), 0o755);
+    let socket = folder.path().join("socket");
+    drop(UnixListener::bind(&socket).expect("bound"));
+    permit(&socket, 0o600);
+    // The other user may not reach the folder of the build.
+    let program = folder.path().join("test");
+    fs::copy(env::current_exe().expect("a program"), &program).expect("copied");
+    let run = || {
+        Command::new(&program)
+            .args(["--exact", "connect::a_socket_that_this_user_may_not_use_is_told_apart"])
+            .env(SOCKET_VARIABLE, &socket)
+            .current_dir("/")
+            .uid(65534)
+            .gid(65534)
+            .output()
+            .expect("run")
+    };
+    let output = run();
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+    permit(&socket, 0o666);
+    assert!(!run().status.success(), "with the permission it is another error");
 }
 
 #[test]

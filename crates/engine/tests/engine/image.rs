@@ -140,12 +140,3 @@ fn an_image_has_names_and_goes_with_the_last() {
         assert!(error.hint().is_some());
     });
 }
-
-#[test]
-fn a_pull_without_a_registry_fails_with_the_reason() {
-    with_engines(|fixture| {
-        // Nobody listens on port 1 of the loopback device.
-        let error = fixture.engine.pull("127.0.0.1:1/nothing:1", None, &mut |_| {}).expect_err("no registry");
-        assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
-    });
-}

@@ -8,5 +8,6 @@ mod connect;
 mod container;
 mod fixture;
 mod image;
+mod pull;
 mod spec;
 mod storage;
