@@ -1,0 +1,10 @@
+//! Both ends of a link in one process, with real pipes, terminals and sockets between.
+
+mod bytes;
+mod ends;
+mod files_and_dials;
+mod hostile;
+mod messages;
+mod pair;
+mod terminals;
+mod throughput;
