@@ -64,7 +64,8 @@ impl PathStat {
             kind,
             mode: mode & 0o777 | special,
             size: size.try_into().unwrap_or_default(),
-            link_target: (!link_target.is_empty()).then_some(link_target),
+            // podman gives the path itself for what is no link.
+            link_target: (kind == PathKind::Symlink).then_some(link_target),
         }
     }
 }

@@ -1,34 +1,26 @@
 //! Containers.
 
-use std::{
-    io::{Read as _, Write as _},
-    os::unix::net::UnixStream,
-    pin::pin,
-    time::Duration,
-};
+use std::{pin::pin, time::Duration};
 
 use bollard::{
     errors::Error as BollardError,
-    models::{ContainerConfig, ContainerStateStatusEnum},
+    models::ContainerConfig,
     query_parameters::{
-        CommitContainerOptions, CreateContainerOptions, InspectContainerOptions, KillContainerOptions,
-        ListContainersOptions, RemoveContainerOptions, StartContainerOptions, WaitContainerOptions,
+        CommitContainerOptions, CreateContainerOptions, KillContainerOptions, RemoveContainerOptions,
+        StartContainerOptions, WaitContainerOptions,
     },
 };
-use bot_bottle_core::error::IoContext as _;
 use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::{Engine, EngineError, Labels, connection::CALL_LIMIT, error::Purpose, name, volume::by_label};
+use crate::{Engine, EngineError, Labels, error::Purpose, json::encode, name};
 
 mod render;
 mod spec;
 
 pub use spec::{ContainerSpec, Limits, Mount, MountKind, Ulimit};
-
-/// Most bytes of an inspection.
-const MAX_INSPECTION: u64 = 16 * 1024 * 1024;
 
 /// Where a container is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,11 +77,11 @@ pub struct ContainerSummary {
 impl ContainerStatus {
     fn parse(text: &str) -> Self {
         match text {
-            "created" => Self::Created,
+            "created" | "configured" | "initialized" => Self::Created,
             "running" => Self::Running,
             "paused" => Self::Paused,
             "removing" => Self::Removing,
-            "exited" => Self::Exited,
+            "exited" | "stopped" => Self::Exited,
             "dead" => Self::Dead,
             _ => Self::Unknown,
         }
@@ -123,21 +115,19 @@ impl Engine {
     /// # Errors
     /// `NotFound` when there is none.
     pub fn container_state(&self, container: &str) -> Result<ContainerState, EngineError> {
-        let container = name::object(container)?;
-        let action = format!("looking at the container {container}");
-        let inspection = self.docker().inspect_container(container, None::<InspectContainerOptions>);
-        let inspection = self.call(&action, Purpose::Other, inspection)?;
-        let state = inspection.state.unwrap_or_default();
-        let status = state.status.as_ref().map(ContainerStateStatusEnum::as_ref).unwrap_or_default();
+        let inspection = self.inspect_container(container)?;
+        let (id, state) = (&inspection["Id"], &inspection["State"]);
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         Ok(ContainerState {
-            id: inspection.id.unwrap_or_default(),
-            status: ContainerStatus::parse(status),
-            is_running: state.running.unwrap_or(false),
-            exit_code: state.exit_code.unwrap_or_default(),
-            error: state.error.unwrap_or_default(),
-            is_oom_killed: state.oom_killed.unwrap_or(false),
+            id: text(id),
+            status: ContainerStatus::parse(&text(&state["Status"])),
+            is_running: state["Running"].as_bool().unwrap_or(false),
+            exit_code: state["ExitCode"].as_i64().unwrap_or_default(),
+            error: text(&state["Error"]),
+            is_oom_killed: state["OOMKilled"].as_bool().unwrap_or(false),
             // The engines write Go's zero time for never.
-            started_at: state.started_at.filter(|time| !time.is_empty() && !time.starts_with("0001-")),
+            started_at: Some(text(&state["StartedAt"]))
+                .filter(|time| !time.is_empty() && !time.starts_with("0001-")),
         })
     }
 
@@ -218,58 +208,30 @@ impl Engine {
     /// # Errors
     /// When the engine does not answer.
     pub fn containers(&self, label: &str) -> Result<Vec<ContainerSummary>, EngineError> {
-        let options =
-            ListContainersOptions { all: true, filters: Some(by_label(label)), ..Default::default() };
-        let list =
-            self.call("listing containers", Purpose::Other, self.docker().list_containers(Some(options)))?;
-        let container = |container: bollard::models::ContainerSummary| {
-            let name = container.names.unwrap_or_default().into_iter().next().unwrap_or_default();
-            ContainerSummary {
-                id: container.id.unwrap_or_default(),
-                name: name.trim_start_matches('/').to_owned(),
-                labels: container.labels.unwrap_or_default().into_iter().collect(),
-                status: ContainerStatus::parse(
-                    container.state.as_ref().map(AsRef::as_ref).unwrap_or_default(),
-                ),
-            }
+        let filters = serde_json::json!({"label": [label]}).to_string();
+        let path = format!("/containers/json?all=true&filters={}", encode(&filters));
+        let action = "listing containers";
+        let list = self.get(action, &path)?;
+        let list = list.as_array().ok_or_else(|| EngineError::Unexpected {
+            action: action.to_owned(),
+            why: "it is no list".to_owned(),
+        })?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let container = |container: &Value| ContainerSummary {
+            id: text(&container["Id"]),
+            name: text(&container["Names"][0]).trim_start_matches('/').to_owned(),
+            labels: Labels::deserialize(&container["Labels"]).unwrap_or_default(),
+            status: ContainerStatus::parse(&text(&container["State"])),
         };
-        Ok(list.into_iter().map(container).collect())
+        Ok(list.iter().map(container).collect())
     }
 
-    /// Everything that the engine tells of a container, as it writes it: bollard's types drop what they do not
-    /// know.
+    /// Everything that the engine tells of a container, as it writes it.
     ///
     /// # Errors
     /// `NotFound` when there is none.
-    pub fn inspect_container(&self, container: &str) -> Result<serde_json::Value, EngineError> {
+    pub fn inspect_container(&self, container: &str) -> Result<Value, EngineError> {
         let container = name::object(container)?;
-        let action = format!("inspecting the container {container}");
-        let path = format!("/v{}/containers/{container}/json", self.connection().api);
-        let answer = self.get(&path).io_context(|| action.as_str())?;
-        let unexpected = |why: &str| EngineError::Unexpected { action: action.clone(), why: why.to_owned() };
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| unexpected("it is no HTTP"))?;
-        let status = head.split(' ').nth(1).and_then(|status| status.parse::<u16>().ok());
-        let body: serde_json::Value =
-            serde_json::from_str(body).map_err(|error| unexpected(&error.to_string()))?;
-        match status {
-            Some(200) => Ok(body),
-            Some(status) => {
-                let message = body["message"].as_str().unwrap_or_default().to_owned();
-                Err(EngineError::refused(action, Purpose::Other, status, message))
-            }
-            None => Err(unexpected("it has no status")),
-        }
-    }
-
-    /// The whole answer to a GET, head and body. HTTP/1.0, as its answer ends with the connection and is never
-    /// chunked (RFC 1945).
-    fn get(&self, path: &str) -> Result<String, std::io::Error> {
-        let stream = UnixStream::connect(self.address().path())?;
-        stream.set_read_timeout(Some(CALL_LIMIT))?;
-        stream.set_write_timeout(Some(CALL_LIMIT))?;
-        (&stream).write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes())?;
-        let mut answer = String::new();
-        stream.take(MAX_INSPECTION).read_to_string(&mut answer)?;
-        Ok(answer)
+        self.get(&format!("looking at the container {container}"), &format!("/containers/{container}/json"))
     }
 }

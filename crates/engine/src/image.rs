@@ -197,11 +197,10 @@ impl Engine {
     ) -> Result<String, EngineError> {
         let reference = name::reference(reference)?;
         let action = format!("importing the image {reference}");
-        let (repository, tag) = name::repository_and_tag(reference);
         let options = CreateImageOptions {
             from_src: Some("-".to_owned()),
-            repo: Some(repository.to_owned()),
-            tag: Some(tag.to_owned()),
+            // With the tag: podman 4 ignores `tag` here.
+            repo: Some(reference.to_owned()),
             changes: instructions.to_vec(),
             ..Default::default()
         };

@@ -18,6 +18,7 @@ mod engine;
 mod error;
 mod image;
 mod info;
+mod json;
 mod name;
 mod network;
 mod progress;

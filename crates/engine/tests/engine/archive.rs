@@ -50,7 +50,10 @@ fn files_go_in_and_come_out() {
         }
         assert!(found);
 
+        // Larger than what the connection holds: it is refused while it is still being sent.
+        let large = tar(&[("large", 0o600, &vec![b'x'; 50_000_000])]);
         for error in [
+            engine.upload(&spec.name, "/missing", &mut Cursor::new(large)).expect_err("no such folder"),
             engine.stat(&spec.name, "/missing").expect_err("no such path"),
             engine.download(&spec.name, "/missing", &mut Vec::new()).expect_err("no such path"),
             engine.upload(&spec.name, "/missing", &mut Cursor::new(archive)).expect_err("no such folder"),

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bot_bottle_core::error::Hint as _;
-use bot_bottle_engine::{ApiVersion, Engine, EngineAddress, EngineError, EngineKind};
+use bot_bottle_engine::{ApiVersion, ContainerStatus, Engine, EngineAddress, EngineError, EngineKind};
 use bot_bottle_testkit::require_because;
 
 use crate::fixture::with_engines;
@@ -141,6 +141,35 @@ fn the_newest_version_that_both_sides_know_is_spoken() {
         assert_eq!(engine.info().expect("answered").processors, 3);
         let requests = server.join().expect("no panic");
         assert_eq!(requests[1], format!("GET /v{spoken}/info HTTP/1.1"));
+    }
+}
+
+#[test]
+fn states_that_only_podman_has_are_understood() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (text, expected) in [
+        ("stopped", ContainerStatus::Exited),
+        ("configured", ContainerStatus::Created),
+        ("running", ContainerStatus::Running),
+        ("news", ContainerStatus::Unknown),
+    ] {
+        let socket = folder.path().join(text);
+        let answers = [
+            r#"{"ApiVersion": "1.41"}"#.to_owned(),
+            format!(r#"{{"Id": "a", "State": {{"Status": "{text}", "StartedAt": "0001-01-01T00:00:00Z"}}}}"#),
+            format!(r#"[{{"Id": "a", "Names": ["/b"], "State": "{text}", "Labels": {{"c": "d"}}}}]"#),
+            "{}".to_owned(),
+        ];
+        let server = serve(&socket, answers.iter().map(|answer| json(answer)).collect());
+        let engine = Engine::connect(&address(&socket)).expect("connected");
+        let state = engine.container_state("a").expect("looked at");
+        assert_eq!((state.status, state.started_at), (expected, None), "{text}");
+        let listed = engine.containers("c=d").expect("listed");
+        assert_eq!((listed[0].name.as_str(), listed[0].status), ("b", expected));
+        let error = engine.containers("c=d").expect_err("no list");
+        assert!(matches!(error, EngineError::Unexpected { .. }), "an empty list: {error:?}");
+        let requests = server.join().expect("no panic");
+        assert!(requests[2].contains("filters=%7B%22label%22%3A%5B%22c%3Dd%22%5D%7D "), "{requests:?}");
     }
 }
 
