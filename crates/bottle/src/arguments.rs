@@ -1,9 +1,10 @@
 //! The command line, as types.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use bot_bottle_core::{bottle::BackendName, identity::Identity, limits::WallTime};
-use clap::{Args, Parser, Subcommand};
+use bot_bottle_engine::EngineAddress;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Runs coding agents with their permission prompts off, each in a sandbox; a gateway enforces the policy and
 /// adds credentials.
@@ -61,6 +62,12 @@ pub(crate) enum Command {
     /// Looks at an agent's work from inside a throw-away bottle.
     #[command(hide = true)]
     Inspect,
+    /// The first process of a gateway's container.
+    #[command(hide = true)]
+    ContainerGateway(ContainerGateway),
+    /// Holds the link between the launcher and a container.
+    #[command(hide = true)]
+    ContainerLink(ContainerLink),
 }
 
 /// What shapes a bottle, for every command that makes one.
@@ -73,6 +80,10 @@ pub(crate) struct BottleOptions {
     /// How the bottle is made: native, docker, smolmachines or kubernetes.
     #[arg(long, value_name = "BACKEND", env = "BOT_BOTTLE_BACKEND")]
     pub(crate) backend: Option<BackendName>,
+
+    /// The image of the agent's container, for the docker backend.
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) image: Option<String>,
 
     /// Copy the current directory in as the workspace.
     #[arg(long)]
@@ -89,6 +100,55 @@ pub(crate) struct BottleOptions {
     /// For the tests of crash safety: the launcher kills itself, or fails, at this point.
     #[arg(long, hide = true, value_name = "STEP", env = "BOT_BOTTLE_FAULT")]
     pub(crate) fault: Option<String>,
+}
+
+/// The first process of a gateway's container.
+#[derive(Debug, Args)]
+pub(crate) struct ContainerGateway {
+    /// Addresses to listen at, whose connections are carried to the same addresses of the host.
+    #[arg(long = "dial", value_name = "ADDRESS")]
+    pub(crate) dials: Vec<SocketAddr>,
+}
+
+/// Holds the link between the launcher and a container.
+#[derive(Debug, Args)]
+pub(crate) struct ContainerLink {
+    /// The launcher's socket.
+    #[arg(long, value_name = "FD")]
+    pub(crate) control_fd: i32,
+
+    /// Where the engine listens.
+    #[arg(long, value_parser = EngineAddress::parse)]
+    pub(crate) engine: EngineAddress,
+
+    /// The container's name.
+    #[arg(long)]
+    pub(crate) container: String,
+
+    /// What the launcher's socket carries.
+    #[arg(long)]
+    pub(crate) carries: LinkCarries,
+
+    /// Where the gateway's receipts are written.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) receipts: Option<PathBuf>,
+
+    /// Bytes that they may take.
+    #[arg(long, value_name = "BYTES", requires = "receipts")]
+    pub(crate) receipts_bytes: Option<u64>,
+
+    /// Loopback addresses of this host that the container may have dialled.
+    #[arg(long = "dial", value_name = "ADDRESS")]
+    pub(crate) dials: Vec<SocketAddr>,
+}
+
+/// What the launcher's socket of a link carries.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum LinkCarries {
+    /// Messages with descriptors.
+    Messages,
+    /// A stream of bytes.
+    Bytes,
 }
 
 /// How an agent is run.

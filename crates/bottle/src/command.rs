@@ -11,6 +11,7 @@ use crate::{
 
 mod agent;
 mod cleanup;
+pub(crate) mod container;
 mod cp;
 mod described;
 mod diff;
@@ -52,5 +53,7 @@ pub(crate) fn run(arguments: Arguments, ui: &Ui) -> Result<ExitCode, CommandErro
         Command::Demo => demo::run(ui),
         Command::DemoAgent(agent) => demo::run_agent(&agent.script),
         Command::Inspect => inspect::run(ui),
+        Command::ContainerGateway(gateway) => container::gateway(&gateway, ui),
+        Command::ContainerLink(link) => container::link(&link, ui),
     }
 }

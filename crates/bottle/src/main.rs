@@ -24,11 +24,17 @@ fn main() -> ExitCode {
     // This binary is also process 1 of the sandbox. That process must do nothing else first: no parsing of
     // arguments, no reading of the environment, no threads.
     let mut raw = std::env::args_os();
-    if let (Some(role), Some(descriptor)) = (raw.nth(1), raw.next())
-        && role == "sandbox-init"
-        && let Some(descriptor) = descriptor.to_str().and_then(|number| number.parse().ok())
-    {
-        bot_bottle_launch::sandbox_init(descriptor);
+    match (raw.nth(1), raw.next()) {
+        (Some(role), Some(descriptor)) if role == "sandbox-init" => {
+            if let Some(descriptor) = descriptor.to_str().and_then(|number| number.parse().ok()) {
+                bot_bottle_launch::sandbox_init(descriptor);
+            }
+        }
+        (Some(role), None) if role == "container-init" => {
+            let ui = ui::Ui::new(false);
+            return command::container::init(&ui).unwrap_or_else(|error| ui.fail(&error));
+        }
+        _ => {}
     }
 
     let arguments = match Arguments::try_parse() {

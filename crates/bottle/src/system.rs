@@ -8,6 +8,7 @@ use std::{
 };
 
 use bot_bottle_core::error::{IoContext, IoError};
+use bot_bottle_engine::{EngineAddress, EngineEnvironment};
 use bot_bottle_gateway::BoundedLog;
 
 use crate::exit::{CommandError, Failure};
@@ -81,6 +82,20 @@ pub(crate) fn inherited_descriptor(number: i32) -> Result<OwnedFd, CommandError>
         return Err(CommandError::usage(format!("descriptor {number} is not open for this process")));
     }
     Ok(bot_bottle_launch::take_control(number))
+}
+
+/// Where the container engine listens: `DOCKER_HOST`, or the first of the usual sockets that there is.
+pub(crate) fn engine_address() -> Result<EngineAddress, CommandError> {
+    let (host, context) = (variable("DOCKER_HOST"), variable("DOCKER_CONTEXT"));
+    let (runtime, home) = (variable("XDG_RUNTIME_DIR").map(PathBuf::from), std::env::home_dir());
+    let environment = EngineEnvironment {
+        docker_host: host.as_deref(),
+        docker_context: context.as_deref(),
+        runtime_directory: runtime.as_deref(),
+        home: home.as_deref(),
+    };
+    EngineAddress::find(&environment, std::path::Path::exists)
+        .map_err(|error| CommandError::from_error(error).with_failure(Failure::Backend))
 }
 
 /// Sends the gateway's log to stderr: warnings, or what the `tracing` directives in `BOT_BOTTLE_LOG` select.

@@ -21,7 +21,7 @@ use bot_bottle_probe::{
     operator_fixture::{BOTTLE, OperatorFixture, TOKEN_REFERENCE},
     table,
 };
-use bot_bottle_testkit::{has_user_namespaces, require};
+use bot_bottle_testkit::{DockerHost, engine, has_user_namespaces, require};
 
 /// How long a whole run of the table may take.
 const TIME_LIMIT: Duration = Duration::from_secs(180);
@@ -82,6 +82,21 @@ fn every_attempt_is_blocked_through_exec() -> Result<()> {
     ensure!(run.program().args(["stop", &identity]).status()?.success(), "the bottle could not be stopped");
     drop(bottle);
     run.expect_all_blocked(&report, false)
+}
+
+#[test]
+fn every_attempt_is_blocked_in_a_docker_bottle() -> Result<()> {
+    let Some(host) = DockerHost::find() else { return Ok(()) };
+    let mut run = Run::set_up(Operator::Own)?;
+    run.program.clone_from(&host.program);
+    let script = run.script(true)?;
+    let options = ["--image", &host.image, "--own-binary"];
+    let report = run.output(run.bottled(&options, &["bot-bottle", "demo-agent", &script]))?;
+    // An engine that does not map users to others (`userns-remap`, rootless) has one user namespace, the host's. The
+    // bottle's user has no privilege in it.
+    let shares_users = !engine().map_err(anyhow::Error::msg)?.info()?.remaps_users;
+    let not_blocked: &[&str] = if shares_users { &["kernel.user-namespace-is-own"] } else { &[] };
+    run.expect_blocked_but(not_blocked, &report, true)
 }
 
 /// The user that starts the bottle.
@@ -174,7 +189,8 @@ impl Run {
 
     fn bottled(&self, options: &[&str], inside: &[&str]) -> Command {
         let mut command = self.program();
-        command.args(["run", "--bottle", BOTTLE, "--backend", "native", "--cwd"]);
+        let backend = if options.contains(&"--image") { "docker" } else { "native" };
+        command.args(["run", "--bottle", BOTTLE, "--backend", backend, "--cwd"]);
         command.args(options).arg("--").args(inside);
         command
     }
@@ -216,12 +232,17 @@ impl Run {
     }
 
     fn expect_all_blocked(&self, report: &str, benign_work: bool) -> Result<()> {
-        let judgement = judge(report, self.canaries.leaks());
+        self.expect_blocked_but(&[], report, benign_work)
+    }
+
+    fn expect_blocked_but(&self, known: &[&str], report: &str, benign_work: bool) -> Result<()> {
+        let mut judgement = judge(report, self.canaries.leaks());
         ensure!(judgement.complete, "the report broke off:\n{report}");
         ensure!(judgement.unreadable.is_empty(), "not a report: {:?}", judgement.unreadable);
+        ensure!(judgement.attempts.len() == table::all().count(), "not every attempt was reported");
+        judgement.attempts.retain(|attempt| !known.contains(&&*attempt.outcome.id));
         let problems = problems(&judgement);
         ensure!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
-        ensure!(judgement.attempts.len() == table::all().count(), "not every attempt was reported");
         ensure!(judgement.holds());
         if benign_work {
             ensure!(!judgement.steps.is_empty(), "no ordinary work was reported");

@@ -52,6 +52,9 @@ pub struct BottlePlan {
     pub provider: Option<String>,
     /// The program that runs.
     pub program: Program,
+    /// The image of the agent's container, by reference; for a backend that has images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
     /// Paths inside the bottle.
     pub guest: GuestPaths,
     /// The agent's whole environment, each variable with the origin of its value.
@@ -144,6 +147,7 @@ impl BottlePlan {
             bottle_names: Vec::new(),
             provider: None,
             program,
+            image: None,
             guest: GuestPaths::default(),
             env: BTreeMap::new(),
             hidden_env_names: Vec::new(),

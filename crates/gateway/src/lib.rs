@@ -31,7 +31,9 @@ mod upstream;
 
 pub use certificates::CertificateError;
 pub use log::BoundedLog;
-pub use process::{ServeError, control::ControlError, read_config, serve_alone, serve_controlled, spawn};
-pub use receipts::OpenReceiptsError;
+pub use process::{
+    ServeError, control::ControlError, read_config, serve_alone, serve_controlled, serve_handed_over, spawn,
+};
+pub use receipts::{OpenReceiptsError, ReceiptsFile};
 pub use state::{GatewayError, State};
 pub use upstream::{ExtraCaError, Resolution, Resolve, ResolveError, SystemResolver};

@@ -217,6 +217,9 @@ pub const RECEIPTS_BYTES: u64 = 256 * 1024 * 1024;
 /// Files that these bytes are divided among. The oldest is removed when the newest is full.
 pub const RECEIPT_FILES: usize = 4;
 
+/// Longest line of a receipt that comes over a pipe, in bytes. What a line echoes of a request is cut far below.
+pub const MAX_RECEIPT_LINE_BYTES: usize = 64 * 1024;
+
 /// Bytes of refusals that may be written at once. An `npm ci` whose registry is refused has a thousand that
 /// differ, which is less than a tenth.
 pub const REFUSAL_BURST_BYTES: u64 = 4 * 1024 * 1024;

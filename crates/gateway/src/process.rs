@@ -5,7 +5,10 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Write},
     net::SocketAddr,
-    os::unix::{fs::OpenOptionsExt, net::UnixStream},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::OpenOptionsExt, net::UnixStream},
+    },
     path::{Path, PathBuf},
     sync::Arc,
     thread,
@@ -26,6 +29,7 @@ use control::{ControlError, InheritedSocket};
 use crate::{
     limits::MAX_CONFIG_BYTES,
     listen::{self, Listener},
+    receipts::Receipts,
     state::{GatewayError, State},
     upstream::SystemResolver,
 };
@@ -126,9 +130,44 @@ pub fn serve_controlled(config: &GatewayConfig, control: UnixStream) -> Result<(
     protect_memory();
     raise_descriptor_limit();
     let (start, inherited) = control::receive(&control)?;
+    serve_started(config, start, inherited, control, None)
+}
+
+/// The same for a gateway in a container: its start message came over `control` already, its listening sockets
+/// by another way, and its receipts go into a pipe.
+///
+/// # Errors
+/// As for [`serve_controlled`].
+pub fn serve_handed_over(
+    config: &GatewayConfig,
+    start: GatewayStart,
+    sockets: Vec<OwnedFd>,
+    control: UnixStream,
+    receipts: OwnedFd,
+) -> Result<(), ServeError> {
+    protect_memory();
+    raise_descriptor_limit();
+    let inherited = control::inherited(&start, sockets)?;
+    serve_started(config, start, inherited, control, Some(receipts))
+}
+
+fn serve_started(
+    config: &GatewayConfig,
+    start: GatewayStart,
+    inherited: Vec<InheritedSocket>,
+    control: UnixStream,
+    receipts: Option<OwnedFd>,
+) -> Result<(), ServeError> {
     let runtime = runtime()?;
     let served = runtime.block_on(async {
-        let state = State::new(config, &start, Box::<SystemResolver>::default())?;
+        let resolver = Box::<SystemResolver>::default();
+        let state = match receipts {
+            None => State::new(config, &start, resolver)?,
+            Some(pipe) => {
+                let receipts = Receipts::stream(pipe, config.receipts_bytes.map(|bytes| bytes.0));
+                State::with_receipts(config, &start, resolver, receipts.map_err(ControlError::Socket)?)?
+            }
+        };
         drop(start);
         let mut listeners = bind(&config.listen).await?;
         for InheritedSocket { kind, socket } in inherited {

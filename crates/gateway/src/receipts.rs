@@ -8,6 +8,7 @@
 use std::{
     collections::VecDeque,
     io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Instant, SystemTime},
@@ -30,9 +31,12 @@ use crate::{
     token_bucket::TokenBucket,
 };
 
+mod output;
 mod repeats;
 mod rotating_file;
 
+pub use output::ReceiptsFile;
+use output::{Output, StreamedFile};
 use repeats::{Refused, Repeats};
 use rotating_file::RotatingFile;
 
@@ -47,7 +51,7 @@ pub(crate) struct Receipts {
 
 #[derive(Debug)]
 struct Writer {
-    file: RotatingFile,
+    output: Output,
     /// Of the line that was made last.
     sequence: u64,
     /// Lines that are not in the file yet.
@@ -101,22 +105,30 @@ impl Receipts {
     /// Opens the file to append to, and goes on counting where it ends. The files may take so many bytes.
     pub(crate) fn open(path: &Path, bytes: Option<u64>) -> Result<Self, OpenReceiptsError> {
         let bytes = bytes.unwrap_or(RECEIPTS_BYTES).min(RECEIPTS_BYTES);
-        let open = || -> io::Result<Writer> {
-            let mut file = RotatingFile::open(path, bytes, RECEIPT_FILES)?;
-            let sequence = last_sequence(&file.tail(RECEIPT_TAIL_BYTES)?);
-            Ok(Writer {
-                file,
-                sequence,
-                pending: Vec::with_capacity(1024),
-                pending_due: None,
-                repeats: Repeats::default(),
-                refusal_rate: TokenBucket::new(REFUSAL_BURST_BYTES, REFUSAL_REFILL_BYTES, Instant::now()),
-                refusal_bytes: VecDeque::from([0]),
-                max_refusal_bytes: bytes / 2,
-                is_failing: false,
-            })
+        let file = RotatingFile::open(path, bytes, RECEIPT_FILES).map(Output::File);
+        file.and_then(|file| Self::with_output(file, bytes))
+            .map_err(|source| OpenReceiptsError { path: path.to_owned(), source })
+    }
+
+    /// Writes to a pipe, for a gateway whose files are kept by another process; see [`ReceiptsFile`].
+    pub(crate) fn stream(pipe: OwnedFd, bytes: Option<u64>) -> io::Result<Self> {
+        let bytes = bytes.unwrap_or(RECEIPTS_BYTES).min(RECEIPTS_BYTES);
+        Self::with_output(Output::Stream(StreamedFile::new(pipe, bytes, RECEIPT_FILES)), bytes)
+    }
+
+    fn with_output(mut output: Output, bytes: u64) -> io::Result<Self> {
+        let sequence = last_sequence(&output.tail(RECEIPT_TAIL_BYTES)?);
+        let writer = Writer {
+            output,
+            sequence,
+            pending: Vec::with_capacity(1024),
+            pending_due: None,
+            repeats: Repeats::default(),
+            refusal_rate: TokenBucket::new(REFUSAL_BURST_BYTES, REFUSAL_REFILL_BYTES, Instant::now()),
+            refusal_bytes: VecDeque::from([0]),
+            max_refusal_bytes: bytes / 2,
+            is_failing: false,
         };
-        let writer = open().map_err(|source| OpenReceiptsError { path: path.to_owned(), source })?;
         Ok(Self { writer: Mutex::new(writer), later: Arc::default() })
     }
 
@@ -312,8 +324,8 @@ impl Writer {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let written = if self.file.has_room(self.pending.len()) { Ok(()) } else { self.rotate() };
-        let written = written.and_then(|()| self.file.append(&self.pending));
+        let written = if self.output.has_room(self.pending.len()) { Ok(()) } else { self.rotate() };
+        let written = written.and_then(|()| self.output.append(&self.pending));
         self.pending.clear();
         match written {
             Ok(()) => self.is_failing = false,
@@ -329,7 +341,7 @@ impl Writer {
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        self.file.rotate()?;
+        self.output.rotate()?;
         // What is refused again has its whole line again, in the new file.
         let repeated = self.repeats.take_all();
         self.push_repeated(repeated);

@@ -99,12 +99,22 @@ impl State {
         start: &GatewayStart,
         resolver: Box<dyn Resolve>,
     ) -> Result<Arc<Self>, GatewayError> {
+        let receipts = Receipts::open(&config.receipts, config.receipts_bytes.map(|bytes| bytes.0))?;
+        Self::with_receipts(config, start, resolver, receipts)
+    }
+
+    /// The same with receipts that are open.
+    pub(crate) fn with_receipts(
+        config: &GatewayConfig,
+        start: &GatewayStart,
+        resolver: Box<dyn Resolve>,
+        receipts: Receipts,
+    ) -> Result<Arc<Self>, GatewayError> {
         let policy = ActivePolicy::new(config.policy.clone(), &start.secrets)?;
         let fake_ips = FakeIpTable::default();
         fake_ips.reserve(&policy.policy);
         let upstream = Upstream::new(&config.upstream, resolver)?;
         let authority = Arc::new(CertificateAuthority::mint(&config.name, SystemTime::now())?);
-        let receipts = Receipts::open(&config.receipts, config.receipts_bytes.map(|bytes| bytes.0))?;
         let receipts = Arc::new(receipts);
         tokio::spawn(Receipts::write_later(Arc::downgrade(&receipts)));
         Ok(Arc::new(Self {

@@ -43,8 +43,8 @@ pub trait Backend {
     /// How each limit would be enforced here.
     ///
     /// # Errors
-    /// The limits that cannot be.
-    fn check(&self, limits: &Limits) -> Result<Enforcement, Vec<Unmet>>;
+    /// [`LaunchError::Limits`] with those that cannot be, or why the backend cannot be asked.
+    fn check(&self, limits: &Limits) -> Result<Enforcement, LaunchError>;
 
     /// Starts the gateway, which waits for [`Gateway::hand_over`]. The default is a process of the host; a
     /// backend overrides this to run it elsewhere.
@@ -155,6 +155,8 @@ pub enum GatewayListeners {
     Inherited(Vec<InheritedSocket>),
     /// Addresses of the host to listen at, for a sandbox whose connections arrive on the host.
     Bound(Vec<BoundSocket>),
+    /// Made in the sandbox too, which hands them to its gateway by itself.
+    HandedOver(Vec<ListenerKind>),
 }
 
 /// A listening socket that was made in a sandbox.
@@ -194,6 +196,7 @@ impl GatewayListeners {
                 };
                 addresses.into_iter().map(bind).collect()
             }
+            Self::HandedOver(kinds) => Ok((kinds, Vec::new())),
         }
     }
 }
@@ -228,26 +231,34 @@ pub struct StartProgram {
 pub enum Streams {
     /// The controlling side of its terminal.
     Terminal(OwnedFd),
+    /// The same for a terminal that another host's kernel has.
+    RemoteTerminal {
+        /// A socket with what is typed and shown. To close it hangs the terminal up.
+        data: OwnedFd,
+        /// A socket that takes its size: rows and columns, two bytes each, in the byte order of this machine.
+        window: OwnedFd,
+    },
     /// The other ends of its input, output and error.
     Pipes([OwnedFd; 3]),
 }
 
 impl Streams {
     /// As they come with a message.
-    pub(crate) fn from_descriptors(mut descriptors: Vec<OwnedFd>) -> io::Result<Self> {
-        if descriptors.len() == 1
-            && let Some(controller) = descriptors.pop()
-        {
-            return Ok(Self::Terminal(controller));
+    pub(crate) fn from_descriptors(descriptors: Vec<OwnedFd>) -> io::Result<Self> {
+        let mut descriptors = descriptors.into_iter();
+        match (descriptors.next(), descriptors.next(), descriptors.next(), descriptors.next()) {
+            (Some(controller), None, None, None) => Ok(Self::Terminal(controller)),
+            (Some(data), Some(window), None, None) => Ok(Self::RemoteTerminal { data, window }),
+            (Some(input), Some(output), Some(error), None) => Ok(Self::Pipes([input, output, error])),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "unexpected streams")),
         }
-        let pipes = <[OwnedFd; 3]>::try_from(descriptors);
-        pipes.map(Self::Pipes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "unexpected streams"))
     }
 
     /// As they go with a message.
     pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         match self {
             Self::Terminal(controller) => vec![controller.as_fd()],
+            Self::RemoteTerminal { data, window } => vec![data.as_fd(), window.as_fd()],
             Self::Pipes(pipes) => pipes.iter().map(AsFd::as_fd).collect(),
         }
     }

@@ -7,6 +7,7 @@ use bot_bottle_core::{
     identity::Identity,
     printable::printable,
 };
+use bot_bottle_engine::EngineError;
 use thiserror::Error;
 
 use crate::{
@@ -70,6 +71,25 @@ pub enum LaunchError {
         /// The bottle's home.
         home: PathBuf,
     },
+    /// The container engine.
+    #[error(transparent)]
+    Engine(Box<EngineError>),
+    /// This binary cannot run in a container without libraries.
+    #[error(
+        "this bot-bottle is not linked statically, and the docker backend runs it in containers without libraries"
+    )]
+    NotStatic,
+    /// Nothing says which image the agent's container is made of.
+    #[error("nothing says which image the bottle is made of")]
+    NoImage,
+    /// The image has a link at a place where something of ours goes, which could lead it elsewhere.
+    #[error("the image {image} has a link at {path}")]
+    ImageLink {
+        /// Which image.
+        image: String,
+        /// Where.
+        path: String,
+    },
     /// The gateway did not start.
     #[error("the gateway did not start: {why}")]
     Gateway {
@@ -105,6 +125,15 @@ impl Hint for LaunchError {
             Self::Limits(_) => "remove the limit, or use a backend that has it".into(),
             Self::Occupied(_) => "run `bot-bottle cleanup`, or choose another identity".into(),
             Self::StillRunning(error) => return error.hint(),
+            Self::Engine(error) => return error.hint(),
+            Self::NotStatic => "use a released binary, or build one: `cargo build-static`, which writes \
+                                target/static/bot-bottle"
+                .into(),
+            Self::NoImage => {
+                "name one: `--image NAME`, or `agent_provider: {dockerfile: ./Dockerfile}` in the bottle"
+                    .into()
+            }
+            Self::ImageLink { .. } => "use another image, or remove the link in its Dockerfile".into(),
             Self::NoProgram(name) => format!("run `bot-bottle provider install {name}`").into(),
             Self::Copy { source: CopyError::TooLarge(_), .. } => {
                 "raise `limits.disk`, or start in a smaller folder".into()
@@ -155,7 +184,10 @@ impl LaunchError {
     /// Whether the host, and not the request, is the reason.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Missing(_) | Self::Sandbox(_) | Self::Limits(_))
+        matches!(
+            self,
+            Self::Missing(_) | Self::Sandbox(_) | Self::Limits(_) | Self::Engine(_) | Self::NotStatic
+        )
     }
 }
 

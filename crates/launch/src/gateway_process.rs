@@ -2,14 +2,13 @@
 //! waited for.
 
 use std::{
-    ffi::CString,
-    fs,
+    ffi::{CStr, CString},
     io::{self, BufRead, BufReader, Read},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{ffi::OsStringExt, net::UnixStream},
     },
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use bot_bottle_core::{
@@ -17,12 +16,15 @@ use bot_bottle_core::{
     gateway_config::{GatewayReady, GatewayStart},
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde::Serialize;
 
 use crate::{
     backend::{Gateway, GatewayListeners},
     channel::Channel,
     child_process::{ANSWER_TIMEOUT, ChildProgram, spawn},
+    docker::LinkCommand,
     error::LaunchError,
+    log_tail::tail,
     resource::Resources,
     steps::allocate::Run,
     sys::Go,
@@ -34,9 +36,6 @@ const EXIT_TIMEOUT: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 /// Longest answer of the gateway, in bytes.
 const MAX_READY_BYTES: u64 = 256 << 10;
 
-/// How much of the end of a log is shown when its process failed, in bytes.
-const LOG_TAIL_BYTES: usize = 2000;
-
 /// The gateway's process.
 pub(crate) struct GatewayProcess {
     control: UnixStream,
@@ -46,14 +45,30 @@ pub(crate) struct GatewayProcess {
 }
 
 impl GatewayProcess {
+    /// On the host.
     pub(crate) fn start(run: &Run, resources: &mut Resources) -> Result<Self, LaunchError> {
+        let config = run.gateway_config().into_os_string().into_vec();
+        let config = CString::new(config).map_err(io::Error::from).io_context(|| "starting the gateway")?;
+        Self::spawn(run, &[c"bot-bottle", c"gateway", c"--control-fd", c"3", c"--config", &config], resources)
+    }
+
+    /// Elsewhere: this process holds the link to it, and ends when it ends.
+    pub(crate) fn start_link(
+        run: &Run,
+        link: &LinkCommand,
+        resources: &mut Resources,
+    ) -> Result<Self, LaunchError> {
+        let arguments = link.arguments().io_context(|| "starting the gateway")?;
+        Self::spawn(run, &arguments.iter().map(|text| &**text).collect::<Vec<_>>(), resources)
+    }
+
+    fn spawn(run: &Run, arguments: &[&CStr], resources: &mut Resources) -> Result<Self, LaunchError> {
         let log = run.path("gateway.log");
         let mut start = || {
             let (control, theirs) = UnixStream::pair()?;
-            let config = CString::new(run.gateway_config().into_os_string().into_vec())?;
             let child = ChildProgram {
                 executable: &run.executable,
-                arguments: &[c"bot-bottle", c"gateway", c"--control-fd", c"3", c"--config", &config],
+                arguments,
                 namespaces: 0,
                 control: theirs.as_fd(),
                 log: &log,
@@ -66,6 +81,17 @@ impl GatewayProcess {
         let started: io::Result<_> = start();
         let (channel, control, process) = started.io_context(|| "starting the gateway")?;
         Ok(Self { control, channel, process, log })
+    }
+
+    /// Sends a message that comes before the one with the secrets.
+    pub(crate) fn send(&self, message: &impl Serialize) -> Result<(), LaunchError> {
+        self.channel.send(message, &[]).map_err(|_| self.ended())
+    }
+
+    /// Why it has ended. Its socket closes before it has written its error to the log.
+    fn ended(&self) -> LaunchError {
+        let _ = poll(&mut [PollFd::new(&self.process, PollFlags::IN)], Some(&EXIT_TIMEOUT));
+        LaunchError::Gateway { why: self.log_tail() }
     }
 }
 
@@ -84,11 +110,7 @@ impl Gateway for GatewayProcess {
         match read {
             Ok(_) if line.ends_with('\n') => serde_json::from_str(&line)
                 .map_err(|error| failed(format!("its answer is unreadable: {error}"))),
-            // The socket closes before the process has written its error to the log.
-            Ok(_) => {
-                let _ = poll(&mut [PollFd::new(&self.process, PollFlags::IN)], Some(&EXIT_TIMEOUT));
-                Err(failed(self.log_tail()))
-            }
+            Ok(_) => Err(self.ended()),
             Err(error) => Err(failed(format!("no answer ({error})"))),
         }
     }
@@ -100,11 +122,4 @@ impl Gateway for GatewayProcess {
     fn log_tail(&self) -> String {
         tail(&self.log)
     }
-}
-
-/// The end of a log, or a sentence that says that it is empty.
-fn tail(log: &Path) -> String {
-    let text = fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text[text.len().saturating_sub(LOG_TAIL_BYTES)..]).trim().to_owned();
-    if text.is_empty() { "it ended without a word".to_owned() } else { text }
 }

@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Read},
+    ops::ControlFlow,
     os::fd::{AsFd, OwnedFd, RawFd},
     time::{Duration, Instant},
 };
@@ -18,7 +19,13 @@ use rustix::{
     process::{Pid, Resource, Signal, WaitOptions, kill_process, kill_process_group, wait},
 };
 
-use crate::{backend::SessionId, channel::Channel, host::shares::CORE_BYTES, request::ProgramStatus, sys};
+use crate::{
+    backend::{SessionId, StartProgram},
+    channel::Channel,
+    host::shares::CORE_BYTES,
+    request::ProgramStatus,
+    sys,
+};
 
 pub(crate) mod confine;
 mod exec;
@@ -68,9 +75,16 @@ pub(crate) fn run(
     control: RawFd,
     prepare: impl for<'a> FnOnce(&'a Channel) -> Result<Init<'a>, IoError>,
 ) -> i32 {
-    let channel = Channel::new(sys::take_control(control));
-    match prepare(&channel) {
-        Ok(init) => init.serve(),
+    serve(&Channel::new(sys::take_control(control)), prepare)
+}
+
+/// The same for a process that has the socket.
+pub(crate) fn serve<'a>(
+    channel: &'a Channel,
+    prepare: impl FnOnce(&'a Channel) -> Result<Init<'a>, IoError>,
+) -> i32 {
+    match prepare(channel) {
+        Ok(init) => init.run(),
         Err(failure) => {
             let errno = failure.source.raw_os_error().unwrap_or(0);
             let doing = if errno == 0 { failure.to_string() } else { failure.context };
@@ -117,7 +131,7 @@ impl<'a> Init<'a> {
     }
 
     /// Runs until the launcher closes the socket. The kernel then kills the rest of the pid namespace.
-    fn serve(mut self) -> i32 {
+    fn run(mut self) -> i32 {
         let mut next_measurement = Instant::now() + MEMORY_INTERVAL;
         let mut has_more_children = false;
         loop {
@@ -142,11 +156,11 @@ impl<'a> Init<'a> {
             }
             if from_launcher {
                 match self.channel.receive::<ToInit>() {
-                    Ok(Some((message, _))) => {
-                        if self.answer(message).is_err() {
-                            return 1;
-                        }
-                    }
+                    Ok(Some((message, _))) => match self.answer(message) {
+                        Ok(ControlFlow::Continue(())) => {}
+                        Ok(ControlFlow::Break(())) => return 0,
+                        Err(_) => return 1,
+                    },
                     Ok(None) => return 0,
                     Err(_) => return 1,
                 }
@@ -167,50 +181,56 @@ impl<'a> Init<'a> {
         }
     }
 
-    fn answer(&mut self, message: ToInit) -> io::Result<()> {
+    fn answer(&mut self, message: ToInit) -> io::Result<ControlFlow<()>> {
         match message {
-            ToInit::Start { session, program } => {
-                let confined =
-                    exec::Confined { confinement: &self.confinement, user: &self.user, filter: &self.filter };
-                match exec::start(&program, &confined, &mut self.terminals) {
-                    Ok(started) => {
-                        let streams: Vec<_> = started.streams.iter().map(AsFd::as_fd).collect();
-                        match self.channel.send(&FromInit::Started { session }, &streams) {
-                            Ok(()) => {
-                                self.sessions.insert(started.pid.as_raw_pid(), session);
-                                Ok(())
-                            }
-                            // Programs of this user hold too many descriptors in flight, unix(7): the command
-                            // fails, and not the bottle.
-                            Err(error) => {
-                                // ESRCH: the program has ended already.
-                                let _ = kill_process_group(started.pid, Signal::KILL);
-                                let errno = error.raw_os_error().unwrap_or(libc::EIO);
-                                let doing = "handing its streams over".to_owned();
-                                self.channel.send(&FromInit::NotStarted { session, doing, errno }, &[])
-                            }
-                        }
-                    }
-                    Err(failure) => {
-                        let errno = failure.source.raw_os_error().unwrap_or(libc::EIO);
-                        let answer = FromInit::NotStarted { session, doing: failure.context, errno };
-                        self.channel.send(&answer, &[])
-                    }
-                }
+            ToInit::Start { session, program } => self.start(session, &program)?,
+            ToInit::Signal { session, signal } => self.signal(session, signal),
+            ToInit::End => {
+                // ESRCH: no program runs.
+                let _ = sys::kill_all();
+                return Ok(ControlFlow::Break(()));
             }
-            ToInit::Signal { session, signal } => {
-                let pid = self.sessions.iter().find(|(_, known)| **known == session).map(|(pid, _)| *pid);
-                if let (Some(pid), Some(signal)) =
-                    (pid.and_then(Pid::from_raw), Signal::from_named_raw(signal))
-                {
-                    // ESRCH: the program has ended already.
-                    let _ = match signal {
-                        Signal::KILL | Signal::HUP => kill_process_group(pid, signal),
-                        _ => kill_process(pid, signal),
-                    };
-                }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn start(&mut self, session: SessionId, program: &StartProgram) -> io::Result<()> {
+        let confined =
+            exec::Confined { confinement: &self.confinement, user: &self.user, filter: &self.filter };
+        let started = match exec::start(program, &confined, &mut self.terminals) {
+            Ok(started) => started,
+            Err(failure) => {
+                let errno = failure.source.raw_os_error().unwrap_or(libc::EIO);
+                let answer = FromInit::NotStarted { session, doing: failure.context, errno };
+                return self.channel.send(&answer, &[]);
+            }
+        };
+        let streams: Vec<_> = started.streams.iter().map(AsFd::as_fd).collect();
+        match self.channel.send(&FromInit::Started { session }, &streams) {
+            Ok(()) => {
+                self.sessions.insert(started.pid.as_raw_pid(), session);
                 Ok(())
             }
+            // Programs of this user hold too many descriptors in flight, unix(7): the command fails, and not the
+            // bottle.
+            Err(error) => {
+                // ESRCH: the program has ended already.
+                let _ = kill_process_group(started.pid, Signal::KILL);
+                let errno = error.raw_os_error().unwrap_or(libc::EIO);
+                let doing = "handing its streams over".to_owned();
+                self.channel.send(&FromInit::NotStarted { session, doing, errno }, &[])
+            }
+        }
+    }
+
+    fn signal(&self, session: SessionId, signal: i32) {
+        let pid = self.sessions.iter().find(|(_, known)| **known == session).map(|(pid, _)| *pid);
+        if let (Some(pid), Some(signal)) = (pid.and_then(Pid::from_raw), Signal::from_named_raw(signal)) {
+            // ESRCH: the program has ended already.
+            let _ = match signal {
+                Signal::KILL | Signal::HUP => kill_process_group(pid, signal),
+                _ => kill_process(pid, signal),
+            };
         }
     }
 

@@ -269,9 +269,11 @@ mod tests {
             HostReport::default()
         }
 
-        fn check(&self, limits: &Limits) -> Result<Enforcement, Vec<Unmet>> {
+        fn check(&self, limits: &Limits) -> Result<Enforcement, LaunchError> {
             match limits.memory {
-                Some(_) if !self.limits_memory => Err(vec![Unmet("memory is not limited here".to_owned())]),
+                Some(_) if !self.limits_memory => {
+                    Err(LaunchError::Limits(vec![Unmet("memory is not limited here".to_owned())]))
+                }
                 _ => Ok(Enforcement(Vec::new())),
             }
         }

@@ -10,7 +10,7 @@ use std::os::fd::RawFd;
 use bot_bottle_core::{limits::Limits, plan::BottlePlan};
 
 use crate::{
-    backend::{Backend, Enforcement, Sandbox, Unmet},
+    backend::{Backend, Enforcement, Sandbox},
     error::LaunchError,
     host::prerequisites::{self, HostReport},
     resource::Resources,
@@ -42,8 +42,9 @@ impl Backend for Native {
         prerequisites::check()
     }
 
-    fn check(&self, limits: &Limits) -> Result<Enforcement, Vec<Unmet>> {
-        let means = LimitMeans::choose(limits, "", &HostMeans::gather(limits))?;
+    fn check(&self, limits: &Limits) -> Result<Enforcement, LaunchError> {
+        let means =
+            LimitMeans::choose(limits, "", &HostMeans::gather(limits)).map_err(LaunchError::Limits)?;
         Ok(Enforcement(means.describe()))
     }
 

@@ -10,7 +10,7 @@ use rustix::{
     fs::{Mode, OFlags, open},
     io::Errno,
     stdio,
-    termios::{tcgetwinsize, tcsetwinsize},
+    termios::{Winsize, tcgetwinsize, tcsetwinsize},
 };
 
 use crate::backend::Streams;
@@ -80,11 +80,34 @@ struct Flow {
     operator_is_gone: bool,
 }
 
+/// Where the size of a program's terminal is set.
+enum Window {
+    /// The controlling side of the terminal.
+    Local(OwnedFd),
+    /// The socket of one that another kernel has.
+    Remote(OwnedFd),
+}
+
+impl Window {
+    fn resize(&self, size: Winsize) -> rustix::io::Result<()> {
+        match self {
+            Self::Local(controller) => tcsetwinsize(controller, size),
+            Self::Remote(socket) => {
+                let mut frame = [0; 4];
+                frame[..2].copy_from_slice(&size.ws_row.to_ne_bytes());
+                frame[2..].copy_from_slice(&size.ws_col.to_ne_bytes());
+                // A frame of four bytes is written whole or not at all.
+                rustix::io::write(socket, &frame).map(drop)
+            }
+        }
+    }
+}
+
 /// All directions of one program.
 pub(crate) struct Relay {
     flows: Vec<Flow>,
-    /// The controlling side of the program's terminal, if it has one.
-    controller: Option<OwnedFd>,
+    /// The program's terminal, if it has one.
+    window: Option<Window>,
     /// The operator's terminal as it was, if output goes to one.
     operator: Option<OperatorTerminal>,
 }
@@ -109,13 +132,11 @@ impl Relay {
         };
         match streams {
             Streams::Terminal(controller) => {
-                let (input, kept) = (controller.try_clone()?, controller.try_clone()?);
-                let flows = vec![
-                    flow(End::Input, End::Bottle(input)),
-                    flow(End::Bottle(controller), End::output(End::Output)),
-                ];
-                let operator = OperatorTerminal::enter_raw_mode()?;
-                Ok(Self { flows, controller: Some(kept), operator: Some(operator) })
+                let window = Window::Local(controller.try_clone()?);
+                Self::connect_terminal(controller, window, flow)
+            }
+            Streams::RemoteTerminal { data, window } => {
+                Self::connect_terminal(data, Window::Remote(window), flow)
             }
             Streams::Pipes([stdin, stdout, stderr]) => {
                 let flows = vec![
@@ -123,18 +144,27 @@ impl Relay {
                     flow(End::Bottle(stdout), End::output(End::Output)),
                     flow(End::Bottle(stderr), End::output(End::Error)),
                 ];
-                Ok(Self { flows, controller: None, operator: OperatorTerminal::of_output() })
+                Ok(Self { flows, window: None, operator: OperatorTerminal::of_output() })
             }
         }
     }
 
+    fn connect_terminal(data: OwnedFd, window: Window, flow: impl Fn(End, End) -> Flow) -> io::Result<Self> {
+        let flows = vec![
+            flow(End::Input, End::Bottle(data.try_clone()?)),
+            flow(End::Bottle(data), End::output(End::Output)),
+        ];
+        let operator = OperatorTerminal::enter_raw_mode()?;
+        Ok(Self { flows, window: Some(window), operator: Some(operator) })
+    }
+
     /// The operator's terminal has another size now.
     pub(crate) fn resize(&self) {
-        if let Some(controller) = &self.controller
+        if let Some(window) = &self.window
             && let Ok(size) = tcgetwinsize(stdio::stdin())
         {
             // The terminal of a program that has just ended.
-            let _ = tcsetwinsize(controller, size);
+            let _ = window.resize(size);
         }
     }
 
@@ -157,9 +187,9 @@ impl Relay {
             }
         }
         // Without the operator's terminal the program's own hangs up: its last descriptor is closed here.
-        if self.controller.is_some() && self.flows.iter().any(|flow| flow.operator_is_gone) {
+        if self.window.is_some() && self.flows.iter().any(|flow| flow.operator_is_gone) {
             self.flows.clear();
-            (self.controller, self.operator) = (None, None);
+            (self.window, self.operator) = (None, None);
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::native::remove_group;
+use crate::{docker::EngineObject, native::remove_group};
 
 mod process;
 
@@ -20,8 +20,8 @@ pub(crate) use process::ProcessIdentity;
 /// Name of the list in the directory of a run.
 const LIST: &str = "resources.json";
 
-/// Something that a run owns. What another backend makes (a container, a machine) becomes a variant, with the
-/// name or id by which its engine finds it; `release` asks the engine to remove it.
+/// Something that a run owns. What another backend makes becomes a variant, with the name by which it is found
+/// again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Resource {
@@ -29,6 +29,8 @@ pub enum Resource {
     Cgroup(PathBuf),
     /// A process, and everything in the pid namespace whose first process it is.
     Process(ProcessIdentity),
+    /// An object of a container engine.
+    Engine(EngineObject),
 }
 
 impl Resource {
@@ -37,6 +39,7 @@ impl Resource {
         match self {
             Self::Cgroup(folder) => remove_group(folder),
             Self::Process(process) => process.end(),
+            Self::Engine(object) => object.remove(),
         }
     }
 }
@@ -46,6 +49,7 @@ impl fmt::Display for Resource {
         match self {
             Self::Cgroup(folder) => write!(formatter, "the cgroup {}", folder.display()),
             Self::Process(process) => write!(formatter, "process {}", process.pid),
+            Self::Engine(object) => object.fmt(formatter),
         }
     }
 }

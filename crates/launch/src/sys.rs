@@ -244,6 +244,30 @@ pub(crate) fn install_filter(program: &[libc::sock_filter]) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Kills every process that this one may signal, but for itself: all of its pid namespace's with its user, kill(2).
+pub(crate) fn kill_all() -> io::Result<()> {
+    // SAFETY: takes numbers alone.
+    if unsafe { libc::kill(-1, libc::SIGKILL) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The user at the other end of a Unix socket, when it connected: `SO_PEERCRED`, unix(7). Not by rustix, whose type
+/// for it has no process number 0, as which the kernel shows a process of another pid namespace.
+pub(crate) fn peer_user(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut peer = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to a structure of that size.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(peer.uid) }
+}
+
 /// Blocks these signals and gives a descriptor to read them from (signalfd(2)), eight-byte aligned records.
 pub(crate) fn signal_descriptor(signals: &[Signal]) -> io::Result<OwnedFd> {
     // SAFETY: the set is initialised by sigemptyset before use; the descriptor is new and owned here alone.

@@ -17,7 +17,7 @@ use bot_bottle_probe::{
 };
 
 /// Attempts that an open relay and an unguarded host let through.
-const GET_OUT: [&str; 39] = [
+const GET_OUT: [&str; 40] = [
     "names.unlisted-connect",
     "names.unlisted-absolute",
     "names.unlisted-post",
@@ -53,6 +53,7 @@ const GET_OUT: [&str; 39] = [
     "git.push-disguised",
     "git.push-by-other-means",
     "kernel.namespaces-are-own",
+    "kernel.user-namespace-is-own",
     "kernel.symlink-out",
     "operator.secret-file",
     "operator.home",

@@ -12,6 +12,7 @@ use bot_bottle_core::{
 };
 use bot_bottle_launch::{
     backend::{Backend, Enforcement},
+    docker::Docker,
     error::LaunchError,
     home::BotBottleHome,
     host::programs::{self, FoundProgram, ProgramError, Wanted},
@@ -46,14 +47,15 @@ pub(super) fn backend(
 }
 
 /// What this version has behind the name of a backend.
-pub(super) fn implementation(name: BackendName) -> Result<&'static dyn Backend, CommandError> {
+pub(super) fn implementation(name: BackendName) -> Result<Box<dyn Backend>, CommandError> {
     match name {
-        BackendName::Native if cfg!(target_os = "linux") => Ok(&Native),
+        BackendName::Native if cfg!(target_os = "linux") => Ok(Box::new(Native)),
+        BackendName::Docker => Ok(Box::new(Docker::new(system::engine_address()?))),
         BackendName::Native => Err(CommandError::new(Failure::Backend, "the native backend needs Linux")
             .with_hint("run bot-bottle on a Linux host")),
-        BackendName::Docker | BackendName::Smolmachines | BackendName::Kubernetes => {
+        BackendName::Smolmachines | BackendName::Kubernetes => {
             Err(CommandError::new(Failure::Backend, format!("the {name} backend is not in this version"))
-                .with_hint("use the native backend: `--backend native`"))
+                .with_hint("use one of those that are: `--backend native` or `--backend docker`"))
         }
     }
 }
@@ -120,10 +122,13 @@ pub(super) fn launch(
 ) -> Result<ExitCode, CommandError> {
     let Launch { mut plan, provisioned, beginning, agent } = launch;
     let backend = implementation(plan.backend)?;
-    let Enforcement(limits) = backend.check(&plan.limits).map_err(|unmet| {
-        let sentences: Vec<String> = unmet.iter().map(ToString::to_string).collect();
-        CommandError::failed(sentences.join("\n"))
-            .with_hint("change or remove the limit in the bottle's `limits`")
+    if let Some(image) = &options.image {
+        plan.image = Some(image.clone());
+    }
+    let Enforcement(limits) = backend.check(&plan.limits).map_err(|error| match error {
+        error @ LaunchError::Limits(_) => CommandError::failed(error.to_string())
+            .with_hint("change or remove the limit in the bottle's `limits`"),
+        error => launch_error(error),
     })?;
     // Nothing is copied into a workspace that is there.
     let copied = plan.workspace.as_deref().filter(|_| beginning == Beginning::New);
@@ -181,7 +186,7 @@ pub(super) fn launch(
     };
     let quiet = consent == Consent::Silent;
     let mut kept = Kept::default();
-    let exit = bot_bottle_launch::launch(backend, request, &mut |event| match event {
+    let exit = bot_bottle_launch::launch(&*backend, request, &mut |event| match event {
         LaunchEvent::Kept(there_is) => kept = there_is,
         event => show(&event, quiet, ui),
     });

@@ -108,7 +108,7 @@ impl Work {
         };
         let backend = prepare::implementation(inspection.backend)?;
         let mut input = line.as_slice().chain(archive);
-        let end = bot_bottle_launch::inspect(backend, &inspection, &mut input, output)
+        let end = bot_bottle_launch::inspect(&*backend, &inspection, &mut input, output)
             .map_err(CommandError::from_error)?;
         match end.status {
             ProgramStatus::Exited(0) => {

@@ -98,7 +98,7 @@ fn wrong_arguments_are_usage_errors() -> Result<()> {
     home.refuses(&["run", "--env", "=x", "--", "true"], USAGE, &["name of a variable"])?;
     let mut relative = home.command(&["run", "--", "true"]);
     home.refused(relative.env("BOT_BOTTLE_HOME", "here"), USAGE, &["not an absolute path", "hint"])?;
-    home.refuses(&["run", "--backend", "docker", "--", "true"], BACKEND, &["--backend native"])
+    home.refuses(&["run", "--backend", "smolmachines", "--", "true"], BACKEND, &["--backend native"])
 }
 
 #[test]

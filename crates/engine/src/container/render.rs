@@ -61,6 +61,9 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
             .then(|| HostConfigLogConfig { typ: Some(spec.log_driver.clone()), config: None }),
         runtime: spec.runtime.clone(),
         userns_mode: spec.user_namespace.clone(),
+        cgroupns_mode: spec.cgroup_namespace.as_deref().and_then(|mode| mode.parse().ok()),
+        masked_paths: filled(&spec.masked_paths),
+        readonly_paths: filled(&spec.read_only_paths),
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
             maximum_retry_count: None,

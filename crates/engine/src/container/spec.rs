@@ -61,6 +61,12 @@ pub struct ContainerSpec {
     pub runtime: Option<String>,
     /// The user namespace: `host`, or `keep-id` on rootless podman; the engine's default if `None`.
     pub user_namespace: Option<String>,
+    /// The cgroup namespace: `private` or `host`; the engine's default if `None`.
+    pub cgroup_namespace: Option<String>,
+    /// Files and folders that it sees empty; the engine's own list if empty.
+    pub masked_paths: Vec<String>,
+    /// Files and folders below its `/proc` and `/sys` that it cannot write to; the engine's own list if empty.
+    pub read_only_paths: Vec<String>,
     /// The signal that asks it to end; the image's if `None`.
     pub stop_signal: Option<String>,
     /// Annotations of the OCI runtime. Engines before API 1.43 ignore them.

@@ -71,6 +71,15 @@ pub(super) fn receive(control: &UnixStream) -> Result<(GatewayStart, Vec<Inherit
     let mut message = Zeroizing::new(vec![0; length]);
     (&*control).read_exact(&mut message).map_err(closed)?;
     let start: GatewayStart = serde_json::from_slice(&message).map_err(|_| ControlError::Malformed)?;
+    let inherited = inherited(&start, descriptors)?;
+    Ok((start, inherited))
+}
+
+/// Each socket with what it is for, checked.
+pub(super) fn inherited(
+    start: &GatewayStart,
+    descriptors: Vec<OwnedFd>,
+) -> Result<Vec<InheritedSocket>, ControlError> {
     if start.listeners.len() != descriptors.len() {
         return Err(ControlError::ListenersUncounted {
             listeners: start.listeners.len(),
@@ -81,8 +90,7 @@ pub(super) fn receive(control: &UnixStream) -> Result<(GatewayStart, Vec<Inherit
         let is_right = listen::is_of_kind(&socket, kind);
         is_right.then_some(InheritedSocket { kind, socket }).ok_or(ControlError::WrongSocket(kind))
     });
-    let inherited = inherited.collect::<Result<_, _>>()?;
-    Ok((start, inherited))
+    inherited.collect()
 }
 
 /// The first bytes, with the descriptors that are attached to the first of them.

@@ -111,7 +111,7 @@ const ETC_ENTRIES: &[&str] = &[
 ];
 
 /// Where distributions keep their bundle.
-const BUNDLES: &[&str] = &[
+pub(crate) const BUNDLES: &[&str] = &[
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/pki/tls/cert.pem",

@@ -29,6 +29,8 @@ const MAX_CAPABILITIES: u32 = 64;
 pub(crate) enum AgentUser {
     /// It enters this user namespace, which has no other user.
     In(OwnedFd),
+    /// The first process is that user already.
+    Own,
 }
 
 /// Makes the user namespace that all programs of the bottle share, with one user in it. It is below that of
@@ -96,11 +98,13 @@ pub(super) fn confine(confinement: &Confinement, user: &AgentUser, filter: &[soc
         setrlimit(Resource::Fsize, Rlimit { current: Some(bytes), maximum: Some(bytes) })?;
     }
     match user {
-        // The kernel gives it all capabilities in that namespace, the bounding set included.
         AgentUser::In(namespace) => {
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::User))?;
+            // The kernel has just given it all capabilities in that namespace, the bounding set included.
+            drop_capabilities()?;
         }
+        // The first process has dropped them all, and the bounding set, for good.
+        AgentUser::Own => set_no_new_privs(true)?,
     }
-    drop_capabilities()?;
     sys::install_filter(filter)
 }

@@ -1,11 +1,13 @@
 //! The messages between the launcher and the bottle's first process. Before them the launcher sends what the
 //! process needs to make the sandbox, which is the backend's own.
 
-use bot_bottle_core::gateway_config::ListenerKind;
+use std::{io, os::fd::OwnedFd};
+
+use bot_bottle_core::{error::IoError, gateway_config::ListenerKind, limits::ByteSize};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    backend::{SessionId, StartProgram},
+    backend::{SandboxEvent, SessionId, StartProgram, Streams},
     request::ProgramStatus,
 };
 
@@ -27,6 +29,8 @@ pub(crate) enum ToInit {
         /// Signal number.
         signal: i32,
     },
+    /// End every program, and then this process; what the programs wrote still arrives.
+    End,
 }
 
 /// From the bottle's first process to the launcher.
@@ -78,4 +82,33 @@ pub(crate) enum FromInit {
     },
     /// The bottle's memory cannot be counted in time.
     MemoryUncounted,
+}
+
+impl FromInit {
+    /// What a message means to the launcher, while programs run, with the descriptors that came with it.
+    pub(crate) fn into_event(self, descriptors: Vec<OwnedFd>) -> SandboxEvent {
+        match self {
+            Self::Started { session } => match Streams::from_descriptors(descriptors) {
+                Ok(streams) => SandboxEvent::Started { session, streams },
+                Err(_) => SandboxEvent::Gone,
+            },
+            Self::NotStarted { session, doing, errno } => {
+                let source = IoError::new(doing, io::Error::from_raw_os_error(errno));
+                SandboxEvent::NotStarted { session, source }
+            }
+            Self::Ended { session, status } => SandboxEvent::Ended { session, status },
+            Self::MemoryExceeded { used } => {
+                let used = ByteSize(used >> 20 << 20);
+                SandboxEvent::LimitReached(format!(
+                    "the bottle used {used} of memory, more than `limits.memory`"
+                ))
+            }
+            Self::MemoryUncounted => SandboxEvent::LimitReached(
+                "`limits.memory` cannot be watched any more: the bottle has too many processes and open files to be \
+                 counted in time"
+                    .to_owned(),
+            ),
+            Self::Failed { .. } | Self::Listening { .. } | Self::Ready { .. } => SandboxEvent::Gone,
+        }
+    }
 }

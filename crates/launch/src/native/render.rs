@@ -9,6 +9,7 @@ use crate::{
     host::facts::{EntryKind, HostFacts},
     init::spec::{AGENT_USER, Confinement, NetworkSpec},
     inspect::{INSPECTED_HOME, WorkAccess},
+    kernel_files::{MASKED, READ_ONLY},
     steps::{
         allocate::RunFolders,
         trust::{BUNDLE_NAME, trust_folder},
@@ -61,46 +62,6 @@ pub(super) const SCRATCH_BYTES: u64 = 4 << 30;
 /// Folders in memory that the bottle may write to, with their modes and their share of [`SCRATCH_BYTES`].
 pub(super) const SCRATCH: [(&str, u32, u64); 4] =
     [("/tmp", 0o1777, 1), ("/var/tmp", 0o1777, 4), ("/run", 0o755, 16), ("/dev/shm", 0o1777, 2)];
-
-/// Files of `/proc` that tell about the host or act on it, as container engines hide them.
-const MASKED: [&str; 22] = [
-    "/proc/acpi",
-    "/proc/asound",
-    // What the host was booted with, which has been a place for passwords.
-    "/proc/cmdline",
-    "/proc/interrupts",
-    "/proc/iomem",
-    "/proc/ioports",
-    // Where the kernel's code lies, on a host that does not hide it (kernel.kptr_restrict).
-    "/proc/kallsyms",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/key-users",
-    // Memory of the whole host, which only the files' mode protects from users other than the host's root.
-    "/proc/kpagecgroup",
-    "/proc/kpagecount",
-    "/proc/kpageflags",
-    "/proc/latency_stats",
-    "/proc/pagetypeinfo",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/slabinfo",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/proc/vmallocinfo",
-    "/proc/driver",
-];
-
-/// Parts of `/proc` that the kernel would let its owner write to.
-const READ_ONLY: [&str; 6] = [
-    "/proc/bus",
-    "/proc/fs",
-    "/proc/irq",
-    // Every line that is written there is a trigger in the kernel.
-    "/proc/pressure",
-    "/proc/sys",
-    "/proc/sysrq-trigger",
-];
 
 const DEVICES: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use bot_bottle_core::{error::IoError, limits::ByteSize};
+use bot_bottle_core::error::IoError;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Signal, pidfd_send_signal},
@@ -15,7 +15,7 @@ use rustix::{
 
 use crate::{
     agent_folder::AgentFolders,
-    backend::{GatewayListeners, InheritedSocket, Sandbox, SandboxEvent, SessionId, StartProgram, Streams},
+    backend::{GatewayListeners, InheritedSocket, Sandbox, SandboxEvent, SessionId, StartProgram},
     channel::Channel,
     error::LaunchError,
     files::remove::measure_tree,
@@ -114,29 +114,7 @@ impl Sandbox for NativeSandbox {
         let Ok(Some((message, descriptors))) = self.channel.receive::<FromInit>() else {
             return Some(SandboxEvent::Gone);
         };
-        Some(match message {
-            FromInit::Started { session } => match Streams::from_descriptors(descriptors) {
-                Ok(streams) => SandboxEvent::Started { session, streams },
-                Err(_) => SandboxEvent::Gone,
-            },
-            FromInit::NotStarted { session, doing, errno } => {
-                let source = IoError::new(doing, io::Error::from_raw_os_error(errno));
-                SandboxEvent::NotStarted { session, source }
-            }
-            FromInit::Ended { session, status } => SandboxEvent::Ended { session, status },
-            FromInit::MemoryExceeded { used } => {
-                let used = ByteSize(used >> 20 << 20);
-                SandboxEvent::LimitReached(format!(
-                    "the bottle used {used} of memory, more than `limits.memory`"
-                ))
-            }
-            FromInit::MemoryUncounted => SandboxEvent::LimitReached(
-                "`limits.memory` cannot be watched any more: the bottle has too many processes and open files to be \
-                 counted in time"
-                    .to_owned(),
-            ),
-            FromInit::Failed { .. } | FromInit::Listening { .. } | FromInit::Ready { .. } => SandboxEvent::Gone,
-        })
+        Some(message.into_event(descriptors))
     }
 
     fn kill(&mut self) {

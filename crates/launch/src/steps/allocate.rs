@@ -36,6 +36,7 @@ pub struct Run {
     pub(crate) directory: PathBuf,
     /// A name that no other run on this host has; the identity is unique in its home only.
     pub(crate) name: String,
+    pub(crate) identity: Identity,
     /// As whom the bottle's programs run, and whose its files are.
     pub(crate) user: HostUser,
     pub(crate) folders: RunFolders,
@@ -108,7 +109,7 @@ pub(crate) fn reserve(
     program: Option<&FoundProgram>,
     home: &BotBottleHome,
 ) -> Result<RunDirectory, LaunchError> {
-    backend.check(&plan.limits).map_err(LaunchError::Limits)?;
+    backend.check(&plan.limits)?;
     if let (ProgramSource::AgentProgram(name), None) = (&plan.program.source, program) {
         return Err(LaunchError::NoProgram(name.clone()));
     }
@@ -126,7 +127,7 @@ pub(crate) fn reopen(
     plan: &BottlePlan,
     home: &BotBottleHome,
 ) -> Result<RunDirectory, LaunchError> {
-    backend.check(&plan.limits).map_err(LaunchError::Limits)?;
+    backend.check(&plan.limits)?;
     let path = home.run(&plan.identity);
     let opening = || format!("opening {}", path.display());
     let directory = match RunDirectory::reopen(home, &plan.identity) {
@@ -172,6 +173,7 @@ pub(crate) fn make_folders(directory: &Path, new: &NewRun<'_>) -> Result<Run, La
     new_folder(&folders.trust, 0o755, None).io_context(|| format!("making {}", folders.trust.display()))?;
     Ok(Run {
         name: format!("{}-{}", new.identity, getpid().as_raw_pid()),
+        identity: new.identity.clone(),
         user,
         folders,
         executable,
@@ -266,8 +268,8 @@ mod tests {
             HostReport::default()
         }
 
-        fn check(&self, _limits: &Limits) -> Result<Enforcement, Vec<Unmet>> {
-            Err(vec![Unmet("no limit is enforced here".to_owned())])
+        fn check(&self, _limits: &Limits) -> Result<Enforcement, LaunchError> {
+            Err(LaunchError::Limits(vec![Unmet("no limit is enforced here".to_owned())]))
         }
 
         fn start(

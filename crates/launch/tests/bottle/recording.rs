@@ -65,8 +65,8 @@ impl Backend for Recording {
         HostReport::default()
     }
 
-    fn check(&self, _limits: &Limits) -> Result<Enforcement, Vec<Unmet>> {
-        self.call("check").map_err(|error| vec![Unmet(error.to_string())])?;
+    fn check(&self, _limits: &Limits) -> Result<Enforcement, LaunchError> {
+        self.call("check").map_err(|error| LaunchError::Limits(vec![Unmet(error.to_string())]))?;
         Ok(Enforcement(Vec::new()))
     }
 

@@ -78,7 +78,15 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "looks at the bottle's first process, as a member of a group that hidepid spares could",
         source: "https://docs.kernel.org/filesystems/proc.html",
-        run: |_| errno::by_absence(fs::metadata("/proc/1"), "/proc/1"),
+        run: |_| {
+            Observation::all(["environ", "maps", "root/etc", "cwd/.", "fd/0"].map(|name| {
+                let path = format!("/proc/1/{name}");
+                match fs::File::open(&path) {
+                    Ok(_) => Observation::reached(path),
+                    Err(error) => Observation::refused(errno::name(&error)),
+                }
+            }))
+        },
     },
     Attempt {
         id: "kernel.system-settings",
@@ -150,13 +158,14 @@ fn is_in_memory(link: &Path) -> bool {
     fs::read_link(link).is_ok_and(|target| target.to_string_lossy().starts_with("/memfd:"))
 }
 
-/// Numbers of the mounts where the bottle may write, proc_pid_mountinfo(5).
+/// Numbers of the mounts where the bottle may write, and of its root, which is the bottle's own on every backend;
+/// proc_pid_mountinfo(5).
 fn own_mounts() -> io::Result<BTreeSet<String>> {
     let table = fs::read_to_string("/proc/self/mountinfo")?;
     let mounts = table.lines().filter_map(|line| {
         let mut fields = line.split(' ');
         let (number, at) = (fields.next()?, fields.nth(3)?);
-        WRITABLE.contains(&at).then(|| number.to_owned())
+        (at == "/" || WRITABLE.contains(&at)).then(|| number.to_owned())
     });
     Ok(mounts.collect())
 }

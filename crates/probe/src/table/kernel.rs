@@ -218,7 +218,14 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 1,
         what: "compares its namespaces with the host's",
         source: NAMESPACES,
-        run: own_namespaces,
+        run: |context| own_namespaces(context, |kind| kind != "user"),
+    },
+    Attempt {
+        id: "kernel.user-namespace-is-own",
+        promise: 1,
+        what: "compares its user namespace with the host's, in which its user would be one of the host's",
+        source: "https://man7.org/linux/man-pages/man7/user_namespaces.7.html",
+        run: |context| own_namespaces(context, |kind| kind == "user"),
     },
     Attempt {
         id: "kernel.other-processes",
@@ -280,15 +287,14 @@ fn status(field: &str, as_it_must_be: impl Fn(&str) -> bool) -> Observation {
     }
 }
 
-fn own_namespaces(context: &Context) -> Observation {
-    Observation::all(context.host_namespaces.iter().map(|(kind, on_the_host)| {
-        match fs::read_link(format!("/proc/self/ns/{kind}")) {
-            Err(error) => Observation::inconclusive(errno::name(&error)),
-            Ok(here) if here.to_string_lossy() == on_the_host.as_str() => {
-                Observation::reached(format!("the {kind} namespace is the host's"))
-            }
-            Ok(_) => Observation::refused("every namespace is the bottle's own"),
+fn own_namespaces(context: &Context, compared: impl Fn(&str) -> bool) -> Observation {
+    let host = context.host_namespaces.iter().filter(|(kind, _)| compared(kind));
+    Observation::all(host.map(|(kind, on_the_host)| match fs::read_link(format!("/proc/self/ns/{kind}")) {
+        Err(error) => Observation::inconclusive(errno::name(&error)),
+        Ok(here) if here.to_string_lossy() == on_the_host.as_str() => {
+            Observation::reached(format!("the {kind} namespace is the host's"))
         }
+        Ok(_) => Observation::refused("every namespace is the bottle's own"),
     }))
 }
 

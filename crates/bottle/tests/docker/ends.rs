@@ -1,0 +1,98 @@
+//! However a launcher ends, nothing of its bottle goes on, and nothing stays in the engine that `cleanup` does not
+//! find.
+
+use std::{process::Command, time::Instant};
+
+use anyhow::{Result, ensure};
+use bot_bottle_engine::ContainerStatus;
+
+use crate::fixture::{Home, eventually};
+
+/// How long a bottle may go on without its launcher.
+const END: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Every point at which a launch can be told to go wrong.
+const STEPS: [&str; 9] = [
+    "allocate-resources",
+    "start-gateway",
+    "start-sandbox",
+    "prepare-files",
+    "connect-gateway",
+    "wait-for-gateway",
+    "provision",
+    "initialise-sandbox",
+    "attach",
+];
+
+#[test]
+fn an_engine_that_is_not_there_is_named() -> Result<()> {
+    let Some(home) = Home::new()? else { return Ok(()) };
+    for (address, code, texts) in [
+        ("unix:///nowhere/docker.sock", 4, ["/nowhere/docker.sock", "hint"]),
+        ("tcp://192.0.2.1:2375", 4, ["engines of other hosts are not supported yet", "DOCKER_HOST"]),
+        ("ssh://user@host", 4, ["engines of other hosts are not supported yet", "DOCKER_HOST"]),
+    ] {
+        home.refused(home.run(&[], "true").env("DOCKER_HOST", address), code, &texts)?;
+    }
+    let mut unknown =
+        home.command(&["run", "--backend", "docker", "--image", "bot-bottle-test:none", "--", "true"]);
+    home.refused(&mut unknown, 4, &["bot-bottle-test:none"])?;
+    home.refused(&mut home.command(&["run", "--backend", "docker", "--", "true"]), 1, &["--image NAME"])?;
+    Ok(())
+}
+
+#[test]
+fn a_bottle_ends_with_its_launcher() -> Result<()> {
+    let Some(home) = Home::new()? else { return Ok(()) };
+    let bottle = home.start(&[], "sleep 600")?;
+    let objects = home.objects(&bottle.identity)?;
+    ensure!(objects.len() == 6, "{objects:?}");
+    let (pid, killed) = (bottle.launcher_pid()?, Instant::now());
+    ensure!(Command::new("kill").args(["-KILL", &pid]).status()?.success());
+    let label = format!("bot-bottle.run={}", bottle.identity);
+    eventually("both containers have ended", || {
+        let containers = home.engine.containers(&label)?;
+        Ok(containers.iter().all(|container| container.status == ContainerStatus::Exited))
+    })?;
+    ensure!(killed.elapsed() < END, "it took {:?}", killed.elapsed());
+    let identity = bottle.identity.clone();
+    drop(bottle);
+    home.clean_up()?;
+    let left = home.objects(&identity)?;
+    ensure!(left.is_empty(), "{left:?}");
+    Ok(())
+}
+
+#[test]
+fn a_bottle_ends_with_its_gateway() -> Result<()> {
+    let Some(home) = Home::new()? else { return Ok(()) };
+    let mut bottle = home.start(&[], "sleep 600")?;
+    let gateway = home.objects(&bottle.identity)?.into_iter().find(|name| name.ends_with("-gateway"));
+    home.engine.kill_container(&gateway.expect("a gateway"), "SIGKILL")?;
+    let status = bottle.launcher.wait()?;
+    ensure!(status.code() == Some(1), "{status:?}");
+    let left = home.objects(&bottle.identity)?;
+    ensure!(left.is_empty(), "{left:?}");
+    Ok(())
+}
+
+#[test]
+fn a_launch_that_goes_wrong_at_any_step_leaves_nothing() -> Result<()> {
+    let Some(home) = Home::new()? else { return Ok(()) };
+    for step in STEPS {
+        for moment in ["before", "after"] {
+            let failing = format!("fail-{moment}:{step}");
+            home.refused(home.run(&[], "true").env("BOT_BOTTLE_FAULT", &failing), 1, &["told to fail"])?;
+            let killed =
+                home.run(&[], "true").env("BOT_BOTTLE_FAULT", format!("{moment}:{step}")).status()?;
+            ensure!(!killed.success(), "{moment} {step}: {killed:?}");
+            let identities = home.identities();
+            home.clean_up()?;
+            for identity in identities {
+                let left = home.objects(&identity)?;
+                ensure!(left.is_empty(), "{moment} {step}: {left:?}");
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! Bottles in containers of a real engine. The table of escape attempts is in `escapes.rs`, for every backend.
+
+mod ends;
+mod fixture;
+mod programs;
+mod secrets;

@@ -1,0 +1,52 @@
+//! Where credentials are, and where they are not.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+use bot_bottle_testkit::{Echo, FakeUpstream, random_secret};
+
+use crate::fixture::Home;
+
+#[test]
+fn the_gateway_injects_what_the_engine_never_shows() -> Result<()> {
+    let Some(home) = Home::new()? else { return Ok(()) };
+    let upstream = FakeUpstream::builder().host("api.test", Echo).start()?;
+    let authority = home.project().join("authority.pem");
+    fs::write(&authority, upstream.certificate())?;
+    let secret = random_secret("token_");
+    home.write(
+        "settings.yml",
+        format!(
+            "egress:\n  extra_ca: [{}]\n  resolve: {{api.test: \"{}\"}}\n",
+            authority.display(),
+            upstream.address()
+        ),
+    )?;
+    home.write(
+        "bottles/web.md",
+        "---\negress:\n  routes:\n    - host: api.test\n      auth: {scheme: Bearer, token_ref: API_TOKEN}\n---\n",
+    )?;
+    // Through the gateway's proxy, inside TLS: the upstream listens on the loopback of the host alone.
+    let script = "printf 'GET http://api.test/echo HTTP/1.1\\r\\nHost: api.test\\r\\nConnection: close\\r\\n\\r\\n' \
+                  | nc -w 20 127.0.0.1 3128 | head -n 1; env; sleep 600";
+    let mut command = home.run(&["--bottle", "web"], script);
+    command.env("API_TOKEN", &secret);
+    let bottle = home.spawn(command, b"HTTP/1.1 ")?;
+    let label = format!("bot-bottle.run={}", bottle.identity);
+    let containers = home.engine.containers(&label)?;
+    ensure!(containers.len() == 2, "{containers:?}");
+    for container in containers {
+        let shown = home.engine.inspect_container(&container.id)?.to_string();
+        ensure!(!shown.contains(&secret), "{}: {shown}", container.name);
+        ensure!(shown.contains("\"Type\":\"none\""), "its output is kept by the engine: {shown}");
+    }
+    let run = home.path("state").join(&bottle.identity);
+    for name in ["receipts.jsonl", "gateway.log", "sandbox.log", "plan.json", "gateway.json"] {
+        let text = fs::read_to_string(run.join(name)).unwrap_or_default();
+        ensure!(!text.contains(&secret), "{name}: {text}");
+    }
+    let receipts = fs::read_to_string(run.join("receipts.jsonl"))?;
+    ensure!(receipts.contains("api.test"), "the receipts are on the host: {receipts:?}");
+    drop(bottle);
+    home.clean_up()
+}

@@ -1,0 +1,106 @@
+//! The docker backend: a bottle as two containers of an engine, docker or podman.
+//!
+//! The agent's container has no network. Its first process ([`init`]) is this binary: it makes the listening
+//! sockets, hands them to the gateway's container ([`hand_over`]), gives up all capabilities, and then serves as
+//! that of any backend does ([`crate::init`]). The gateway's container holds this binary alone and has a network of
+//! its own. The standard streams of each container are its link to the launcher, held by a process on either side
+//! ([`link`]). A plan is rendered into the containers by [`render`], which is pure.
+
+use bot_bottle_core::{limits::Limits, plan::BottlePlan};
+use bot_bottle_engine::{Engine, EngineAddress, EngineInfo, EngineKind};
+
+use crate::{
+    backend::{Backend, Enforcement, Gateway, Sandbox},
+    error::LaunchError,
+    host::prerequisites::{HostReport, Prerequisite},
+    resource::Resources,
+    steps::allocate::Run,
+};
+
+mod archive;
+mod gateway;
+mod hand_over;
+mod image;
+mod init;
+mod limits;
+mod link;
+mod names;
+mod object;
+mod render;
+mod sandbox;
+mod setup;
+
+pub use gateway::{ContainerGatewayStart, receive_start};
+pub use hand_over::{HandedOver, Receiver};
+pub use init::run as container_init;
+pub use link::{Carries, Link, LinkCommand};
+pub use names::HAND_OVER_FOLDER;
+pub(crate) use object::EngineObject;
+
+/// The docker backend, on the engine at an address.
+#[derive(Debug, Clone)]
+pub struct Docker {
+    address: EngineAddress,
+}
+
+impl Docker {
+    /// On this engine.
+    #[must_use]
+    pub fn new(address: EngineAddress) -> Self {
+        Self { address }
+    }
+
+    fn engine(&self) -> Result<(Engine, EngineInfo), LaunchError> {
+        let engine = Engine::connect(&self.address)?;
+        let info = engine.info()?;
+        Ok((engine, info))
+    }
+}
+
+impl Backend for Docker {
+    fn prerequisites(&self) -> HostReport {
+        let mut report = HostReport::default();
+        match self.engine() {
+            Ok((_, info)) => report.notes.push(format!("{} answers at {}", describe(&info), self.address)),
+            Err(error) => report.missing.push(missing(&error)),
+        }
+        report
+    }
+
+    fn check(&self, limits: &Limits) -> Result<Enforcement, LaunchError> {
+        let (_, info) = self.engine()?;
+        limits::check(limits, &info).map(Enforcement).map_err(LaunchError::Limits)
+    }
+
+    fn start_gateway(&self, run: &Run, resources: &mut Resources) -> Result<Box<dyn Gateway>, LaunchError> {
+        let (engine, _) = self.engine()?;
+        Ok(Box::new(gateway::start(&engine, run, resources)?))
+    }
+
+    fn start(
+        &self,
+        plan: &BottlePlan,
+        run: &Run,
+        resources: &mut Resources,
+    ) -> Result<Box<dyn Sandbox>, LaunchError> {
+        let (engine, _) = self.engine()?;
+        Ok(Box::new(sandbox::start(engine, plan, run, resources)?))
+    }
+}
+
+fn describe(info: &EngineInfo) -> String {
+    format!("{} {} (API {})", name(info.kind), info.version, info.api_version)
+}
+
+fn name(engine: EngineKind) -> &'static str {
+    match engine {
+        EngineKind::Docker => "docker",
+        EngineKind::Podman => "podman",
+    }
+}
+
+fn missing(error: &LaunchError) -> Prerequisite {
+    use bot_bottle_core::error::Hint;
+    let remedy = error.hint().map_or_else(|| "start the engine".to_owned(), |hint| hint.into_owned());
+    Prerequisite { problem: error.to_string(), remedy }
+}

@@ -1,0 +1,151 @@
+//! Starts the gateway's container.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    net::SocketAddr,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+};
+
+use bot_bottle_core::{
+    error::{IoContext, IoError},
+    gateway_config::{GatewayConfig, GatewayStart},
+};
+use bot_bottle_engine::Engine;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    channel::Channel,
+    error::LaunchError,
+    gateway_process::GatewayProcess,
+    host::facts::system_roots,
+    resource::{Resource, Resources},
+    state,
+    steps::allocate::Run,
+};
+
+use super::{
+    image,
+    link::{Carries, LinkCommand},
+    names::{CERTIFICATES_FOLDER, Names},
+    object::{EngineObject, ObjectKind},
+    render,
+};
+
+/// The first message to a gateway in a container: what is in files for a gateway on the host. The second one is
+/// [`bot_bottle_core::gateway_config::GatewayStart`]. Neither is anywhere that the engine shows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ContainerGatewayStart {
+    /// Its configuration, with the paths of the container.
+    pub config: GatewayConfig,
+    /// Certificates, PEM, by the paths where the gateway and the configuration expect them.
+    pub certificates: BTreeMap<PathBuf, String>,
+    /// Loopback addresses of the host that upstream hosts were given, at which the gateway's container listens for
+    /// itself: the link carries the connections to the host.
+    pub dials: BTreeSet<SocketAddr>,
+}
+
+impl ContainerGatewayStart {
+    /// From the configuration of a gateway on the host.
+    fn new(mut config: GatewayConfig, system_roots: String) -> Result<Self, IoError> {
+        let mut certificates = BTreeMap::new();
+        certificates.insert(Path::new(CERTIFICATES_FOLDER).join("system.pem"), system_roots);
+        for (number, path) in config.upstream.extra_ca.iter_mut().enumerate() {
+            let content = fs::read_to_string(&*path).io_context(|| format!("reading {}", path.display()))?;
+            *path = Path::new(CERTIFICATES_FOLDER).join(format!("operator-{number}.pem"));
+            certificates.insert(path.clone(), content);
+        }
+        let dials = dials(&config);
+        Ok(Self { config, certificates, dials })
+    }
+}
+
+/// Receives the two messages of a launcher, in the gateway's container.
+///
+/// # Errors
+/// When the launcher is gone, or does not keep to the protocol.
+pub fn receive_start(control: &UnixStream) -> io::Result<(ContainerGatewayStart, GatewayStart)> {
+    let channel = Channel::new(control.try_clone()?.into());
+    let (first, _) = channel.receive()?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let (second, _) = channel.receive()?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    Ok((first, second))
+}
+
+/// The loopback addresses that the operator gave to names. Only these are carried to the host.
+fn dials(config: &GatewayConfig) -> BTreeSet<SocketAddr> {
+    let mut dials = BTreeSet::new();
+    for fixed in config.upstream.resolve.values().filter(|fixed| fixed.address.is_loopback()) {
+        match fixed.port {
+            Some(port) => drop(dials.insert(SocketAddr::new(fixed.address, port))),
+            None => {
+                let ports = config.policy.routes.iter().flat_map(|route| &route.ports);
+                dials.extend(ports.map(|port| SocketAddr::new(fixed.address, *port)));
+            }
+        }
+    }
+    dials
+}
+
+/// Makes the gateway's objects and starts its container.
+pub(super) fn start(
+    engine: &Engine,
+    run: &Run,
+    resources: &mut Resources,
+) -> Result<GatewayProcess, LaunchError> {
+    let names = Names::of(run);
+    let image = image::gateway(engine, &run.executable_path)?;
+    let text = fs::read(run.gateway_config()).io_context(|| "reading the gateway's configuration")?;
+    let config = serde_json::from_slice(&text).map_err(io::Error::from);
+    let config = config.io_context(|| "reading the gateway's configuration")?;
+    let start = ContainerGatewayStart::new(config, system_roots())?;
+    let mut record = |kind, name: &str| {
+        let object = EngineObject { engine: engine.address().clone(), kind, name: name.to_owned() };
+        resources.add(Resource::Engine(object)).io_context(|| "recording an object of the engine")
+    };
+    for volume in [&names.program, &names.hand_over] {
+        record(ObjectKind::Volume, volume)?;
+        engine.create_volume(volume, &names.labels("gateway"))?;
+    }
+    record(ObjectKind::Network, &names.network)?;
+    engine.create_network(&render::network(&names))?;
+    record(ObjectKind::Container, &names.gateway)?;
+    engine.create_container(&render::gateway(&names, &image, &start.dials))?;
+    let link = LinkCommand {
+        engine: engine.address().clone(),
+        container: names.gateway,
+        carries: Carries::Bytes,
+        receipts: Some((run.path(state::RECEIPTS), start.config.receipts_bytes)),
+        dials: start.dials.clone(),
+    };
+    let gateway = GatewayProcess::start_link(run, &link, resources)?;
+    gateway.send(&start)?;
+    Ok(gateway)
+}
+
+#[cfg(test)]
+mod tests {
+    use bot_bottle_core::{gateway_config::FixedAddress, host::HostName};
+
+    use super::*;
+
+    #[test]
+    fn only_loopback_addresses_that_the_operator_gave_are_carried() {
+        let mut config: GatewayConfig = serde_json::from_value(serde_json::json!({
+            "name": "a", "policy": {"routes": []}, "receipts": "/receipts"
+        }))
+        .expect("a configuration");
+        let fixed =
+            |address: &str, port| FixedAddress { address: address.parse().expect("an address"), port };
+        for (name, fixed) in [
+            ("here.test", fixed("127.0.0.1", Some(8443))),
+            ("there.test", fixed("10.0.0.7", Some(443))),
+            ("six.test", fixed("::1", Some(9000))),
+        ] {
+            config.upstream.resolve.insert(HostName::parse(name).expect("a name"), fixed);
+        }
+        let expected: BTreeSet<SocketAddr> =
+            ["127.0.0.1:8443", "[::1]:9000"].map(|text| text.parse().expect("an address")).into();
+        assert_eq!(dials(&config), expected);
+    }
+}

@@ -1,0 +1,138 @@
+//! The image of the gateway's container: this binary, and folders with their owners. Neither a Dockerfile nor a
+//! registry has a part in it.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{self, Read, Seek},
+    path::{Path, PathBuf},
+};
+
+use bot_bottle_core::error::IoContext;
+use bot_bottle_engine::{Engine, EngineError, RefusalKind};
+use sha2::{Digest, Sha256};
+use tar::{Builder, EntryType, Header};
+
+use crate::error::LaunchError;
+
+use super::{
+    hand_over::GATEWAY_USER,
+    names::{HAND_OVER_FOLDER, PROGRAM},
+};
+
+/// Repository of the image. Its tag is the hash of what is in it.
+const REPOSITORY: &str = "bot-bottle-gateway";
+
+/// Changes with the layout of the image.
+const LAYOUT: &str = "1";
+
+/// Hexadecimal digits of a hash that name an image.
+const TAG_DIGITS: usize = 24;
+
+/// Label of every image of ours, for `cleanup`.
+pub(super) const IMAGE_LABEL: &str = "bot-bottle.image";
+
+/// Makes sure that the engine has the gateway's image, and returns its reference.
+///
+/// # Errors
+/// [`LaunchError::NotStatic`] where this binary needs libraries that the image would not have.
+pub(super) fn gateway(engine: &Engine, executable: &Path) -> Result<String, LaunchError> {
+    let reading = || format!("reading {}", executable.display());
+    let mut file = File::open(executable).io_context(reading)?;
+    if !is_static(&mut file).io_context(reading)? {
+        return Err(LaunchError::NotStatic);
+    }
+    file.rewind().io_context(reading)?;
+    let mut hash = Sha256::new_with_prefix(LAYOUT);
+    io::copy(&mut file, &mut hash).io_context(reading)?;
+    let digits: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let reference = format!("{REPOSITORY}:{}", &digits[..TAG_DIGITS]);
+    match engine.image(&reference) {
+        Ok(_) => return Ok(reference),
+        Err(error) if error.refusal() == Some(RefusalKind::NotFound) => {}
+        Err(error) => return Err(error.into()),
+    }
+    file.rewind().io_context(reading)?;
+    let archive = root_file_system(&mut file).io_context(reading)?;
+    let label = format!("LABEL {IMAGE_LABEL}=gateway");
+    engine.import(&reference, &[label], &mut archive.as_slice())?;
+    Ok(reference)
+}
+
+fn root_file_system(executable: &mut File) -> io::Result<Vec<u8>> {
+    let mut builder = Builder::new(Vec::new());
+    for (path, (mode, owner)) in folders() {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::Directory);
+        header.set_mode(mode);
+        header.set_uid(owner);
+        header.set_gid(owner);
+        header.set_size(0);
+        builder.append_data(&mut header, relative(&path.to_string_lossy()), io::empty())?;
+    }
+    let mut header = Header::new_gnu();
+    header.set_mode(0o755);
+    header.set_size(executable.metadata()?.len());
+    builder.append_data(&mut header, relative(PROGRAM), executable)?;
+    builder.into_inner()
+}
+
+/// The folders of the image with their modes and owners, each after the one that it is in. All are named, because
+/// engines differ in the modes of those that are not.
+fn folders() -> BTreeMap<PathBuf, (u32, u64)> {
+    // The engine puts files of its own into `/etc`, and cannot make it where the root is read-only.
+    let named = ["/etc/hosts", HAND_OVER_FOLDER, PROGRAM];
+    let above = named.iter().flat_map(|path| Path::new(path).ancestors().skip(1));
+    let mut folders: BTreeMap<PathBuf, (u32, u64)> =
+        above.filter(|path| path.parent().is_some()).map(|path| (path.to_owned(), (0o755, 0))).collect();
+    // What is handed over in there is for the gateway's user alone.
+    folders.insert(HAND_OVER_FOLDER.into(), (0o700, GATEWAY_USER.into()));
+    folders
+}
+
+fn relative(path: &str) -> &str {
+    path.trim_start_matches('/')
+}
+
+/// Whether an executable names no interpreter, that is, no dynamic linker: elf(5), `PT_INTERP`.
+fn is_static(file: &mut File) -> io::Result<bool> {
+    const PT_INTERP: u32 = 3;
+    const HEADER_BYTES: usize = 64;
+    const PROGRAM_HEADER_BYTES: usize = 56;
+    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "not an ELF executable of 64 bits");
+    let mut header = [0; HEADER_BYTES];
+    file.read_exact(&mut header)?;
+    if !header.starts_with(b"\x7fELF\x02") {
+        return Err(malformed());
+    }
+    let half = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
+    let offset = u64::from_le_bytes(header[32..40].try_into().map_err(|_| malformed())?);
+    let (size, count) = (usize::from(half(54)), usize::from(half(56)));
+    if size != PROGRAM_HEADER_BYTES {
+        return Err(malformed());
+    }
+    file.seek(io::SeekFrom::Start(offset))?;
+    let mut headers = vec![0; size * count];
+    file.read_exact(&mut headers)?;
+    Ok(!headers.chunks(size).any(|header| header.starts_with(&PT_INTERP.to_le_bytes())))
+}
+
+impl From<EngineError> for LaunchError {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(Box::new(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dynamic_executable_is_known() {
+        // The test itself needs the C library; a text is no executable at all.
+        let own = std::env::current_exe().expect("a path");
+        assert!(!is_static(&mut File::open(own).expect("opened")).expect("an executable"));
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        is_static(&mut File::open(manifest).expect("opened")).expect_err("a text");
+    }
+}

@@ -1,0 +1,66 @@
+//! How the objects of a run are called, and the places in its containers.
+
+use bot_bottle_engine::Labels;
+
+use crate::steps::allocate::Run;
+
+/// Where both containers have the volume with this binary, read-only.
+pub(super) const PROGRAM_FOLDER: &str = bot_bottle_core::plan::AGENT_PROGRAM_FOLDER;
+
+/// This binary in that volume.
+pub(super) const PROGRAM: &str = "/opt/bot-bottle/agent/bot-bottle";
+
+/// Where both containers have the volume in which the listening sockets are handed over.
+pub const HAND_OVER_FOLDER: &str = "/run/bot-bottle/listeners";
+
+/// Where the gateway's container has the certificates that its configuration names: the one place in memory that
+/// every engine makes writable for any user.
+pub(super) const CERTIFICATES_FOLDER: &str = "/dev/shm";
+
+/// The names of a run's objects, which no other run on this host has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Names {
+    /// The agent's container.
+    pub(super) agent: String,
+    /// The gateway's container.
+    pub(super) gateway: String,
+    /// The gateway's network.
+    pub(super) network: String,
+    /// The volume with this binary.
+    pub(super) program: String,
+    /// The volume for handing over.
+    pub(super) hand_over: String,
+    /// The volume with the workspace.
+    pub(super) workspace: String,
+    identity: String,
+}
+
+impl Names {
+    pub(super) fn of(run: &Run) -> Self {
+        let name = &run.name;
+        let object = |what: &str| format!("bot-bottle-{name}-{what}");
+        Self {
+            agent: object("agent"),
+            gateway: object("gateway"),
+            network: object("network"),
+            program: object("program"),
+            hand_over: object("listeners"),
+            workspace: object("workspace"),
+            identity: run.identity.to_string(),
+        }
+    }
+
+    /// The labels of an object: ours, and those by which `docker compose ls` and graphical tools show the objects of
+    /// a run together.
+    pub(super) fn labels(&self, service: &str) -> Labels {
+        [
+            ("bot-bottle.run", self.identity.as_str()),
+            ("com.docker.compose.project", &format!("bot-bottle-{}", self.identity)),
+            ("com.docker.compose.service", service),
+            ("com.docker.compose.container-number", "1"),
+            ("com.docker.compose.oneoff", "False"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+    }
+}

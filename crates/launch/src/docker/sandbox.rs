@@ -1,0 +1,376 @@
+//! The agent's container: how it is started, and the launcher's end of the link to it.
+
+use std::{
+    cell::Cell,
+    collections::BTreeMap,
+    fs, io,
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bot_bottle_core::{
+    error::{IoContext, IoError},
+    plan::{BOTTLE_ADDRESS, BottlePlan},
+};
+use bot_bottle_engine::{Engine, EngineError, PathKind, RefusalKind};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::Signal,
+};
+use serde::Serialize;
+
+use crate::{
+    backend::{GatewayListeners, Sandbox, SandboxEvent, SessionId, StartProgram},
+    channel::Channel,
+    child_process::{ANSWER_TIMEOUT, ChildProgram, spawn},
+    error::LaunchError,
+    files::remove::remove_tree,
+    init::{
+        protocol::{FromInit, ToInit},
+        spec::{AGENT_USER, Confinement, NetworkSpec},
+    },
+    log_tail::tail,
+    resource::{Resource, Resources},
+    steps::{allocate::Run, trust::trust_folder},
+    sys::Go,
+};
+
+use super::{
+    archive,
+    link::{Carries, LinkCommand},
+    names::{HAND_OVER_FOLDER, Names},
+    object::{EngineObject, ObjectKind},
+    render,
+    setup::{ContainerSetup, SystemFile, SystemFiles},
+};
+
+/// How long the first process may take for one message once programs can be started.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often the engine is asked at most whether the kernel has killed a program for memory.
+const MEMORY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Bytes that wait to be sent to the engine while files are copied.
+const COPY_BUFFER_BYTES: usize = 256 << 10;
+
+/// The agent's container.
+pub(super) struct ContainerSandbox {
+    engine: Engine,
+    container: String,
+    channel: Channel,
+    /// The process that holds the link, as a pidfd. It ends with the container.
+    link: OwnedFd,
+    log: PathBuf,
+    /// Sent when the gateway serves.
+    home: PathBuf,
+    workspace: Option<PathBuf>,
+    /// Folders of the host whose content becomes home and workspace, and those of root's files.
+    staged_home: PathBuf,
+    staged_workspace: PathBuf,
+    trust: (PathBuf, PathBuf),
+    ca_bundle: PathBuf,
+    system_files: Vec<SystemFile>,
+    /// Variables of the image.
+    image_environment: BTreeMap<String, String>,
+    /// When the engine was last asked about memory, and what it said.
+    out_of_memory: Cell<(Option<Instant>, bool)>,
+}
+
+/// Makes the agent's container and starts it. Its first process goes on by itself, up to `Listening`.
+pub(super) fn start(
+    engine: Engine,
+    plan: &BottlePlan,
+    run: &Run,
+    resources: &mut Resources,
+) -> Result<ContainerSandbox, LaunchError> {
+    let names = Names::of(run);
+    let reference = plan.image.clone().ok_or(LaunchError::NoImage)?;
+    let image = engine.image(&reference)?;
+    let mut record = |kind, name: &str| {
+        let object = EngineObject { engine: engine.address().clone(), kind, name: name.to_owned() };
+        resources.add(Resource::Engine(object)).io_context(|| "recording an object of the engine")
+    };
+    record(ObjectKind::Volume, &names.workspace)?;
+    engine.create_volume(&names.workspace, &names.labels("agent"))?;
+    record(ObjectKind::Container, &names.agent)?;
+    engine.create_container(&render::agent(&names, plan, &image.id))?;
+    refuse_links(&engine, &names.agent, plan, &reference)?;
+    make_folders(&engine, &names.agent, plan)?;
+    let link = LinkCommand {
+        engine: engine.address().clone(),
+        container: names.agent.clone(),
+        carries: Carries::Messages,
+        receipts: None,
+        dials: [].into(),
+    };
+    let log = run.path("sandbox.log");
+    let (channel, link) = start_link(run, &link, &log, resources)?;
+    let sandbox = ContainerSandbox {
+        engine,
+        container: names.agent,
+        channel,
+        link,
+        log,
+        home: plan.guest.home.clone(),
+        workspace: (plan.guest.workspace != plan.guest.home).then(|| plan.guest.workspace.clone()),
+        staged_home: run.folders.home.clone(),
+        staged_workspace: run.folders.workspace.clone(),
+        trust: (run.folders.trust.clone(), trust_folder(plan)),
+        ca_bundle: plan.guest.ca_bundle.clone(),
+        system_files: system_files(plan),
+        image_environment: variables(&image.config.environment),
+        out_of_memory: Cell::default(),
+    };
+    let setup = ContainerSetup {
+        network: NetworkSpec::of_bottle(),
+        hand_over: Some(HAND_OVER_FOLDER.into()),
+        confinement: Confinement { user: AGENT_USER, processes: None, file_size: None, processors: None },
+    };
+    sandbox.send(&setup, "sending the setup")?;
+    Ok(sandbox)
+}
+
+/// Where something is mounted or written as root, a link of the image could lead it elsewhere: to a place that is
+/// covered by what the agent may write.
+fn refuse_links(engine: &Engine, container: &str, plan: &BottlePlan, image: &str) -> Result<(), LaunchError> {
+    for path in render::mount_points(plan) {
+        match engine.stat(container, &path) {
+            Ok(stat) if stat.kind == PathKind::Directory => {}
+            Ok(_) => return Err(LaunchError::ImageLink { image: image.to_owned(), path }),
+            Err(error) if error.refusal() == Some(RefusalKind::NotFound) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Makes home and workspace the agent's, which the first process could not without CAP_CHOWN.
+fn make_folders(engine: &Engine, container: &str, plan: &BottlePlan) -> Result<(), LaunchError> {
+    let mut bytes = Vec::new();
+    let paths = [plan.guest.home.as_path(), plan.guest.workspace.as_path()];
+    let paths = if paths[0] == paths[1] { &paths[..1] } else { &paths[..] };
+    archive::folders(paths, AGENT_USER.into(), &mut bytes).io_context(|| "packing the agent's folders")?;
+    Ok(engine.upload(container, "/", &mut bytes.as_slice())?)
+}
+
+fn start_link(
+    run: &Run,
+    link: &LinkCommand,
+    log: &Path,
+    resources: &mut Resources,
+) -> Result<(Channel, OwnedFd), LaunchError> {
+    let mut start = || -> io::Result<_> {
+        let arguments = link.arguments()?;
+        let (channel, theirs) = Channel::pair()?;
+        channel.set_timeout(Some(ANSWER_TIMEOUT))?;
+        let child = ChildProgram {
+            executable: &run.executable,
+            arguments: &arguments.iter().map(|text| &**text).collect::<Vec<_>>(),
+            namespaces: 0,
+            control: theirs.as_fd(),
+            log,
+        };
+        let process = spawn(&child, resources, |_| Ok(Go::On))?;
+        Ok((channel, process))
+    };
+    Ok(start().io_context(|| "starting the link to the container")?)
+}
+
+/// Files of root's besides those in the trust folder.
+fn system_files(plan: &BottlePlan) -> Vec<SystemFile> {
+    let trust = trust_folder(plan);
+    let resolver = format!("nameserver {BOTTLE_ADDRESS}\noptions timeout:2 attempts:2\n");
+    let mut files = vec![file("/etc/resolv.conf".into(), resolver.as_bytes())];
+    let of_plan = plan.system_files.iter().filter(|file| !file.path.starts_with(&trust));
+    files.extend(of_plan.map(|of_plan| file(of_plan.path.clone(), of_plan.content.as_bytes())));
+    files
+}
+
+fn file(path: PathBuf, content: &[u8]) -> SystemFile {
+    SystemFile { path, content: STANDARD.encode(content), create: true }
+}
+
+/// `NAME=value`, as an image has them.
+fn variables(environment: &[String]) -> BTreeMap<String, String> {
+    let pair = |text: &String| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    environment.iter().filter_map(pair).collect()
+}
+
+/// Removes what is in a folder.
+fn empty(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+impl ContainerSandbox {
+    fn send(&self, message: &impl Serialize, doing: &str) -> Result<(), LaunchError> {
+        // If sending fails, the container may have ended and its log says why.
+        self.channel.send(message, &[]).map_err(|source| self.lost(doing, source))
+    }
+
+    /// The next message, which has to come while the bottle starts.
+    fn expect(&self) -> Result<FromInit, LaunchError> {
+        let waiting = "waiting for the container's first process";
+        match self.channel.receive().map_err(|source| self.lost(waiting, source))? {
+            Some((FromInit::Failed { doing, errno }, _)) => {
+                let source = match errno {
+                    0 => io::Error::other("unexpected"),
+                    errno => io::Error::from_raw_os_error(errno),
+                };
+                Err(LaunchError::Sandbox(IoError::new(doing, source)))
+            }
+            Some((message, _)) => Ok(message),
+            None => Err(self.lost(waiting, io::ErrorKind::UnexpectedEof.into())),
+        }
+    }
+
+    /// What the link has written to its log says more than the end of its socket.
+    fn lost(&self, doing: &str, source: io::Error) -> LaunchError {
+        let mut ended = [PollFd::new(&self.link, PollFlags::IN)];
+        let limit = Timespec::try_from(MESSAGE_TIMEOUT).ok();
+        let source = match poll(&mut ended, limit.as_ref()) {
+            Ok(1..) => io::Error::other(tail(&self.log)),
+            _ => source,
+        };
+        LaunchError::Sandbox(IoError::new(doing.to_owned(), source))
+    }
+
+    /// The files of the trust folder, and the bundles of the image replaced by the bottle's.
+    fn trust_files(&self) -> io::Result<Vec<SystemFile>> {
+        let (staged, inside) = &self.trust;
+        let mut files = Vec::new();
+        for entry in fs::read_dir(staged)? {
+            let entry = entry?;
+            let content = fs::read(entry.path())?;
+            if entry.file_name() == crate::steps::trust::BUNDLE_NAME {
+                // Programs are told of one of them by variables.
+                let bundle = |path: &&str| {
+                    let create = Path::new(path) == self.ca_bundle;
+                    SystemFile { create, ..file(path.into(), &content) }
+                };
+                files.extend(render::bundles().iter().map(bundle));
+            }
+            files.push(file(inside.join(entry.file_name()), &content));
+        }
+        Ok(files)
+    }
+
+    /// Copies a folder of the host into the container, and removes it here.
+    fn copy_in(&self, staged: &Path, inside: &Path) -> Result<(), LaunchError> {
+        let copying = || format!("copying files to {}", inside.display());
+        let (mut reader, writer) = UnixStream::pair().io_context(copying)?;
+        let (packed, uploaded) = std::thread::scope(|scope| {
+            let packing = scope.spawn(move || {
+                let buffered = io::BufWriter::with_capacity(COPY_BUFFER_BYTES, writer);
+                archive::pack(staged, AGENT_USER.into(), buffered)
+            });
+            let uploaded = self.engine.upload(&self.container, &inside.to_string_lossy(), &mut reader);
+            // A writer that nobody reads would wait for ever.
+            drop(reader);
+            (packing.join(), uploaded)
+        });
+        // The engine's error is the reason where both failed.
+        uploaded?;
+        packed.unwrap_or_else(|_| Err(io::ErrorKind::Other.into())).io_context(copying)?;
+        // Only the container's copy is the agent's.
+        Ok(empty(staged).io_context(|| format!("removing what is in {}", staged.display()))?)
+    }
+
+    fn ask_about_memory(&self) -> Result<bool, EngineError> {
+        Ok(self.engine.container_state(&self.container)?.is_oom_killed)
+    }
+}
+
+impl Sandbox for ContainerSandbox {
+    fn listeners(&mut self) -> Result<GatewayListeners, LaunchError> {
+        match self.expect()? {
+            FromInit::Listening { listeners } => Ok(GatewayListeners::HandedOver(listeners)),
+            _ => Err(self.lost("listening", io::ErrorKind::InvalidData.into())),
+        }
+    }
+
+    fn initialise(&mut self) -> Result<Vec<String>, LaunchError> {
+        let mut files = self.trust_files().io_context(|| "reading the bottle's certificates")?;
+        files.append(&mut self.system_files);
+        self.send(&SystemFiles { home: self.home.clone(), files }, "sending files")?;
+        let FromInit::Ready { mut notes } = self.expect()? else {
+            return Err(self.lost("being ready", io::ErrorKind::InvalidData.into()));
+        };
+        self.copy_in(&self.staged_home, &self.home)?;
+        if let Some(workspace) = &self.workspace {
+            self.copy_in(&self.staged_workspace, workspace)?;
+        }
+        let limited = self.channel.set_timeout(Some(MESSAGE_TIMEOUT));
+        limited.map_err(|source| self.lost("limiting the time for a message", source))?;
+        notes.push("what the agent makes in this container is lost when it ends".to_owned());
+        Ok(notes)
+    }
+
+    fn exec(&mut self, session: SessionId, program: &StartProgram) -> io::Result<()> {
+        let mut program = program.clone();
+        for (name, value) in &self.image_environment {
+            match (name.as_str(), program.environment.get_mut("PATH")) {
+                // The programs of the image lie where it says.
+                ("PATH", Some(path)) => path.extend([":", value]),
+                _ => drop(program.environment.entry(name.clone()).or_insert_with(|| value.clone())),
+            }
+        }
+        self.channel.send(&ToInit::Start { session, program }, &[])
+    }
+
+    fn signal(&mut self, session: SessionId, signal: Signal) -> io::Result<()> {
+        self.channel.send(&ToInit::Signal { session, signal: signal.as_raw() }, &[])
+    }
+
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        vec![self.channel.as_fd(), self.link.as_fd()]
+    }
+
+    fn next(&mut self) -> Option<SandboxEvent> {
+        let mut waits = [PollFd::new(&self.channel, PollFlags::IN), PollFd::new(&self.link, PollFlags::IN)];
+        let ready = poll(&mut waits, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        let [has_message, has_ended] = match ready {
+            Ok(_) => waits.map(|wait| !wait.revents().is_empty()),
+            Err(_) => [false; 2],
+        };
+        if !has_message {
+            return has_ended.then_some(SandboxEvent::Gone);
+        }
+        let Ok(Some((message, descriptors))) = self.channel.receive::<FromInit>() else {
+            return Some(SandboxEvent::Gone);
+        };
+        Some(message.into_event(descriptors))
+    }
+
+    fn kill(&mut self) {
+        // Fails only if it has ended.
+        let _ = self.channel.send(&ToInit::End, &[]);
+    }
+
+    fn is_out_of_memory(&self) -> bool {
+        let (asked, said) = self.out_of_memory.get();
+        if said || asked.is_some_and(|asked| asked.elapsed() < MEMORY_INTERVAL) {
+            return said;
+        }
+        // An engine that does not answer has not said so.
+        let says = self.ask_about_memory().unwrap_or(false);
+        self.out_of_memory.set((Some(Instant::now()), says));
+        says
+    }
+
+    fn disk_usage(&self) -> Result<u64, String> {
+        Err("the docker backend does not measure what its volumes take".to_owned())
+    }
+}
