@@ -10,6 +10,7 @@ use std::{
 use bot_bottle_core::error::{IoContext, IoError};
 use bot_bottle_engine::{EngineAddress, EngineEnvironment};
 use bot_bottle_gateway::BoundedLog;
+use bot_bottle_launch::docker::ImageEnvironment;
 
 use crate::exit::{CommandError, Failure};
 
@@ -96,6 +97,23 @@ pub(crate) fn engine_address() -> Result<EngineAddress, CommandError> {
     };
     EngineAddress::find(&environment, std::path::Path::exists)
         .map_err(|error| CommandError::from_error(error).with_failure(Failure::Backend))
+}
+
+/// The arguments that every Dockerfile has without declaring them, in the spelling of either case (Dockerfile
+/// reference, predefined ARGs).
+const PROXY_VARIABLES: [&str; 5] = ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"];
+
+/// What the environment says about images: docker's configuration file (`DOCKER_CONFIG`), proxies, and
+/// `BOT_BOTTLE_BASE_IMAGE`.
+pub(crate) fn image_environment() -> ImageEnvironment {
+    let folder = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
+    let folder = folder.or_else(|| std::env::home_dir().map(|home| home.join(".docker")));
+    let names = PROXY_VARIABLES.iter().flat_map(|name| [(*name).to_owned(), name.to_ascii_lowercase()]);
+    ImageEnvironment {
+        docker_config: folder.map(|folder| folder.join("config.json")),
+        proxies: names.filter_map(|name| variable(&name).map(|value| (name, value))).collect(),
+        base: variable("BOT_BOTTLE_BASE_IMAGE").filter(|name| !name.is_empty()),
+    }
 }
 
 /// Sends the gateway's log to stderr: warnings, or what the `tracing` directives in `BOT_BOTTLE_LOG` select.

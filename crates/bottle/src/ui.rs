@@ -129,6 +129,16 @@ impl Ui {
         }
     }
 
+    /// Tells how an image is pulled or built: the last line alone on a terminal, else all of them, unless the
+    /// streams belong to a program.
+    pub(crate) fn image_progress(&self, text: &str, is_quiet: bool) {
+        if std::io::stderr().is_terminal() {
+            self.progress_line(text);
+        } else if !is_quiet {
+            self.progress(text);
+        }
+    }
+
     /// Ends a line of progress.
     pub(crate) fn end_progress_line(&self) {
         if std::io::stderr().is_terminal() {

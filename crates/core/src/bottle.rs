@@ -75,11 +75,25 @@ pub enum BackendName {
     Kubernetes,
 }
 
+impl BackendName {
+    /// Whether a bottle's programs come from an image, and not from the host.
+    #[must_use]
+    pub fn has_images(self) -> bool {
+        match self {
+            Self::Native => false,
+            Self::Docker | Self::Smolmachines | Self::Kubernetes => true,
+        }
+    }
+}
+
 /// `agent_provider` of a bottle.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProviderSettings {
     /// The provider's name; `None`: not said, which means `claude`.
     pub template: Option<String>,
+    /// For image backends: a reference. Never together with `dockerfile`.
+    #[serde(default)]
+    pub image: Option<String>,
     /// For image backends: absolute, resolved against the manifest's folder.
     pub dockerfile: Option<PathBuf>,
     /// Names the variable of the host that holds the token.

@@ -17,12 +17,14 @@ use crate::{
 mod build;
 mod environment;
 mod git_config;
+mod image;
 mod unenforced;
 mod variables;
 
 pub use build::{PlanError, PlanInput, plan_agent, plan_program};
 pub use environment::{trust_environment, trust_files};
 pub use git_config::GitConfigError;
+pub use image::ImageSource;
 pub use unenforced::{Unenforced, unenforced};
 
 /// Where the gateway's proxy listens inside every bottle.
@@ -52,9 +54,9 @@ pub struct BottlePlan {
     pub provider: Option<String>,
     /// The program that runs.
     pub program: Program,
-    /// The image of the agent's container, by reference; for a backend that has images.
+    /// Where the image of the agent's container comes from; for a backend that has images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image: Option<String>,
+    pub image: Option<ImageSource>,
     /// Paths inside the bottle.
     pub guest: GuestPaths,
     /// The agent's whole environment, each variable with the origin of its value.
@@ -170,6 +172,17 @@ impl BottlePlan {
 }
 
 impl Program {
+    /// An agent program with its arguments: that of the image, on a backend that has images, else the host's.
+    #[must_use]
+    pub fn of_agent(backend: BackendName, command: Vec<String>) -> Self {
+        let source = if backend.has_images() {
+            ProgramSource::Bottle
+        } else {
+            ProgramSource::AgentProgram(command.first().cloned().unwrap_or_default())
+        };
+        Self { command, source }
+    }
+
     /// A program of the bottle's file system with its arguments.
     #[must_use]
     pub fn of_bottle(command: impl IntoIterator<Item = impl Into<String>>) -> Self {

@@ -30,6 +30,13 @@ pub trait Provider: std::fmt::Debug + Sync {
         self.packages().iter().find(|package| package.architecture == architecture)
     }
 
+    /// The Dockerfile of an image with the program, for a bottle that names none. Its arguments: `BASE`, and what
+    /// says where the program comes from: `PACKAGE`, `VERSION`, `SHA512` of the archive in hexadecimal, `TREE`,
+    /// `EXECUTABLE` as in [`Package`], and `PROGRAM`.
+    fn dockerfile(&self) -> &'static str {
+        include_str!("provider/agent.Dockerfile")
+    }
+
     /// The file of the host's own login, relative to the operator's home, for a bottle that forwards it.
     fn credential_file(&self) -> &'static str;
 

@@ -27,7 +27,7 @@ use crate::{
     error::LaunchError,
     gateway_process::GatewayProcess,
     host::prerequisites::HostReport,
-    request::{ProgramStatus, Terminal},
+    request::{LaunchEvent, ProgramStatus, Terminal},
 };
 
 pub use crate::{
@@ -45,6 +45,19 @@ pub trait Backend {
     /// # Errors
     /// [`LaunchError::Limits`] with those that cannot be, or why the backend cannot be asked.
     fn check(&self, limits: &Limits) -> Result<Enforcement, LaunchError>;
+
+    /// Gets what the sandbox of a plan is made of, before anything of the run exists: an image is pulled or built
+    /// here, which may take minutes. Returns the image's id; `None` for a backend without images, the default.
+    ///
+    /// # Errors
+    /// When there is no such image and none can be made.
+    fn prepare(
+        &self,
+        _plan: &BottlePlan,
+        _on_event: &mut dyn FnMut(LaunchEvent),
+    ) -> Result<Option<String>, LaunchError> {
+        Ok(None)
+    }
 
     /// Starts the gateway, which waits for [`Gateway::hand_over`]. The default is a process of the host; a
     /// backend overrides this to run it elsewhere.

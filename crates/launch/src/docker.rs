@@ -13,11 +13,15 @@ use crate::{
     backend::{Backend, Enforcement, Gateway, Sandbox},
     error::LaunchError,
     host::prerequisites::{HostReport, Prerequisite},
+    request::LaunchEvent,
     resource::Resources,
     steps::allocate::Run,
 };
 
+mod agent_image;
 mod archive;
+mod build_context;
+mod dockerfile;
 mod gateway;
 mod hand_over;
 mod image;
@@ -30,6 +34,8 @@ mod render;
 mod sandbox;
 mod setup;
 
+pub use agent_image::ImageEnvironment;
+pub use build_context::ContextError;
 pub use gateway::{ContainerGatewayStart, receive_start};
 pub use hand_over::{HandedOver, Receiver};
 pub use init::run as container_init;
@@ -41,13 +47,14 @@ pub(crate) use object::EngineObject;
 #[derive(Debug, Clone)]
 pub struct Docker {
     address: EngineAddress,
+    images: ImageEnvironment,
 }
 
 impl Docker {
-    /// On this engine.
+    /// On this engine, with what the operator's environment says about images.
     #[must_use]
-    pub fn new(address: EngineAddress) -> Self {
-        Self { address }
+    pub fn new(address: EngineAddress, images: ImageEnvironment) -> Self {
+        Self { address, images }
     }
 
     fn engine(&self) -> Result<(Engine, EngineInfo), LaunchError> {
@@ -70,6 +77,17 @@ impl Backend for Docker {
     fn check(&self, limits: &Limits) -> Result<Enforcement, LaunchError> {
         let (_, info) = self.engine()?;
         limits::check(limits, &info).map(Enforcement).map_err(LaunchError::Limits)
+    }
+
+    fn prepare(
+        &self,
+        plan: &BottlePlan,
+        on_event: &mut dyn FnMut(LaunchEvent),
+    ) -> Result<Option<String>, LaunchError> {
+        let source = plan.image.as_ref().ok_or(LaunchError::NoImage)?;
+        let (engine, _) = self.engine()?;
+        let mut report = |line: String| on_event(LaunchEvent::Image(line));
+        agent_image::provide(&engine, &self.images, source, &mut report).map(Some)
     }
 
     fn start_gateway(&self, run: &Run, resources: &mut Resources) -> Result<Box<dyn Gateway>, LaunchError> {

@@ -7,11 +7,12 @@ use bot_bottle_core::{
     identity::Identity,
     printable::printable,
 };
-use bot_bottle_engine::EngineError;
+use bot_bottle_engine::{CredentialsError, EngineError};
 use thiserror::Error;
 
 use crate::{
     backend::Unmet,
+    docker::ContextError,
     files::{copy::CopyError, exclusions::ExclusionError, git_metadata::GitMetadataError},
     host::prerequisites::Prerequisite,
 };
@@ -79,6 +80,15 @@ pub enum LaunchError {
         "this bot-bottle is not linked statically, and the docker backend runs it in containers without libraries"
     )]
     NotStatic,
+    /// The credentials for a registry.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The folder with a Dockerfile.
+    #[error(transparent)]
+    BuildContext(#[from] ContextError),
+    /// A provider has no package for this processor.
+    #[error("`{0}` has no package for this processor, so no image can be built for it")]
+    NoPackage(String),
     /// Nothing says which image the agent's container is made of.
     #[error("nothing says which image the bottle is made of")]
     NoImage,
@@ -126,11 +136,15 @@ impl Hint for LaunchError {
             Self::Occupied(_) => "run `bot-bottle cleanup`, or choose another identity".into(),
             Self::StillRunning(error) => return error.hint(),
             Self::Engine(error) => return error.hint(),
+            Self::NoPackage(_) => "write a Dockerfile, and name it in `agent_provider.dockerfile`".into(),
+            Self::Credentials(error) => return error.hint(),
+            Self::BuildContext(error) => return error.hint(),
             Self::NotStatic => "use a released binary, or build one: `cargo build-static`, which writes \
                                 target/static/bot-bottle"
                 .into(),
             Self::NoImage => {
-                "name one: `--image NAME`, or `agent_provider: {dockerfile: ./Dockerfile}` in the bottle"
+                "name one: `--image NAME`, or `--bottle` with a bottle that has `agent_provider: {image: NAME}` or \
+                 `{dockerfile: ./Dockerfile}`"
                     .into()
             }
             Self::ImageLink { .. } => "use another image, or remove the link in its Dockerfile".into(),
@@ -160,7 +174,9 @@ impl Hint for LaunchError {
                 "start in a smaller folder".into()
             }
             Self::NotStarted { source, .. } if source.source.kind() == io::ErrorKind::NotFound => {
-                "the bottle has the host's /usr and /opt; is the program installed there?".into()
+                "is it installed where the bottle's programs come from? That is the host's /usr and /opt on the \
+                 native backend, and the image on the docker backend"
+                    .into()
             }
             Self::Sandbox(_) => "`bot-bottle doctor` says what this host lacks".into(),
             _ => return None,

@@ -6,7 +6,7 @@ use rustix::process::{self, Rlimit, Signal, getpid, getrlimit, kill_process, set
 use crate::{
     active_run::ActiveRun,
     agent_folder::AgentFolder,
-    backend::Backend,
+    backend::{Backend, Run},
     error::LaunchError,
     files::copy::NotCopied,
     host::shares::CORE_BYTES,
@@ -62,11 +62,13 @@ pub fn launch(
     request: LaunchRequest,
     on_event: &mut dyn FnMut(LaunchEvent),
 ) -> Result<AgentExit, LaunchError> {
+    keep_core_dumps_away();
+    // Nothing of the run is there yet, so a signal of the operator ends it at once.
+    let image = backend.prepare(&request.plan, on_event)?;
     // Before any process is started, so that no signal of the operator is lost.
     let signals = Signals::take().io_context(|| "taking signals")?;
-    keep_core_dumps_away();
     let mut active = None;
-    let ended = run_bottle(backend, request, &signals, &mut active, on_event);
+    let ended = run_bottle(backend, request, image, &signals, &mut active, on_event);
     let settled = active.as_mut().map(ActiveRun::release).unwrap_or_default();
     for (path, error) in settled.not_removed {
         on_event(LaunchEvent::NotRemoved { path, why: error.to_string() });
@@ -95,6 +97,7 @@ pub fn launch(
 fn run_bottle(
     backend: &dyn Backend,
     mut request: LaunchRequest,
+    image: Option<String>,
     signals: &Signals,
     active: &mut Option<ActiveRun>,
     on_event: &mut dyn FnMut(LaunchEvent),
@@ -115,7 +118,7 @@ fn run_bottle(
             // It has what the run before this one made, however this one ends.
             active.outcome = outcome(plan);
         }
-        Ok((allocate::fill(&path, &request)?, active))
+        Ok((Run { image, ..allocate::fill(&path, &request)? }, active))
     })?;
     let gateway =
         progress.step(Step::StartGateway, |_| backend.start_gateway(&run, &mut active.resources))?;

@@ -156,6 +156,8 @@ pub enum FaultMoment {
 pub enum LaunchEvent {
     /// A step begins.
     Step(Step),
+    /// The image of the bottle is being pulled or built: a line of the engine's.
+    Image(String),
     /// The operator's folder is being copied, and this much is done.
     Copying {
         /// Files, folders and links.

@@ -7,7 +7,7 @@ use bot_bottle_core::{
     identity::Identity,
     limits::ByteSize,
     manifest::Manifest,
-    plan::{BottlePlan, ProgramSource, WorkspaceGit},
+    plan::{BottlePlan, ImageSource, ProgramSource, WorkspaceGit},
     provider::{self, Provider, ProvisionedSecret},
 };
 use bot_bottle_launch::{
@@ -50,7 +50,9 @@ pub(super) fn backend(
 pub(super) fn implementation(name: BackendName) -> Result<Box<dyn Backend>, CommandError> {
     match name {
         BackendName::Native if cfg!(target_os = "linux") => Ok(Box::new(Native)),
-        BackendName::Docker => Ok(Box::new(Docker::new(system::engine_address()?))),
+        BackendName::Docker => {
+            Ok(Box::new(Docker::new(system::engine_address()?, system::image_environment())))
+        }
         BackendName::Native => Err(CommandError::new(Failure::Backend, "the native backend needs Linux")
             .with_hint("run bot-bottle on a Linux host")),
         BackendName::Smolmachines | BackendName::Kubernetes => {
@@ -123,7 +125,11 @@ pub(super) fn launch(
     let Launch { mut plan, provisioned, beginning, agent } = launch;
     let backend = implementation(plan.backend)?;
     if let Some(image) = &options.image {
-        plan.image = Some(image.clone());
+        if !plan.backend.has_images() {
+            let message = format!("`--image {image}`: the {} backend has no images", plan.backend);
+            return Err(CommandError::usage(message).with_hint("choose one that has: `--backend docker`"));
+        }
+        plan.image = Some(ImageSource::Reference(image.clone()));
     }
     let Enforcement(limits) = backend.check(&plan.limits).map_err(|error| match error {
         error @ LaunchError::Limits(_) => CommandError::failed(error.to_string())
@@ -203,6 +209,9 @@ fn show(event: &LaunchEvent, quiet: bool, ui: &Ui) {
             "{} could not be removed: {why}; `bot-bottle cleanup` removes it",
             path.display()
         )),
+        // A pull takes as long as the network lets it, and the program does not have the terminal yet.
+        LaunchEvent::Image(line) => ui.image_progress(line, quiet),
+        LaunchEvent::Step(Step::AllocateResources) if quiet => ui.end_progress_line(),
         LaunchEvent::CaFingerprint(_)
         | LaunchEvent::Copying { .. }
         | LaunchEvent::Note(_)

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use bot_bottle_core::{
     bottle::EnvEntry,
     gateway_config::UpstreamConfig,
-    plan::{BottlePlan, Program, ProgramSource},
+    plan::{BottlePlan, Program},
     provider::{AgentProvisionPlan, Conversation},
 };
 use bot_bottle_launch::{
@@ -39,10 +39,7 @@ pub(super) fn run(resume: &Resume, ui: &Ui) -> Result<ExitCode, CommandError> {
     let manifest = manifest_files::load()?;
     let settings = manifest.settings()?;
     let mut plan = BottlePlan {
-        program: Program {
-            source: ProgramSource::AgentProgram(command.first().cloned().unwrap_or_default()),
-            command,
-        },
+        program: Program::of_agent(plan.backend, command),
         files,
         directories: Vec::new(),
         copies: Vec::new(),

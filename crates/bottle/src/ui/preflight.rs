@@ -34,6 +34,7 @@ pub(crate) fn render(plan: &BottlePlan, limits: &[String]) -> String {
     let bottles =
         if plan.bottle_names.is_empty() { "(none)".to_owned() } else { plan.bottle_names.join(" + ") };
     sections.push(("bottle", vec![bottles]));
+    sections.push(("image", plan.image.iter().map(ToString::to_string).collect()));
     sections.push(("env", env_names(plan)));
     sections.push(("skills", plan.skills.clone()));
     let identity = [("name", &plan.git_user.name), ("email", &plan.git_user.email)];

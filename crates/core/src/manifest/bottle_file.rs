@@ -69,7 +69,7 @@ const KEYS: Keys = Keys {
 };
 
 const PROVIDER_KEYS: Keys = Keys {
-    accepted: &["template", "dockerfile", "auth_token", "forward_host_credentials", "settings"],
+    accepted: &["template", "image", "dockerfile", "auth_token", "forward_host_credentials", "settings"],
     also: &[],
     retired: &[],
 };
@@ -155,6 +155,7 @@ fn read_provider(reader: &mut Reader, node: Option<&Node>) -> ProviderLayer {
     };
     ProviderLayer {
         template: reader.optional(&table, "template", provider_name),
+        image: reader.optional(&table, "image", names::image_reference),
         dockerfile: reader.optional(&table, "dockerfile", Reader::path),
         auth_token: reader.optional(&table, "auth_token", names::secret_ref),
         forward_host_credentials: reader.optional(&table, "forward_host_credentials", Reader::boolean),

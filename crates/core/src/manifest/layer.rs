@@ -37,6 +37,7 @@ pub(super) struct Layer {
 #[derive(Debug, Clone, Default)]
 pub(super) struct ProviderLayer {
     pub(super) template: Given<String>,
+    pub(super) image: Given<String>,
     pub(super) dockerfile: Given<PathBuf>,
     pub(super) auth_token: Given<SecretRef>,
     pub(super) forward_host_credentials: Given<bool>,
@@ -149,6 +150,16 @@ impl Layer {
                 .hint("keep one: take the other out, or write `forward_host_credentials: false`");
             found.push(problem.into_diagnostic(&forward.source));
         }
+        if let (Some((_, image)), Some((_, dockerfile))) =
+            (provider.image.given(), provider.dockerfile.given())
+        {
+            let problem =
+                Problem::at(dockerfile.span, "`dockerfile` and `image` both say where the image comes from");
+            let problem = problem
+                .related(image.clone(), "`image` is here")
+                .hint("keep one: take the other out, or name the image in the Dockerfile, as `FROM`");
+            found.push(problem.into_diagnostic(&dockerfile.source));
+        }
         for (name, remote) in &self.remotes {
             remote.contradictions(name, &mut found);
         }
@@ -162,6 +173,7 @@ impl Layer {
             backend: self.backend.value(),
             provider: ProviderSettings {
                 template: self.provider.template.value(),
+                image: self.provider.image.value(),
                 dockerfile: self.provider.dockerfile.value(),
                 auth_token: self.provider.auth_token.value(),
                 forward_host_credentials: self.provider.forward_host_credentials.value().unwrap_or(false),
@@ -205,8 +217,16 @@ impl WorkspaceLayer {
 impl ProviderLayer {
     fn overlaid(mut self, over: Self) -> Self {
         self.settings.extend(over.settings);
+        // Either says where the image comes from, so it replaces the other one of a parent.
+        if !over.dockerfile.is_absent() {
+            self.image = Given::Absent;
+        }
+        if !over.image.is_absent() {
+            self.dockerfile = Given::Absent;
+        }
         Self {
             template: self.template.overlaid(over.template),
+            image: self.image.overlaid(over.image),
             dockerfile: self.dockerfile.overlaid(over.dockerfile),
             auth_token: self.auth_token.overlaid(over.auth_token),
             forward_host_credentials: self.forward_host_credentials.overlaid(over.forward_host_credentials),

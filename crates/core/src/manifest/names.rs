@@ -2,7 +2,7 @@
 
 use crate::secret::SecretRef;
 
-use super::{diagnostic::Problem, reader::Reader, yaml::Node};
+use super::{diagnostic::Problem, reader::Reader, source::quoted, yaml::Node};
 
 /// Prefixes of well-known tokens that are also valid names of variables.
 const TOKEN_PREFIXES: [&str; 8] = ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "npm_", "hf_"];
@@ -40,6 +40,21 @@ pub(super) fn secret_ref(reader: &mut Reader, node: &Node, key: &str) -> Option<
         "put the token into a variable of the host, and write the variable's name: `{key}: MY_TOKEN`"
     )));
     None
+}
+
+/// The reference of an image: names joined by `/`, with `:tag` and `@sha256:…`. Whether there is one, its registry
+/// says.
+pub(super) fn image_reference(reader: &mut Reader, node: &Node, key: &str) -> Option<String> {
+    reader.parsed(node, key, |text| {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-:/@".contains(&byte);
+        let is_reference =
+            text.bytes().all(is_allowed) && text.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        if is_reference {
+            return Ok(text.to_owned());
+        }
+        let hint = "a Dockerfile is named by the key `dockerfile`".to_owned();
+        Err((format!("{} is not the name of an image", quoted(text)), Some(hint)))
+    })
 }
 
 #[cfg(test)]

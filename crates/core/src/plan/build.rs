@@ -20,7 +20,7 @@ use crate::{
 };
 
 use super::{
-    BottlePlan, HostCopy, Program, ProgramSource, Unenforced, git_config::GitConfigError, trust_files,
+    BottlePlan, HostCopy, ImageSource, Program, Unenforced, git_config::GitConfigError, trust_files,
     unenforced, variables,
 };
 
@@ -131,10 +131,7 @@ pub fn plan_agent(
     provision: &AgentProvisionPlan,
     mode: &RunMode,
 ) -> Result<BottlePlan, PlanError> {
-    let program = Program {
-        source: ProgramSource::AgentProgram(provision.command.first().cloned().unwrap_or_default()),
-        command: provision.command.clone(),
-    };
+    let program = Program::of_agent(input.backend, provision.command.clone());
     let mut plan = build(input, &bottle.bottle, &bottle.bottle_names, Some(provision), program)?;
     match mode {
         RunMode::Interactive => {}
@@ -168,9 +165,15 @@ pub fn plan_program(
     bottle_names: &[String],
     program: Program,
 ) -> Result<BottlePlan, PlanError> {
-    let without_provider = Bottle { provider: ProviderSettings::default(), ..bottle.clone() };
+    let image_alone = if input.backend.has_images() {
+        let ProviderSettings { image, dockerfile, .. } = bottle.provider.clone();
+        ProviderSettings { image, dockerfile, ..ProviderSettings::default() }
+    } else {
+        ProviderSettings::default()
+    };
+    let without_provider = Bottle { provider: image_alone, ..bottle.clone() };
     let mut plan = build(input, &without_provider, bottle_names, None, program)?;
-    if bottle.provider != ProviderSettings::default() {
+    if bottle.provider != without_provider.provider {
         plan.notes.push(
             "agent_provider has no part in this run: no provider's route or credential is there".to_owned(),
         );
@@ -215,6 +218,11 @@ fn build(
     Ok(BottlePlan {
         bottle_names: bottle_names.to_vec(),
         provider: provision.map(|provision| provision.provider.clone()),
+        image: ImageSource::choose(
+            input.backend,
+            &bottle.provider,
+            provision.map(|provision| provision.provider.as_str()),
+        ),
         guest: input.guest.clone(),
         env,
         hidden_env_names,

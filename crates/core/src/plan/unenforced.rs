@@ -78,11 +78,12 @@ fn of_provider(bottle: &Bottle, backend: BackendName) -> Vec<Unenforced> {
             &format!("use one of: {}; or run any program with `bot-bottle run`", known.join(", ")),
         ));
     }
-    if settings.dockerfile.is_some() && backend == BackendName::Native {
+    let image_keys = [("image", settings.image.is_some()), ("dockerfile", settings.dockerfile.is_some())];
+    for (key, _) in image_keys.into_iter().filter(|(_, is_given)| *is_given && !backend.has_images()) {
         found.push(missing(
-            "agent_provider.dockerfile".to_owned(),
+            format!("agent_provider.{key}"),
             "the native backend has no images; it uses the host's own programs",
-            "remove the key, or choose a backend with images",
+            "remove the key, or choose a backend with images: `backend: docker`",
         ));
     }
     found.extend(settings.settings.keys().map(|key| {

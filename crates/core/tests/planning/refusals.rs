@@ -18,6 +18,7 @@ fn a_bottle_that_uses_what_is_not_there_is_refused_by_name() {
     let mut bottle = Bottle::default();
     bottle.provider.template = Some("pi".to_owned());
     bottle.provider.dockerfile = Some("/home/ada/Dockerfile".into());
+    bottle.provider.image = Some("debian:12".to_owned());
     bottle.provider.settings.insert("base_url".to_owned(), "http://localhost".into());
     bottle.git.remotes.insert(
         "app".to_owned(),

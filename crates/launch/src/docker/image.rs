@@ -27,7 +27,7 @@ const REPOSITORY: &str = "bot-bottle-gateway";
 const LAYOUT: &str = "1";
 
 /// Hexadecimal digits of a hash that name an image.
-const TAG_DIGITS: usize = 24;
+pub(super) const TAG_DIGITS: usize = 24;
 
 /// Label of every image of ours, for `cleanup`.
 pub(super) const IMAGE_LABEL: &str = "bot-bottle.image";

@@ -89,8 +89,7 @@ pub(super) fn start(
     resources: &mut Resources,
 ) -> Result<ContainerSandbox, LaunchError> {
     let names = Names::of(run);
-    let reference = plan.image.clone().ok_or(LaunchError::NoImage)?;
-    let image = engine.image(&reference)?;
+    let image = engine.image(run.image.as_deref().ok_or(LaunchError::NoImage)?)?;
     let mut record = |kind, name: &str| {
         let object = EngineObject { engine: engine.address().clone(), kind, name: name.to_owned() };
         resources.add(Resource::Engine(object)).io_context(|| "recording an object of the engine")
@@ -99,7 +98,7 @@ pub(super) fn start(
     engine.create_volume(&names.workspace, &names.labels("agent"))?;
     record(ObjectKind::Container, &names.agent)?;
     engine.create_container(&render::agent(&names, plan, &image.id))?;
-    refuse_links(&engine, &names.agent, plan, &reference)?;
+    refuse_links(&engine, &names.agent, plan)?;
     make_folders(&engine, &names.agent, plan)?;
     let link = LinkCommand {
         engine: engine.address().clone(),
@@ -137,11 +136,14 @@ pub(super) fn start(
 
 /// Where something is mounted or written as root, a link of the image could lead it elsewhere: to a place that is
 /// covered by what the agent may write.
-fn refuse_links(engine: &Engine, container: &str, plan: &BottlePlan, image: &str) -> Result<(), LaunchError> {
+fn refuse_links(engine: &Engine, container: &str, plan: &BottlePlan) -> Result<(), LaunchError> {
     for path in render::mount_points(plan) {
         match engine.stat(container, &path) {
             Ok(stat) if stat.kind == PathKind::Directory => {}
-            Ok(_) => return Err(LaunchError::ImageLink { image: image.to_owned(), path }),
+            Ok(_) => {
+                let image = plan.image.as_ref().map(ToString::to_string).unwrap_or_default();
+                return Err(LaunchError::ImageLink { image, path });
+            }
             Err(error) if error.refusal() == Some(RefusalKind::NotFound) => {}
             Err(error) => return Err(error.into()),
         }

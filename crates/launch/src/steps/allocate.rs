@@ -45,6 +45,8 @@ pub struct Run {
     pub(crate) executable_path: PathBuf,
     /// The agent program, for a plan that names one.
     pub(crate) program: Option<FoundProgram>,
+    /// The id of the image of the agent's container, for a backend that has images.
+    pub(crate) image: Option<String>,
     /// The operator's home; the root where none is known.
     pub(crate) operator_home: PathBuf,
     /// Folders of the operator's that no bottle sees, wherever they lie.
@@ -179,6 +181,7 @@ pub(crate) fn make_folders(directory: &Path, new: &NewRun<'_>) -> Result<Run, La
         executable,
         executable_path: new.executable.to_owned(),
         program: new.program.cloned(),
+        image: None,
         operator_home: new.operator_home.unwrap_or(Path::new("/")).to_owned(),
         not_shown: [new.operator_home, Some(new.bot_bottle_home), new.workspace]
             .into_iter()
