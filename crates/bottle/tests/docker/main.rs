@@ -2,5 +2,6 @@
 
 mod ends;
 mod fixture;
+mod images;
 mod programs;
 mod secrets;
