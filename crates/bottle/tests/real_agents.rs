@@ -1,4 +1,4 @@
-//! The real agent programs do a turn of work in a native bottle, against upstreams that speak their APIs.
+//! The real agent programs do a turn of work in a bottle, native and in a container, against upstreams that speak their APIs.
 //!
 //! The upstream sees the real credential on every call and never the placeholder. No part of the credential
 //! is in the bottle, in the files that are kept, in the output, or in the environment or command line of any
@@ -49,12 +49,15 @@ fn assert_credential_on_every_call(seen: &[SeenRequest], credential: &str) {
     }
 }
 
-fn claude(frontmatter: &str, login: &ClaudeLogin, prepare: impl FnOnce(&mut Fixture)) {
+/// How a fixture is made: for a native bottle, or for one in a container.
+type MakeFixture = fn(&'static str, &str, FakeUpstream) -> Option<Fixture>;
+
+fn claude(make: MakeFixture, frontmatter: &str, login: &ClaudeLogin, prepare: impl FnOnce(&mut Fixture)) {
     let upstream = FakeUpstream::builder()
         .host("api.anthropic.com", AnthropicApi::new(&login.access_token))
         .start()
         .expect("the upstream starts");
-    let Some(mut fixture) = Fixture::new("claude", frontmatter, upstream) else { return };
+    let Some(mut fixture) = make("claude", frontmatter, upstream) else { return };
     prepare(&mut fixture);
     let Finished { output, .. } = fixture.run_turn(&login.needles());
     let upstream = fixture.upstream();
@@ -70,24 +73,35 @@ fn claude_with_a_token_of_the_host() {
     let _turn = fixture::turn();
     let login = ClaudeLogin::new(now() + 7200);
     let frontmatter = format!("agent_provider: {{template: claude, auth_token: {TOKEN_VARIABLE}}}");
-    claude(&frontmatter, &login, |fixture| fixture.set(TOKEN_VARIABLE, &login.access_token));
+    claude(Fixture::new, &frontmatter, &login, |fixture| fixture.set(TOKEN_VARIABLE, &login.access_token));
 }
 
 #[test]
 fn claude_with_the_login_of_the_host() {
     let _turn = fixture::turn();
+    claude_with_login(Fixture::new);
+}
+
+#[test]
+fn claude_in_a_container() {
+    let _turn = fixture::turn();
+    claude_with_login(Fixture::in_docker);
+}
+
+fn claude_with_login(make: MakeFixture) {
     let login = ClaudeLogin::new(now() + 7200);
-    claude("agent_provider: {template: claude, forward_host_credentials: true}", &login, |fixture| {
+    let frontmatter = "agent_provider: {template: claude, forward_host_credentials: true}";
+    claude(make, frontmatter, &login, |fixture| {
         fixture.write_home(".claude/.credentials.json", &login.file());
     });
 }
 
-fn codex(web_sockets: WebSockets) {
+fn codex(make: MakeFixture, web_sockets: WebSockets) {
     let login = CodexLogin::new(now(), now() + 7200);
     let api = ChatGptApi::new(&login.access_token, &login.account_id).web_sockets(web_sockets);
     let upstream = FakeUpstream::builder().host("chatgpt.com", api).start().expect("the upstream starts");
     let frontmatter = "agent_provider: {template: codex, forward_host_credentials: true}";
-    let Some(fixture) = Fixture::new("codex", frontmatter, upstream) else { return };
+    let Some(fixture) = make("codex", frontmatter, upstream) else { return };
     fixture.write_home(".codex/auth.json", &login.file());
     let Finished { output, .. } = fixture.run_turn(&login.needles());
     let upstream = fixture.upstream();
@@ -109,13 +123,19 @@ fn codex(web_sockets: WebSockets) {
 #[test]
 fn codex_with_the_login_of_the_host() {
     let _turn = fixture::turn();
-    codex(WebSockets::Offered);
+    codex(Fixture::new, WebSockets::Offered);
+}
+
+#[test]
+fn codex_in_a_container() {
+    let _turn = fixture::turn();
+    codex(Fixture::in_docker, WebSockets::Offered);
 }
 
 #[test]
 fn codex_where_the_upstream_has_no_web_sockets() {
     let _turn = fixture::turn();
-    codex(WebSockets::Refused);
+    codex(Fixture::new, WebSockets::Refused);
 }
 
 /// A login of the host, and an upstream that knows it alone.

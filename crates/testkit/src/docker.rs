@@ -8,9 +8,12 @@ use std::{
     sync::OnceLock,
 };
 
-use bot_bottle_engine::{Engine, EngineAddress, EngineEnvironment};
+use bot_bottle_engine::{BuildSpec, Engine, EngineAddress, EngineEnvironment};
 
-use crate::require::{find_program, require_because};
+use crate::{
+    agents::InstalledAgent,
+    require::{find_program, require_because},
+};
 
 /// A statically linked bot-bottle to be tested instead of the one that [`DockerHost::find`] builds.
 const STATIC_VARIABLE: &str = "BOT_BOTTLE_TEST_STATIC";
@@ -66,6 +69,41 @@ impl DockerHost {
         };
         let imported = import();
         require_because("rootfs", imported.as_ref().err().cloned()).then(|| imported.ok()).flatten()
+    }
+}
+
+impl DockerHost {
+    /// An image of the distribution with an agent program, which its `PATH` finds.
+    ///
+    /// # Errors
+    /// When the image cannot be built.
+    pub fn with_agent(distribution: &str, name: &str, agent: &InstalledAgent) -> anyhow::Result<String> {
+        const INSIDE: &str = "/opt/agent-program";
+        let version = agent.folder.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+        let base = distribution.rsplit_once(':').map_or(distribution, |(_, tag)| tag);
+        let reference = format!("bot-bottle-test:{name}-{version}-{base}");
+        let engine = engine().map_err(anyhow::Error::msg)?;
+        if engine.image(&reference).is_ok() {
+            return Ok(reference);
+        }
+        let program = agent.executable.strip_prefix(&agent.folder)?;
+        let folder = program.parent().unwrap_or(Path::new("")).display();
+        let dockerfile = format!(
+            "FROM {distribution}\nCOPY program {INSIDE}\nENV PATH={INSIDE}/{folder}:/usr/local/bin:/usr/bin:/bin\n\
+             {LABEL}\n"
+        );
+        let mut context = tar::Builder::new(tempfile::tempfile()?);
+        context.follow_symlinks(false);
+        let mut header = tar::Header::new_gnu();
+        header.set_size(dockerfile.len() as u64);
+        header.set_mode(0o644);
+        context.append_data(&mut header, "Dockerfile", dockerfile.as_bytes())?;
+        context.append_dir_all("program", &agent.folder)?;
+        let mut context = context.into_inner()?;
+        std::io::Seek::rewind(&mut context)?;
+        let spec = BuildSpec { tag: reference.clone(), ..BuildSpec::default() };
+        engine.build(&spec, &mut context, &mut |_| {})?;
+        Ok(reference)
     }
 }
 

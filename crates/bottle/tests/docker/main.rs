@@ -3,5 +3,7 @@
 mod ends;
 mod fixture;
 mod images;
+mod keys;
 mod programs;
+mod reach;
 mod secrets;

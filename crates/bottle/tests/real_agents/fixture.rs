@@ -12,8 +12,8 @@ use std::{
 };
 
 use bot_bottle_testkit::{
-    AGENTS_VARIABLE, FakeUpstream, Finding, Needle, command_prompt, find_agent, has_user_namespaces, require,
-    search_bytes, search_memory, search_processes, search_tree,
+    AGENTS_VARIABLE, DockerHost, FakeUpstream, Finding, Needle, command_prompt, engine, find_agent,
+    has_user_namespaces, require, search_bytes, search_memory, search_processes, search_tree,
 };
 use tempfile::TempDir;
 
@@ -23,6 +23,18 @@ pub(crate) struct Fixture {
     folder: TempDir,
     upstream: FakeUpstream,
     variables: Vec<(String, String)>,
+    place: Place,
+}
+
+/// Where the bottle is made.
+#[derive(Debug, Clone)]
+enum Place {
+    Native,
+    /// In a container of this image, by a bot-bottle without libraries.
+    Docker {
+        program: PathBuf,
+        image: String,
+    },
 }
 
 /// The results after the agent has ended.
@@ -44,11 +56,26 @@ impl Fixture {
     /// Prepares an operator's home with this frontmatter in the bottle's file; `None`, with a message, where
     /// the test cannot run.
     pub(crate) fn new(agent: &'static str, frontmatter: &str, upstream: FakeUpstream) -> Option<Self> {
-        if !require(agent, find_agent(agent).is_some()) || !require("userns", has_user_namespaces()) {
+        let can_run = require(agent, find_agent(agent).is_some()) && require("userns", has_user_namespaces());
+        can_run.then(|| Self::in_place(Place::Native, agent, frontmatter, upstream))
+    }
+
+    /// The same for a bottle in a container, whose image has the agent program.
+    pub(crate) fn in_docker(agent: &'static str, frontmatter: &str, upstream: FakeUpstream) -> Option<Self> {
+        let host = DockerHost::find()?;
+        let found = find_agent(agent);
+        if !require(agent, found.is_some()) {
             return None;
         }
-        let fixture =
-            Self { agent, folder: tempfile::tempdir().expect("a folder"), upstream, variables: Vec::new() };
+        let distribution = host.distribution()?;
+        let image = DockerHost::with_agent(&distribution, agent, &found?).expect("an image with the agent");
+        let place = Place::Docker { program: host.program, image };
+        Some(Self::in_place(place, agent, frontmatter, upstream))
+    }
+
+    fn in_place(place: Place, agent: &'static str, frontmatter: &str, upstream: FakeUpstream) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let fixture = Self { agent, folder, upstream, variables: Vec::new(), place };
         let agents = PathBuf::from(std::env::var_os(AGENTS_VARIABLE).expect("an agent was found there"));
         fixture.write_settings();
         fixture.write_home(".bot-bottle/bottles/boundary.md", &format!("---\n{frontmatter}\n---\n"));
@@ -58,7 +85,7 @@ impl Fixture {
         std::os::unix::fs::symlink(providers, fixture.state().with_file_name("providers")).expect("a link");
         fs::create_dir(fixture.project()).expect("a folder");
         fs::write(fixture.project().join("README"), "a project").expect("a file");
-        Some(fixture)
+        fixture
     }
 
     /// Where the upstream is.
@@ -115,15 +142,12 @@ impl Fixture {
     /// Has the agent do its work, looks everywhere for the credentials meanwhile and afterwards, and sees
     /// that the work was done.
     pub(crate) fn run_turn(&self, needles: &[Needle]) -> Finished {
-        let mut start = self.command(&[
-            "start",
-            "worker",
-            "--headless",
-            "--yes",
-            "--cwd",
-            "--prompt",
-            &command_prompt(WORK),
-        ]);
+        let prompt = command_prompt(WORK);
+        let mut start =
+            self.command(&["start", "worker", "--headless", "--yes", "--cwd", "--prompt", &prompt]);
+        if let Place::Docker { image, .. } = &self.place {
+            start.args(["--backend", "docker", "--image", image]);
+        }
         start.envs(self.variables.iter().map(|(name, value)| (name, value))).current_dir(self.project());
         let mut launcher = start.spawn().expect("bot-bottle starts");
         let reader = Reader::of(&mut launcher);
@@ -137,7 +161,7 @@ impl Fixture {
         // started from; what the launcher starts must not.
         let mut found = search_processes(&[std::process::id(), launcher.id()], needles);
         found.extend(self.search_from_inside(&identity, needles));
-        let memory = search_memory(launcher.id(), needles);
+        let memory = search_memory(self.root_of_processes(&identity, launcher.id()), needles);
         assert!(memory.processes >= 2, "the agent and its shell can be looked at: {memory:?}");
         found.extend(memory.findings);
         found.extend(self.search_state(&identity, needles));
@@ -152,8 +176,11 @@ impl Fixture {
         found.extend(search_tree(&self.project(), &[], needles));
         assert!(found.is_empty(), "{}", found.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n"));
 
-        let made = self.agent_folder(&identity).join("workspace/made.txt");
-        assert_eq!(fs::read_to_string(&made).ok().as_deref(), Some("by the agent\n"), "{}", made.display());
+        if matches!(self.place, Place::Native) {
+            let made = self.agent_folder(&identity).join("workspace/made.txt");
+            let text = fs::read_to_string(&made).ok();
+            assert_eq!(text.as_deref(), Some("by the agent\n"), "{}", made.display());
+        }
         assert!(!self.project().join("made.txt").exists(), "the operator's folder is not written to");
         self.assert_receipts(&identity);
         Finished { identity, output }
@@ -166,8 +193,21 @@ impl Fixture {
         folder
     }
 
+    /// The process whose descendants are the bottle's.
+    fn root_of_processes(&self, identity: &str, launcher: u32) -> u32 {
+        let Place::Docker { .. } = self.place else { return launcher };
+        let engine = engine().expect("an engine");
+        let containers = engine.containers(&format!("bot-bottle.run={identity}")).expect("listed");
+        let agent = containers.iter().find(|container| container.name.ends_with("-agent"));
+        let shown = engine.inspect_container(&agent.expect("a container").id).expect("shown");
+        let pid = shown.pointer("/State/Pid").and_then(serde_json::Value::as_u64);
+        pid.and_then(|pid| pid.try_into().ok()).expect("a process of this host")
+    }
+
     fn search_state(&self, identity: &str, needles: &[Needle]) -> Vec<Finding> {
-        self.agent_folder(identity);
+        if matches!(self.place, Place::Native) {
+            self.agent_folder(identity);
+        }
         search_tree(&self.state(), &[], needles)
     }
 
@@ -230,7 +270,11 @@ impl Fixture {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let home = self.folder.path().join("home");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bot-bottle"));
+        let program = match &self.place {
+            Place::Native => Path::new(env!("CARGO_BIN_EXE_bot-bottle")),
+            Place::Docker { program, .. } => program,
+        };
+        let mut command = Command::new(program);
         command
             .args(arguments)
             .env_clear()

@@ -112,7 +112,9 @@ pub(crate) fn reserve(
     home: &BotBottleHome,
 ) -> Result<RunDirectory, LaunchError> {
     backend.check(&plan.limits)?;
-    if let (ProgramSource::AgentProgram(name), None) = (&plan.program.source, program) {
+    if let (ProgramSource::AgentProgram(name), None) = (&plan.program.source, program)
+        && backend.mounts_agent_program()
+    {
         return Err(LaunchError::NoProgram(name.clone()));
     }
     let path = home.run(&plan.identity);
