@@ -61,7 +61,10 @@ pub(crate) enum Command {
     DemoAgent(DemoAgent),
     /// Looks at an agent's work from inside a throw-away bottle.
     #[command(hide = true)]
-    Inspect,
+    Inspect(Inspect),
+    /// Says in a bottle what its agent wrote.
+    #[command(hide = true)]
+    Written(Written),
     /// The first process of a gateway's container.
     #[command(hide = true)]
     ContainerGateway(ContainerGateway),
@@ -100,6 +103,21 @@ pub(crate) struct BottleOptions {
     /// For the tests of crash safety: the launcher kills itself, or fails, at this point.
     #[arg(long, hide = true, value_name = "STEP", env = "BOT_BOTTLE_FAULT")]
     pub(crate) fault: Option<String>,
+}
+
+/// Answers a question about an agent's work, in a throw-away bottle.
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// Where the agent's home is.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) home: Option<PathBuf>,
+}
+
+/// Says in a bottle what its agent wrote.
+#[derive(Debug, Args)]
+pub(crate) struct Written {
+    /// What the launcher asks, as JSON.
+    pub(crate) question: String,
 }
 
 /// The first process of a gateway's container.

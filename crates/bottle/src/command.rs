@@ -52,7 +52,8 @@ pub(crate) fn run(arguments: Arguments, ui: &Ui) -> Result<ExitCode, CommandErro
         Command::Provider(provider) => provider::run(&provider, ui),
         Command::Demo => demo::run(ui),
         Command::DemoAgent(agent) => demo::run_agent(&agent.script),
-        Command::Inspect => inspect::run(ui),
+        Command::Inspect(inspect) => inspect::run(&inspect, ui),
+        Command::Written(written) => inspect::written(&written, ui),
         Command::ContainerGateway(gateway) => container::gateway(&gateway, ui),
         Command::ContainerLink(link) => container::link(&link, ui),
     }

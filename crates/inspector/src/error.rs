@@ -5,7 +5,8 @@ use std::{borrow::Cow, path::PathBuf};
 use bot_bottle_core::error::{Hint, IoError};
 use thiserror::Error;
 
-const NO_GIT: &str = "install git on the host, or copy single files with `bot-bottle cp`";
+const NO_GIT: &str =
+    "install git on the host or in the image of the bottle, or copy the files with `bot-bottle cp`";
 const NO_REPOSITORY: &str = "copy the files with `bot-bottle cp`";
 const SHALLOW: &str = "take a patch with `bot-bottle pull --patch FILE`";
 

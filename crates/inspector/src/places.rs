@@ -20,6 +20,12 @@ pub struct Places {
 }
 
 impl Places {
+    /// Whether a path of the agent's is outside its workspace, so that only its home can have it.
+    #[must_use]
+    pub fn is_outside_workspace(guest_workspace: &Path, path: &str) -> bool {
+        !normalised(&guest_workspace.join(path)).starts_with(guest_workspace)
+    }
+
     /// Where a path of the agent's is: an absolute one, or one relative to its workspace. `..` is taken away by
     /// name, as the agent's shell does.
     pub(crate) fn resolve(&self, path: &str) -> Result<PathBuf, InspectError> {
@@ -77,6 +83,10 @@ mod tests {
             ("/home/agent/.claude/x", "/kept/home/.claude/x"),
         ] {
             assert_eq!(places.resolve(path).expect(path), Path::new(place), "{path}");
+        }
+        for (path, outside) in [("", false), ("a/../b", false), ("../x", true), ("/home/agent", true)] {
+            let is = Places::is_outside_workspace(&places.guest_workspace, path);
+            assert_eq!(is, outside, "{path}");
         }
         for path in ["/etc/passwd", "/home/agentx", "../../..", "/home/agent/../../scratch"] {
             assert!(matches!(places.resolve(path), Err(InspectError::NotKept { .. })), "{path}");

@@ -15,6 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bot_bottle_core::limits::ByteSize;
 use rustix::{
     fs::{Mode, OFlags, chmod, fstat, open, openat},
     io::Errno,
@@ -27,6 +28,7 @@ use crate::{
         rooted_dir::{Owner, new_folder},
     },
     host::user::HostUser,
+    state::Written,
 };
 
 /// Its name in the folder of a run.
@@ -113,6 +115,15 @@ impl AgentFolder {
         let Some(folders) = self.open()? else { return Ok(None) };
         let measured = [folders.home, folders.workspace].map(|folder| measure_tree(folder.as_fd()));
         measured.into_iter().sum::<Result<u64, _>>().map(Some).map_err(|(_, error)| error)
+    }
+
+    /// Bytes that home and workspace of a run take on the disk; `None` where there are none, or they cannot be
+    /// measured, as those that an engine has.
+    pub(crate) fn size_of_run(run: &Path) -> Option<ByteSize> {
+        match Written::of(run) {
+            Some(_) => None,
+            None => Self::of(run).size().ok().flatten().map(ByteSize),
+        }
     }
 
     fn open_both(&self) -> rustix::io::Result<AgentFolders> {

@@ -18,6 +18,7 @@ use bot_bottle_core::{
     gateway_config::{GatewayReady, GatewayStart, ListenerKind},
     limits::Limits,
     plan::BottlePlan,
+    provider::GuestPaths,
 };
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
@@ -27,10 +28,12 @@ use crate::{
     error::LaunchError,
     gateway_process::GatewayProcess,
     host::prerequisites::HostReport,
+    inspect::INSPECTED_HOME,
     request::{LaunchEvent, ProgramStatus, Terminal},
 };
 
 pub use crate::{
+    docker::EngineObject,
     resource::{Resource, Resources},
     steps::allocate::Run,
 };
@@ -71,6 +74,11 @@ pub trait Backend {
     /// When it cannot be started; what was recorded is released by the caller.
     fn start_gateway(&self, run: &Run, resources: &mut Resources) -> Result<Box<dyn Gateway>, LaunchError> {
         GatewayProcess::start(run, resources).map(|gateway| Box::new(gateway) as _)
+    }
+
+    /// Where a bottle that looks at another run's work has that one's home.
+    fn inspected_home(&self, _guest: &GuestPaths) -> PathBuf {
+        INSPECTED_HOME.into()
     }
 
     /// Starts the sandbox of a plan. What takes time may go on after this has returned, until
@@ -155,6 +163,12 @@ pub trait Sandbox {
 
     /// Kills every program in it.
     fn kill(&mut self);
+
+    /// The objects of an engine that hold what the agent writes, with those that they need; none where it writes to
+    /// folders of the run on this host.
+    fn work(&self) -> Vec<EngineObject> {
+        Vec::new()
+    }
 
     /// Whether the kernel has killed a program because the bottle had used its memory.
     fn is_out_of_memory(&self) -> bool;

@@ -62,8 +62,7 @@ impl Leftover {
     /// Bytes that the agent's work takes on the disk; `None` where there is none, or it cannot be measured.
     #[must_use]
     pub fn work_size(&self) -> Option<ByteSize> {
-        let size = self.has_work.then(|| AgentFolder::of(&self.folder).size());
-        size?.ok().flatten().map(ByteSize)
+        AgentFolder::size_of_run(&self.folder).filter(|_| self.has_work)
     }
 
     /// What the operator should know about it, in one line.

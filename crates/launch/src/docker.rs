@@ -6,7 +6,9 @@
 //! its own. The standard streams of each container are its link to the launcher, held by a process on either side
 //! ([`link`]). A plan is rendered into the containers by [`render`], which is pure.
 
-use bot_bottle_core::{limits::Limits, plan::BottlePlan};
+use std::path::PathBuf;
+
+use bot_bottle_core::{limits::Limits, plan::BottlePlan, provider::GuestPaths};
 use bot_bottle_engine::{Engine, EngineAddress, EngineInfo, EngineKind};
 
 use crate::{
@@ -33,6 +35,7 @@ mod object;
 mod render;
 mod sandbox;
 mod setup;
+mod work;
 
 pub use agent_image::ImageEnvironment;
 pub use build_context::ContextError;
@@ -41,7 +44,7 @@ pub use hand_over::{HandedOver, Receiver};
 pub use init::run as container_init;
 pub use link::{Carries, Link, LinkCommand};
 pub use names::HAND_OVER_FOLDER;
-pub(crate) use object::EngineObject;
+pub use object::{EngineObject, ObjectKind};
 
 /// The docker backend, on the engine at an address.
 #[derive(Debug, Clone)]
@@ -97,6 +100,11 @@ impl Backend for Docker {
     fn start_gateway(&self, run: &Run, resources: &mut Resources) -> Result<Box<dyn Gateway>, LaunchError> {
         let (engine, _) = self.engine()?;
         Ok(Box::new(gateway::start(&engine, run, resources)?))
+    }
+
+    fn inspected_home(&self, guest: &GuestPaths) -> PathBuf {
+        // It is a container of an image that was made of the agent's.
+        guest.home.clone()
     }
 
     fn start(

@@ -19,6 +19,7 @@ use bot_bottle_core::{
     identity::Identity,
     limits::{ByteSize, Limits},
     plan::{AGENT_PROGRAM_FOLDER, BottlePlan, Program, ProgramSource},
+    provider::GuestPaths,
 };
 use thiserror::Error;
 
@@ -60,6 +61,8 @@ pub struct InspectRequest {
     pub arguments: Vec<String>,
     /// Whether the work may be written to.
     pub access: WorkAccess,
+    /// Whether the program needs the agent's home besides its workspace, or instead: a backend may have to copy it.
+    pub needs_home: bool,
     /// How long it may take at most.
     pub time: Option<Duration>,
     /// Where state is kept.
@@ -181,6 +184,8 @@ pub fn inspect(
         home: inspected.folder.home(),
         workspace: inspected.folder.workspace(),
         access: request.access,
+        run: inspected.path,
+        needs_home: request.needs_home,
     });
     let mut sandbox = backend.start(&plan, &run, &mut active.resources)?;
     // Where a gateway would listen. There is none, so every connection is refused from now on.
@@ -218,6 +223,8 @@ pub fn inspect(
 
 /// The work of a run.
 struct Found {
+    /// The folder of the run.
+    path: PathBuf,
     folder: AgentFolder,
     /// Who owns it, as whom the bottle has to run to read it all.
     user: HostUser,
@@ -231,20 +238,30 @@ fn find(request: &InspectRequest) -> Result<Found, InspectError> {
     let user = user.ok_or_else(|| NotKept::NothingKept(request.run.clone()))?;
     // What cannot be measured is bounded by the scratch space alone.
     let bytes = folder.size().ok().flatten().unwrap_or(0);
-    Ok(Found { folder, user, bytes })
+    Ok(Found { path, folder, user, bytes })
 }
 
 fn plan(backend: &dyn Backend, request: &InspectRequest, found: &Found) -> Result<BottlePlan, LaunchError> {
     let mut command = vec![format!("{AGENT_PROGRAM_FOLDER}/bot-bottle")];
     command.extend(request.arguments.iter().cloned());
+    if request.needs_home {
+        let home = backend.inspected_home(&GuestPaths::default());
+        command.push(format!("--home={}", home.display()));
+    }
     let program = Program { command, source: ProgramSource::OwnBinary };
     let disk = found.bytes.saturating_mul(2).saturating_add(EXTRA_DISK_BYTES);
     let bounds = Limits { pids: Some(PROCESSES), disk: Some(ByteSize(disk)), ..Limits::default() };
     // The agent's filters run here: they get no more of the machine than the agent had.
     let run = read_plan(&request.home.run(&request.run)).map(|plan| plan.limits).unwrap_or_default();
     let with_those_of_run = Limits { memory: run.memory, cpus: run.cpus, ..bounds.clone() };
+    // A backend may not have it at all.
+    let without_disk = |limits: &Limits| Limits { disk: None, ..limits.clone() };
+    let choices = [without_disk(&with_those_of_run), bounds.clone(), without_disk(&bounds)];
     // A host may have lost what enforces them. The work can be looked at all the same.
-    let limits = if backend.check(&with_those_of_run).is_ok() { with_those_of_run } else { bounds };
+    let limits = std::iter::once(with_those_of_run)
+        .chain(choices)
+        .find(|limits| backend.check(limits).is_ok())
+        .unwrap_or(bounds);
     Ok(BottlePlan { limits, ..BottlePlan::for_program(request.identity.clone(), request.backend, program) })
 }
 
@@ -299,6 +316,7 @@ mod tests {
             backend: BackendName::Native,
             arguments: Vec::new(),
             access: WorkAccess::Read,
+            needs_home: false,
             time: None,
             home: home.clone(),
             operator_home: None,
@@ -313,7 +331,12 @@ mod tests {
         let path = home.run(&request.run);
         fs::create_dir_all(&path).expect("made");
         fs::write(path.join("plan.json"), serde_json::to_vec(&of_run).expect("JSON")).expect("written");
-        let found = Found { folder: AgentFolder::of(&path), user: HostUser::owning(1000), bytes: 0 };
+        let found = Found {
+            path: path.clone(),
+            folder: AgentFolder::of(&path),
+            user: HostUser::owning(1000),
+            bytes: 0,
+        };
         for (limits_memory, expected) in [(true, memory), (false, None)] {
             let plan = plan(&Host { limits_memory }, &request, &found).expect("planned");
             assert_eq!((plan.limits.memory, plan.limits.pids), (expected, Some(PROCESSES)));

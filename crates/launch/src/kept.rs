@@ -109,7 +109,7 @@ pub fn list(home: &BotBottleHome) -> io::Result<Vec<KeptRun>> {
         }
         // A bottle that starts has no plan yet.
         let plan = read_plan(&run).ok();
-        let size = AgentFolder::of(&run).size().ok().flatten().map(ByteSize);
+        let size = AgentFolder::size_of_run(&run);
         runs.push(KeptRun {
             identity,
             is_running,

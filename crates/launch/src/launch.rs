@@ -14,8 +14,9 @@ use crate::{
         AgentExit, Beginning, FaultKind, FaultMoment, FaultPoint, Kept, LaunchEvent, LaunchRequest, Step,
     },
     session::{Session, Signals},
-    state::{Outcome, StartRecord},
+    state::{Outcome, StartRecord, Written},
     steps::{allocate, attach, baseline, files, gateway, trust},
+    written,
 };
 
 /// Reports steps and injects the faults of tests.
@@ -113,7 +114,12 @@ fn run_bottle(
         };
         let path = directory.path().to_owned();
         // From here on `launch` releases it, whatever fails.
-        let active = active.insert(ActiveRun::new(directory));
+        let active = active.insert(match request.beginning {
+            Beginning::New => ActiveRun::new(directory),
+            Beginning::Resumed => {
+                ActiveRun::going_on(directory).io_context(|| format!("reading {}", path.display()))?
+            }
+        });
         if request.beginning == Beginning::Resumed {
             // It has what the run before this one made, however this one ends.
             active.outcome = outcome(plan);
@@ -146,6 +152,12 @@ fn run_bottle(
             let baseline = baseline::observe(plan, &left_out, &mut *sandbox, on_event);
             StartRecord::write(&run.directory, baseline).io_context(|| "recording the agent's start")?;
         }
+        let work = sandbox.work();
+        if !work.is_empty() {
+            let recording = || "recording where the agent's work is";
+            Written::forget(&run.directory).io_context(recording)?;
+            active.resources.set_work(&work).io_context(recording)?;
+        }
         let relay = attach::attach(&mut *sandbox, &agent)?;
         on_event(LaunchEvent::Attached(plan.identity.clone()));
         let (sandbox, gateway) = (&mut *sandbox, &*gateway);
@@ -153,7 +165,11 @@ fn run_bottle(
         Ok(session.io_context(|| "answering `exec`")?)
     })?;
     active.outcome = outcome(plan);
-    Ok(session.run())
+    Ok(session.run(|sandbox| {
+        if !sandbox.work().is_empty() {
+            written::ask(sandbox, plan, &run.directory);
+        }
+    }))
 }
 
 /// How far a run has come whose agent started.

@@ -40,11 +40,13 @@ mod sealed;
 mod session;
 mod steps;
 mod sys;
+mod written;
 
 pub use files::copy::CopyError;
 pub use inspect::inspect;
 pub use launch::launch;
 pub use sys::attempt_syscall;
+pub use written::written;
 
 /// The first process inside a sandbox: what `bot-bottle sandbox-init FD` is. To be called before anything
 /// else, while the process has one thread and has opened nothing.

@@ -18,7 +18,7 @@ mod process;
 pub(crate) use process::ProcessIdentity;
 
 /// Name of the list in the directory of a run.
-const LIST: &str = "resources.json";
+pub(crate) const LIST: &str = "resources.json";
 
 /// Something that a run owns. What another backend makes becomes a variant, with the name by which it is found
 /// again.
@@ -31,6 +31,9 @@ pub enum Resource {
     Process(ProcessIdentity),
     /// An object of a container engine.
     Engine(EngineObject),
+    /// An object of a container engine that holds what the agent made, or that such an object needs. A run with
+    /// work keeps it.
+    Work(EngineObject),
 }
 
 impl Resource {
@@ -39,7 +42,7 @@ impl Resource {
         match self {
             Self::Cgroup(folder) => remove_group(folder),
             Self::Process(process) => process.end(),
-            Self::Engine(object) => object.remove(),
+            Self::Engine(object) | Self::Work(object) => object.remove(),
         }
     }
 }
@@ -49,7 +52,7 @@ impl fmt::Display for Resource {
         match self {
             Self::Cgroup(folder) => write!(formatter, "the cgroup {}", folder.display()),
             Self::Process(process) => write!(formatter, "process {}", process.pid),
-            Self::Engine(object) => object.fmt(formatter),
+            Self::Engine(object) | Self::Work(object) => object.fmt(formatter),
         }
     }
 }
@@ -94,17 +97,52 @@ impl Resources {
         self.write()
     }
 
+    /// The objects with what the agent made.
+    pub(crate) fn work(&self) -> Vec<EngineObject> {
+        let work = self.entries.iter().filter_map(|entry| match entry {
+            Resource::Work(object) => Some(object.clone()),
+            Resource::Cgroup(_) | Resource::Process(_) | Resource::Engine(_) => None,
+        });
+        work.collect()
+    }
+
+    /// From now on the agent writes to these objects, and to no others: those that had its work before are ordinary
+    /// ones. In one step, so that a launcher that is killed leaves the one or the other.
+    pub(crate) fn set_work(&mut self, work: &[EngineObject]) -> io::Result<()> {
+        for entry in &mut self.entries {
+            if let Resource::Engine(object) | Resource::Work(object) = entry {
+                let object = object.clone();
+                *entry =
+                    if work.contains(&object) { Resource::Work(object) } else { Resource::Engine(object) };
+            }
+        }
+        self.write()
+    }
+
     /// Releases everything, the newest first: a cgroup cannot be removed before its processes have ended.
     /// Returns what could not be released; it stays in the list, for `cleanup`.
     pub(crate) fn release(&mut self) -> Vec<(Resource, io::Error)> {
-        let mut failed = Vec::new();
+        self.release_if(|_| true)
+    }
+
+    /// The same for everything but the objects with what the agent made, which end and stay.
+    pub(crate) fn release_all_but_work(&mut self) -> Vec<(Resource, io::Error)> {
+        self.release_if(|resource| !matches!(resource, Resource::Work(_)))
+    }
+
+    fn release_if(&mut self, is_released: impl Fn(&Resource) -> bool) -> Vec<(Resource, io::Error)> {
+        let (mut failed, mut left) = (Vec::new(), Vec::new());
         while let Some(resource) = self.entries.pop() {
-            if let Err(error) = resource.release() {
+            if !is_released(&resource) {
+                left.push(resource);
+            } else if let Err(error) = resource.release() {
+                left.push(resource.clone());
                 failed.push((resource, error));
             }
         }
-        if !failed.is_empty() {
-            self.entries = failed.iter().rev().map(|(resource, _)| resource.clone()).collect();
+        left.reverse();
+        self.entries = left;
+        if !self.entries.is_empty() {
             // If this fails the old list stays, and releasing a resource twice does no harm.
             let _ = self.write();
         }

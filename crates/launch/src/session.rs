@@ -81,8 +81,9 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Returns when the agent has ended and all of its output has arrived.
-    pub(crate) fn run(&mut self) -> AgentExit {
+    /// Returns when the agent has ended and all of its output has arrived. Before everything is killed that still
+    /// runs in the sandbox, `at_end` can ask it something.
+    pub(crate) fn run(&mut self, at_end: impl FnOnce(&mut dyn Sandbox)) -> AgentExit {
         while self.status.is_none() {
             self.poll_once();
         }
@@ -90,6 +91,7 @@ impl<'a> Session<'a> {
             self.end_if_out_of_memory();
         }
         self.relay.end_input();
+        at_end(self.sandbox);
         // The agent may have left processes running that hold its streams open; draining waits for their
         // ends.
         self.sandbox.kill();

@@ -26,14 +26,18 @@ use crate::{
     home::BotBottleHome,
     kept::FETCHED_FILE,
     request::{Kept, ResumableAgent},
+    resource,
 };
 
 mod format;
 mod start;
+mod written;
 
 use format::FORMAT_FILE;
 pub(crate) use format::Format;
 pub(crate) use start::{START_FILE, StartRecord};
+use written::WRITTEN_FILE;
+pub(crate) use written::Written;
 
 /// Held while a run is being made or removed, so that `cleanup` does not take one for dead between its
 /// directory and its lock.
@@ -238,6 +242,9 @@ pub(crate) struct Settled {
 
 /// Whether the agent made anything in its workspace. What cannot be looked at may hold something.
 pub(crate) fn has_work(run: &Path, outcome: Outcome) -> bool {
+    if let Some(written) = Written::of(run) {
+        return written.has_work(outcome);
+    }
     let written = || -> io::Result<bool> {
         let Some(folders) = AgentFolder::of(run).open()? else { return Ok(false) };
         let Some(start) = StartRecord::read(run)? else { return Ok(false) };
@@ -250,11 +257,17 @@ pub(crate) fn has_work(run: &Path, outcome: Outcome) -> bool {
 
 /// What there is of the agent's.
 pub(crate) fn kept(run: &Path, outcome: Outcome) -> Kept {
+    if outcome == Outcome::NotStarted {
+        return Kept::default();
+    }
     Kept { work: has_work(run, outcome), conversation: has_conversation(run) }
 }
 
 /// Whether the agent had a conversation. No program ran without a record of its start.
 pub(crate) fn has_conversation(run: &Path) -> bool {
+    if let Some(written) = Written::of(run) {
+        return written.conversation;
+    }
     let looked = || -> io::Result<bool> {
         let (Some(agent), Some(_)) = (read_agent(run)?, StartRecord::read(run)?) else { return Ok(false) };
         let Some(folders) = AgentFolder::of(run).open()? else { return Ok(false) };
@@ -277,7 +290,7 @@ pub(crate) fn read_agent(run: &Path) -> io::Result<Option<ResumableAgent>> {
 }
 
 /// Whether anything lies in an open folder. One that cannot be read may hold something.
-fn holds_files(folder: BorrowedFd<'_>) -> bool {
+pub(crate) fn holds_files(folder: BorrowedFd<'_>) -> bool {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
     let entries = openat(folder, ".", flags, Mode::empty()).and_then(|folder| Dir::read_from(&folder));
     let Ok(mut entries) = entries else { return true };
@@ -289,14 +302,20 @@ fn holds_files(folder: BorrowedFd<'_>) -> bool {
 ///
 /// Work and conversation are kept together, in workspace and home, with the plan. Receipts are kept if there
 /// are any and a program ran.
-pub(crate) fn settle(run: &Path, outcome: Outcome) -> Settled {
-    let there_is = kept(run, outcome);
+pub(crate) fn settle(run: &Path, outcome: Outcome, there_is: Kept) -> Settled {
     let mut settled = Settled { kept: there_is, not_removed: Vec::new() };
     let decided = fs::metadata(run.join(RECEIPTS)).is_ok_and(|receipts| receipts.len() > 0);
     let kept: &[&str] = match outcome {
-        _ if there_is.work || there_is.conversation => {
-            &[agent_folder::NAME, PLAN_FILE, AGENT_FILE, START_FILE, FETCHED_FILE, FORMAT_FILE]
-        }
+        _ if there_is.work || there_is.conversation => &[
+            agent_folder::NAME,
+            PLAN_FILE,
+            AGENT_FILE,
+            START_FILE,
+            FETCHED_FILE,
+            FORMAT_FILE,
+            resource::LIST,
+            WRITTEN_FILE,
+        ],
         Outcome::Ran | Outcome::Worked if decided => &[FORMAT_FILE],
         Outcome::Ran | Outcome::Worked | Outcome::NotStarted => {
             settled.not_removed.extend(remove_tree(run).err().map(|error| (run.to_owned(), error)));

@@ -8,14 +8,14 @@ use std::{
     process::ExitCode,
 };
 
-use bot_bottle_core::{error::IoContext, identity::Identity, work::ARCHIVE_ITEM};
+use bot_bottle_core::{bottle::BackendName, error::IoContext, identity::Identity, work::ARCHIVE_ITEM};
 use bot_bottle_inspector::Request;
 use bot_bottle_launch::inspect::WorkAccess;
 use bot_bottle_quarantine::unpack::{self, Unpack, UnpackBounds, Unpacked};
 
 use super::{
     quarantine::Quarantine,
-    work::{Answer, Terms, Work},
+    work::{Answer, Work},
 };
 use crate::{arguments::Copy, exit::CommandError, ui::Ui};
 
@@ -52,8 +52,9 @@ pub(super) fn run(copy: &Copy, ui: &Ui) -> Result<ExitCode, CommandError> {
 fn out(run: &Identity, path: &str, target: &Path, force: bool, ui: &Ui) -> Result<ExitCode, CommandError> {
     let work = Work::of(run)?;
     let quarantine = Quarantine::create(&work.home)?;
-    let (answer, mut stream) =
-        work.ask_for_file(&Request::Archive { path: path.to_owned() }, &quarantine, ui)?;
+    let (request, terms) =
+        (Request::Archive { path: path.to_owned() }, work.terms_for(path, WorkAccess::Read));
+    let (answer, mut stream) = work.ask_for_file(&request, terms, &quarantine, ui)?;
     // The workspace itself has no name of its own.
     let name =
         Path::new(path).file_name().map_or_else(|| OsStr::new(run.as_str()).to_owned(), OsStr::to_owned);
@@ -94,7 +95,13 @@ fn into(source: &Path, run: &Identity, path: &str, ui: &Ui) -> Result<ExitCode, 
         CommandError::usage(format!("{} has no name that can be given to the copy", source.display()))
     })?;
     let request = Request::Unpack { path: path.to_owned(), name: name.to_owned() };
-    let terms = Terms { access: WorkAccess::Write, time: None };
+    let terms = work.terms_for(path, WorkAccess::Write);
+    if terms.home && work.backend == BackendName::Docker {
+        return Err(CommandError::failed(format!(
+            "{path} is not in the workspace of {run}, and nothing can be put into the home of a bottle of the docker backend"
+        ))
+        .with_hint(format!("`bot-bottle cp FILE {run}:` puts it into the workspace")));
+    }
     work.ask(&request, terms, &mut archive, &mut |_| Ok(()), ui)?;
     ui.done(&format!("{} is in {run}", source.display()));
     Ok(ExitCode::SUCCESS)

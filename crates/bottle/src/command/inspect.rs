@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::{self, BufReader},
-    path::PathBuf,
     process::ExitCode,
 };
 
@@ -14,16 +13,24 @@ use bot_bottle_core::{
 use bot_bottle_inspector::Places;
 use bot_bottle_launch::inspect::INSPECTED_HOME;
 
-use crate::{exit::CommandError, ui::Ui};
+use crate::{
+    arguments::{Inspect, Written},
+    exit::CommandError,
+    ui::Ui,
+};
 
 /// Answers one request from standard input on standard output.
-pub(super) fn run(ui: &Ui) -> Result<ExitCode, CommandError> {
+pub(super) fn run(inspect: &Inspect, ui: &Ui) -> Result<ExitCode, CommandError> {
     let guest = GuestPaths::default();
     let scratch = guest.home.join("scratch");
-    fs::create_dir(&scratch).io_context(|| format!("making {}", scratch.display()))?;
+    let home = inspect.home.clone().unwrap_or_else(|| INSPECTED_HOME.into());
+    // Nothing of ours goes into the agent's own home. Only files are asked for there, and they need no scratch.
+    if home != guest.home {
+        fs::create_dir(&scratch).io_context(|| format!("making {}", scratch.display()))?;
+    }
     let places = Places {
         workspace: guest.workspace.clone(),
-        home: PathBuf::from(INSPECTED_HOME),
+        home,
         scratch,
         guest_workspace: guest.workspace,
         guest_home: guest.home,
@@ -39,4 +46,11 @@ pub(super) fn run(ui: &Ui) -> Result<ExitCode, CommandError> {
             Ok(ExitCode::from(error.exit_code()))
         }
     }
+}
+
+/// Says what the agent of this bottle wrote.
+pub(super) fn written(written: &Written, ui: &Ui) -> Result<ExitCode, CommandError> {
+    let answer = bot_bottle_launch::written(&written.question).io_context(|| "looking at the workspace")?;
+    ui.result(&(), |()| answer);
+    Ok(ExitCode::SUCCESS)
 }

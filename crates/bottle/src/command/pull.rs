@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{
     quarantine::Quarantine,
-    work::{self, Answer, Work},
+    work::{self, Answer, Terms, Work},
 };
 use crate::{arguments::Pull, exit::CommandError, system, ui::Ui};
 
@@ -56,7 +56,7 @@ fn as_patch(
     ui: &Ui,
 ) -> Result<(Answer, Pulled), CommandError> {
     let request = Request::Patch { baseline: work.baseline.clone(), repository: pull.repository.clone() };
-    let (answer, mut stream) = work.ask_for_file(&request, quarantine, ui)?;
+    let (answer, mut stream) = work.ask_for_file(&request, Terms::READ, quarantine, ui)?;
     if answer == Answer::Nothing {
         return Ok((answer, Pulled::Nothing));
     }
@@ -79,7 +79,7 @@ fn as_refs(
     let head = head(pull, work, ui)?;
     let request =
         Request::Bundle { baseline: work.baseline.clone(), repository: pull.repository.clone(), known };
-    let (answer, mut stream) = work.ask_for_file(&request, quarantine, ui)?;
+    let (answer, mut stream) = work.ask_for_file(&request, Terms::READ, quarantine, ui)?;
     if answer == Answer::Nothing {
         return Ok((answer, Pulled::Nothing));
     }

@@ -8,9 +8,10 @@ use std::{
 };
 
 use bot_bottle_core::{
-    bottle::BackendName, error::IoContext, identity::Identity, printable::printable, work::Baseline,
+    bottle::BackendName, error::IoContext, identity::Identity, printable::printable, provider::GuestPaths,
+    work::Baseline,
 };
-use bot_bottle_inspector::{HINTS, Request, Summary};
+use bot_bottle_inspector::{HINTS, Places, Request, Summary};
 use bot_bottle_launch::{
     home::BotBottleHome,
     inspect::{InspectRequest, WorkAccess},
@@ -45,7 +46,7 @@ pub(super) struct Work {
     pub(super) home: BotBottleHome,
     pub(super) run: Identity,
     pub(super) baseline: Baseline,
-    backend: BackendName,
+    pub(super) backend: BackendName,
     /// From before it was looked at.
     begin: FetchBegin,
 }
@@ -65,12 +66,14 @@ pub(super) enum Answer {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Terms {
     pub(super) access: WorkAccess,
+    /// Whether the agent's home is needed.
+    pub(super) home: bool,
     pub(super) time: Option<Duration>,
 }
 
 impl Terms {
     /// To read, as long as it takes.
-    pub(super) const READ: Self = Self { access: WorkAccess::Read, time: None };
+    pub(super) const READ: Self = Self { access: WorkAccess::Read, home: false, time: None };
 }
 
 impl Work {
@@ -80,6 +83,12 @@ impl Work {
         let WorkOrigin { baseline, backend } = kept::origin(&home, run).map_err(CommandError::from_error)?;
         let begin = FetchBegin::of(&home, run).io_context(|| format!("looking whether {run} is running"))?;
         Ok(Self { home, run: run.clone(), baseline, backend, begin })
+    }
+
+    /// How files at a path of the agent's are asked for.
+    pub(super) fn terms_for(&self, path: &str, access: WorkAccess) -> Terms {
+        let home = Places::is_outside_workspace(&GuestPaths::default().workspace, path);
+        Terms { access, home, time: None }
     }
 
     /// Asks the inspector. `archive` follows the request on its standard input; `output` takes its answer,
@@ -101,6 +110,7 @@ impl Work {
             backend: self.backend,
             arguments: vec!["inspect".to_owned()],
             access: terms.access,
+            needs_home: terms.home,
             time: terms.time,
             home: self.home.clone(),
             operator_home: system::home().ok(),
@@ -137,6 +147,7 @@ impl Work {
     pub(super) fn ask_for_file(
         &self,
         request: &Request,
+        terms: Terms,
         quarantine: &Quarantine,
         ui: &Ui,
     ) -> Result<(Answer, File), CommandError> {
@@ -145,7 +156,7 @@ impl Work {
         let (mut bytes, mut checked) = (0_u64, 0);
         let answer = self.ask(
             request,
-            Terms::READ,
+            terms,
             &mut io::empty(),
             &mut |piece| {
                 bytes += piece.len() as u64;

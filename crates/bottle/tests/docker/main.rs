@@ -4,6 +4,7 @@ mod ends;
 mod fixture;
 mod images;
 mod keys;
+mod kept;
 mod programs;
 mod reach;
 mod secrets;

@@ -16,13 +16,8 @@ use bot_bottle_engine::Engine;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    channel::Channel,
-    error::LaunchError,
-    gateway_process::GatewayProcess,
-    host::facts::system_roots,
-    resource::{Resource, Resources},
-    state,
-    steps::allocate::Run,
+    channel::Channel, error::LaunchError, gateway_process::GatewayProcess, host::facts::system_roots,
+    resource::Resources, state, steps::allocate::Run,
 };
 
 use super::{
@@ -31,6 +26,7 @@ use super::{
     names::{CERTIFICATES_FOLDER, Names},
     object::{EngineObject, ObjectKind},
     render,
+    work::record,
 };
 
 /// The first message to a gateway in a container: what is in files for a gateway on the host. The second one is
@@ -99,17 +95,16 @@ pub(super) fn start(
     let config = serde_json::from_slice(&text).map_err(io::Error::from);
     let config = config.io_context(|| "reading the gateway's configuration")?;
     let start = ContainerGatewayStart::new(config, system_roots())?;
-    let mut record = |kind, name: &str| {
-        let object = EngineObject { engine: engine.address().clone(), kind, name: name.to_owned() };
-        resources.add(Resource::Engine(object)).io_context(|| "recording an object of the engine")
+    let mut add = |kind, name: &str| {
+        record(resources, EngineObject { engine: engine.address().clone(), kind, name: name.to_owned() })
     };
     for volume in [&names.program, &names.hand_over] {
-        record(ObjectKind::Volume, volume)?;
+        add(ObjectKind::Volume, volume)?;
         engine.create_volume(volume, &names.labels("gateway"))?;
     }
-    record(ObjectKind::Network, &names.network)?;
+    add(ObjectKind::Network, &names.network)?;
     engine.create_network(&render::network(&names))?;
-    record(ObjectKind::Container, &names.gateway)?;
+    add(ObjectKind::Container, &names.gateway)?;
     engine.create_container(&render::gateway(&names, &image, &start.dials))?;
     let link = LinkCommand {
         engine: engine.address().clone(),
@@ -121,6 +116,20 @@ pub(super) fn start(
     let gateway = GatewayProcess::start_link(run, &link, resources)?;
     gateway.send(&start)?;
     Ok(gateway)
+}
+
+/// Makes the volume with this binary for a bottle without a gateway.
+pub(super) fn fill_program(engine: &Engine, run: &Run, resources: &mut Resources) -> Result<(), LaunchError> {
+    let names = Names::of(run);
+    let image = image::gateway(engine, &run.executable_path)?;
+    let mut add = |kind, name: &str| {
+        record(resources, EngineObject { engine: engine.address().clone(), kind, name: name.to_owned() })
+    };
+    add(ObjectKind::Volume, &names.program)?;
+    engine.create_volume(&names.program, &names.labels("gateway"))?;
+    add(ObjectKind::Container, &names.gateway)?;
+    engine.create_container(&render::program_filler(&names, &image))?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -17,6 +17,12 @@ pub const HAND_OVER_FOLDER: &str = "/run/bot-bottle/listeners";
 /// every engine makes writable for any user.
 pub(super) const CERTIFICATES_FOLDER: &str = "/dev/shm";
 
+/// The end of the name of a workspace's volume.
+pub(super) const WORKSPACE_SUFFIX: &str = "-workspace";
+
+/// Label of every object of a run, with its identity.
+pub(super) const RUN_LABEL: &str = "bot-bottle.run";
+
 /// The names of a run's objects, which no other run on this host has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Names {
@@ -54,7 +60,7 @@ impl Names {
     /// a run together.
     pub(super) fn labels(&self, service: &str) -> Labels {
         [
-            ("bot-bottle.run", self.identity.as_str()),
+            (RUN_LABEL, self.identity.as_str()),
             ("com.docker.compose.project", &format!("bot-bottle-{}", self.identity)),
             ("com.docker.compose.service", service),
             ("com.docker.compose.container-number", "1"),

@@ -26,6 +26,8 @@ pub enum ObjectKind {
     Network,
     /// A volume.
     Volume,
+    /// A reference to an image, and the image with its last one.
+    Image,
 }
 
 impl EngineObject {
@@ -37,6 +39,7 @@ impl EngineObject {
                 ObjectKind::Container => engine.remove_container(&self.name),
                 ObjectKind::Network => engine.remove_network(&self.name),
                 ObjectKind::Volume => engine.remove_volume(&self.name),
+                ObjectKind::Image => engine.remove_image(&self.name),
             }
         };
         remove().map_err(io::Error::other)
@@ -49,6 +52,7 @@ impl fmt::Display for EngineObject {
             ObjectKind::Container => "container",
             ObjectKind::Network => "network",
             ObjectKind::Volume => "volume",
+            ObjectKind::Image => "image",
         };
         write!(formatter, "the {kind} {}", self.name)
     }

@@ -11,6 +11,7 @@ use bot_bottle_engine::{ContainerSpec, Limits, Mount, MountKind, NetworkSpec};
 
 use crate::{
     host::facts::BUNDLES,
+    inspect::WorkAccess,
     kernel_files::{MASKED, READ_ONLY},
 };
 
@@ -18,6 +19,7 @@ use super::{
     hand_over::GATEWAY_USER,
     limits,
     names::{CERTIFICATES_FOLDER, HAND_OVER_FOLDER, Names, PROGRAM, PROGRAM_FOLDER},
+    work::Parts,
 };
 
 /// What the agent's first process needs while it makes the bottle, and gives up before any program runs: the
@@ -82,20 +84,39 @@ pub(super) fn gateway(names: &Names, image: &str, dials: &BTreeSet<SocketAddr>) 
     }
 }
 
+/// A container that never runs, with which the engine fills the volume with this binary where there is no gateway.
+pub(super) fn program_filler(names: &Names, image: &str) -> ContainerSpec {
+    ContainerSpec {
+        name: names.gateway.clone(),
+        image: image.to_owned(),
+        entrypoint: vec![PROGRAM.to_owned()],
+        labels: names.labels("gateway"),
+        network: "none".to_owned(),
+        mounts: vec![volume(&names.program, PROGRAM_FOLDER, Access::ReadOnly, Content::OfImage)],
+        read_only_root: true,
+        ..confined()
+    }
+}
+
 /// The agent's container.
-pub(super) fn agent(names: &Names, plan: &BottlePlan, image: &str) -> ContainerSpec {
+pub(super) fn agent(names: &Names, plan: &BottlePlan, parts: &Parts) -> ContainerSpec {
     let memory = plan.limits.memory.map(|size| size.0);
-    let mut mounts = vec![
-        volume(&names.program, PROGRAM_FOLDER, Access::ReadOnly, Content::Empty),
-        volume(&names.hand_over, HAND_OVER_FOLDER, Access::ReadWrite, Content::Empty),
-    ];
-    if plan.guest.workspace != plan.guest.home {
-        let workspace = plan.guest.workspace.to_string_lossy();
-        mounts.push(volume(&names.workspace, &workspace, Access::ReadWrite, Content::Empty));
+    let mut mounts = vec![volume(&names.program, PROGRAM_FOLDER, Access::ReadOnly, Content::Empty)];
+    if parts.has_gateway {
+        mounts.push(volume(&names.hand_over, HAND_OVER_FOLDER, Access::ReadWrite, Content::Empty));
+    }
+    if let Some((name, access)) = &parts.workspace
+        && plan.guest.workspace != plan.guest.home
+    {
+        let access = match access {
+            WorkAccess::Read => Access::ReadOnly,
+            WorkAccess::Write => Access::ReadWrite,
+        };
+        mounts.push(volume(name, &plan.guest.workspace.to_string_lossy(), access, Content::Empty));
     }
     ContainerSpec {
         name: names.agent.clone(),
-        image: image.to_owned(),
+        image: parts.image.clone(),
         entrypoint: vec![PROGRAM.to_owned()],
         command: vec!["container-init".to_owned()],
         // Root until it has given up its capabilities, and no program of the image before that.

@@ -35,7 +35,7 @@ use crate::{
         spec::{AGENT_USER, Confinement, NetworkSpec},
     },
     log_tail::tail,
-    resource::{Resource, Resources},
+    resource::Resources,
     steps::{allocate::Run, trust::trust_folder},
     sys::Go,
 };
@@ -44,9 +44,10 @@ use super::{
     archive,
     link::{Carries, LinkCommand},
     names::{HAND_OVER_FOLDER, Names},
-    object::{EngineObject, ObjectKind},
+    object::EngineObject,
     render,
     setup::{ContainerSetup, SystemFile, SystemFiles},
+    work,
 };
 
 /// How long the first process may take for one message once programs can be started.
@@ -68,10 +69,11 @@ pub(super) struct ContainerSandbox {
     log: PathBuf,
     /// Sent when the gateway serves.
     home: PathBuf,
-    workspace: Option<PathBuf>,
-    /// Folders of the host whose content becomes home and workspace, and those of root's files.
-    staged_home: PathBuf,
-    staged_workspace: PathBuf,
+    /// Folders of the host whose content becomes that of folders of the agent's.
+    copies: Vec<(PathBuf, PathBuf)>,
+    /// The objects with what the agent makes.
+    work: Vec<EngineObject>,
+    /// The same for the folder of root's files.
     trust: (PathBuf, PathBuf),
     ca_bundle: PathBuf,
     system_files: Vec<SystemFile>,
@@ -89,17 +91,11 @@ pub(super) fn start(
     resources: &mut Resources,
 ) -> Result<ContainerSandbox, LaunchError> {
     let names = Names::of(run);
-    let image = engine.image(run.image.as_deref().ok_or(LaunchError::NoImage)?)?;
-    let mut record = |kind, name: &str| {
-        let object = EngineObject { engine: engine.address().clone(), kind, name: name.to_owned() };
-        resources.add(Resource::Engine(object)).io_context(|| "recording an object of the engine")
-    };
-    record(ObjectKind::Volume, &names.workspace)?;
-    engine.create_volume(&names.workspace, &names.labels("agent"))?;
-    record(ObjectKind::Container, &names.agent)?;
-    engine.create_container(&render::agent(&names, plan, &image.id))?;
-    refuse_links(&engine, &names.agent, plan)?;
-    make_folders(&engine, &names.agent, plan)?;
+    let parts = work::parts(&engine, plan, run, resources)?;
+    let image = engine.image(&parts.image)?;
+    engine.create_container(&render::agent(&names, plan, &parts))?;
+    refuse_links(&engine, &names.agent, plan, &parts.reference)?;
+    make_folders(&engine, &names.agent, plan, parts.is_new)?;
     let link = LinkCommand {
         engine: engine.address().clone(),
         container: names.agent.clone(),
@@ -116,9 +112,9 @@ pub(super) fn start(
         link,
         log,
         home: plan.guest.home.clone(),
-        workspace: (plan.guest.workspace != plan.guest.home).then(|| plan.guest.workspace.clone()),
-        staged_home: run.folders.home.clone(),
-        staged_workspace: run.folders.workspace.clone(),
+        // What is looked at is there.
+        copies: if run.folders.inspected.is_some() { Vec::new() } else { copies(plan, run) },
+        work: parts.work,
         trust: (run.folders.trust.clone(), trust_folder(plan)),
         ca_bundle: plan.guest.ca_bundle.clone(),
         system_files: system_files(plan),
@@ -127,7 +123,7 @@ pub(super) fn start(
     };
     let setup = ContainerSetup {
         network: NetworkSpec::of_bottle(),
-        hand_over: Some(HAND_OVER_FOLDER.into()),
+        hand_over: parts.has_gateway.then(|| HAND_OVER_FOLDER.into()),
         confinement: Confinement { user: AGENT_USER, processes: None, file_size: None, processors: None },
     };
     sandbox.send(&setup, "sending the setup")?;
@@ -136,14 +132,11 @@ pub(super) fn start(
 
 /// Where something is mounted or written as root, a link of the image could lead it elsewhere: to a place that is
 /// covered by what the agent may write.
-fn refuse_links(engine: &Engine, container: &str, plan: &BottlePlan) -> Result<(), LaunchError> {
+fn refuse_links(engine: &Engine, container: &str, plan: &BottlePlan, image: &str) -> Result<(), LaunchError> {
     for path in render::mount_points(plan) {
         match engine.stat(container, &path) {
             Ok(stat) if stat.kind == PathKind::Directory => {}
-            Ok(_) => {
-                let image = plan.image.as_ref().map(ToString::to_string).unwrap_or_default();
-                return Err(LaunchError::ImageLink { image, path });
-            }
+            Ok(_) => return Err(LaunchError::ImageLink { image: image.to_owned(), path }),
             Err(error) if error.refusal() == Some(RefusalKind::NotFound) => {}
             Err(error) => return Err(error.into()),
         }
@@ -151,13 +144,28 @@ fn refuse_links(engine: &Engine, container: &str, plan: &BottlePlan) -> Result<(
     Ok(())
 }
 
-/// Makes home and workspace the agent's, which the first process could not without CAP_CHOWN.
-fn make_folders(engine: &Engine, container: &str, plan: &BottlePlan) -> Result<(), LaunchError> {
+/// Makes home, and a workspace that is new, the agent's, which the first process could not without CAP_CHOWN.
+fn make_folders(
+    engine: &Engine,
+    container: &str,
+    plan: &BottlePlan,
+    is_new: bool,
+) -> Result<(), LaunchError> {
     let mut bytes = Vec::new();
     let paths = [plan.guest.home.as_path(), plan.guest.workspace.as_path()];
-    let paths = if paths[0] == paths[1] { &paths[..1] } else { &paths[..] };
+    let paths = if !is_new || paths[0] == paths[1] { &paths[..1] } else { &paths[..] };
     archive::folders(paths, AGENT_USER.into(), &mut bytes).io_context(|| "packing the agent's folders")?;
     Ok(engine.upload(container, "/", &mut bytes.as_slice())?)
+}
+
+/// From the run's folders on the host to those of the agent.
+fn copies(plan: &BottlePlan, run: &Run) -> Vec<(PathBuf, PathBuf)> {
+    let (guest, staged) = (&plan.guest, &run.folders);
+    let mut copies = vec![(staged.home.clone(), guest.home.clone())];
+    if guest.workspace != guest.home {
+        copies.push((staged.workspace.clone(), guest.workspace.clone()));
+    }
+    copies
 }
 
 fn start_link(
@@ -310,9 +318,8 @@ impl Sandbox for ContainerSandbox {
         let FromInit::Ready { mut notes } = self.expect()? else {
             return Err(self.lost("being ready", io::ErrorKind::InvalidData.into()));
         };
-        self.copy_in(&self.staged_home, &self.home)?;
-        if let Some(workspace) = &self.workspace {
-            self.copy_in(&self.staged_workspace, workspace)?;
+        for (staged, inside) in &self.copies {
+            self.copy_in(staged, inside)?;
         }
         let limited = self.channel.set_timeout(Some(MESSAGE_TIMEOUT));
         limited.map_err(|source| self.lost("limiting the time for a message", source))?;
@@ -359,6 +366,10 @@ impl Sandbox for ContainerSandbox {
     fn kill(&mut self) {
         // Fails only if it has ended.
         let _ = self.channel.send(&ToInit::End, &[]);
+    }
+
+    fn work(&self) -> Vec<EngineObject> {
+        self.work.clone()
     }
 
     fn is_out_of_memory(&self) -> bool {

@@ -64,10 +64,15 @@ impl StartRecord {
 
     /// Whether anything in a folder changed since then. Whatever cannot be known counts as a change.
     pub(crate) fn is_changed(&self, folder: BorrowedFd<'_>) -> bool {
-        self.is_clock_set(clocks()) || changed_since(folder, self.baseline.started)
+        self.is_clock_set_since() || changed_since(folder, self.baseline.started)
     }
 
-    /// Whether the clock of the day was set since: what was written after that may look older than it is.
+    /// Whether the clock of the day was set since.
+    pub(crate) fn is_clock_set_since(&self) -> bool {
+        self.is_clock_set(clocks())
+    }
+
+    /// Whether it was by now: what was written after that may look older than it is.
     fn is_clock_set(&self, now: [Duration; 2]) -> bool {
         let passed = |clock: usize| now[clock].checked_sub(self.clocks[clock]);
         match (passed(0), passed(1)) {

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use bot_bottle_core::{
@@ -75,6 +76,11 @@ pub struct InspectedFolders {
     pub workspace: PathBuf,
     /// What may be done with both.
     pub access: WorkAccess,
+    /// The folder of that run, whose list of resources names the objects of a container engine that are its home and
+    /// workspace on a backend that has one.
+    pub run: PathBuf,
+    /// Whether the home is wanted; the workspace otherwise. Some backends have to copy it for that.
+    pub needs_home: bool,
 }
 
 /// What a run is made for.
@@ -140,7 +146,7 @@ pub(crate) fn reopen(
         }
         other => other.io_context(opening)?,
     };
-    let left = Resources::read(&path).io_context(opening)?.release();
+    let left = Resources::read(&path).io_context(opening)?.release_all_but_work();
     if let Some((resource, error)) = left.into_iter().next() {
         return Err(IoError::new(format!("releasing {resource} of the run before"), error).into());
     }
@@ -175,8 +181,14 @@ pub(crate) fn make_folders(directory: &Path, new: &NewRun<'_>) -> Result<Run, La
         }
     }
     new_folder(&folders.trust, 0o755, None).io_context(|| format!("making {}", folders.trust.display()))?;
+    let mut name = format!("{}-{}", new.identity, getpid().as_raw_pid());
+    if new.beginning == Beginning::Resumed {
+        // Objects of its beginnings before are still there, and one of their launchers may have had this number.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        name = format!("{name}-{}", since.as_secs());
+    }
     Ok(Run {
-        name: format!("{}-{}", new.identity, getpid().as_raw_pid()),
+        name,
         identity: new.identity.clone(),
         user,
         folders,

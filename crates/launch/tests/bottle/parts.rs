@@ -168,6 +168,7 @@ fn inspect(home: &str, identity: &str, access: &str, script: &str) -> ExitCode {
         backend: BackendName::Native,
         arguments: vec!["shell".to_owned(), script.to_owned()],
         access: if access == "write" { WorkAccess::Write } else { WorkAccess::Read },
+        needs_home: false,
         time: None,
         home: BotBottleHome::new(home),
         operator_home: None,
