@@ -1,9 +1,8 @@
 //! The command line, as types.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf};
 
 use bot_bottle_core::{bottle::BackendName, identity::Identity, limits::WallTime};
-use bot_bottle_engine::EngineAddress;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Runs coding agents with their permission prompts off, each in a sandbox; a gateway enforces the policy and
@@ -43,6 +42,8 @@ pub(crate) enum Command {
     /// Copy files out of an agent's work, or into it.
     #[command(name = "cp")]
     Copy(Copy),
+    /// Keep what an agent installed, and its home, as an image.
+    Commit(Commit),
     /// Find and remove what ended bottles left.
     Cleanup(Cleanup),
     /// Write a first bottle and agent that work with the agent programs and logins of this host.
@@ -103,70 +104,6 @@ pub(crate) struct BottleOptions {
     /// For the tests of crash safety: the launcher kills itself, or fails, at this point.
     #[arg(long, hide = true, value_name = "STEP", env = "BOT_BOTTLE_FAULT")]
     pub(crate) fault: Option<String>,
-}
-
-/// Answers a question about an agent's work, in a throw-away bottle.
-#[derive(Debug, Args)]
-pub(crate) struct Inspect {
-    /// Where the agent's home is.
-    #[arg(long, value_name = "FOLDER")]
-    pub(crate) home: Option<PathBuf>,
-}
-
-/// Says in a bottle what its agent wrote.
-#[derive(Debug, Args)]
-pub(crate) struct Written {
-    /// What the launcher asks, as JSON.
-    pub(crate) question: String,
-}
-
-/// The first process of a gateway's container.
-#[derive(Debug, Args)]
-pub(crate) struct ContainerGateway {
-    /// Addresses to listen at, whose connections are carried to the same addresses of the host.
-    #[arg(long = "dial", value_name = "ADDRESS")]
-    pub(crate) dials: Vec<SocketAddr>,
-}
-
-/// Holds the link between the launcher and a container.
-#[derive(Debug, Args)]
-pub(crate) struct ContainerLink {
-    /// The launcher's socket.
-    #[arg(long, value_name = "FD")]
-    pub(crate) control_fd: i32,
-
-    /// Where the engine listens.
-    #[arg(long, value_parser = EngineAddress::parse)]
-    pub(crate) engine: EngineAddress,
-
-    /// The container's name.
-    #[arg(long)]
-    pub(crate) container: String,
-
-    /// What the launcher's socket carries.
-    #[arg(long)]
-    pub(crate) carries: LinkCarries,
-
-    /// Where the gateway's receipts are written.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) receipts: Option<PathBuf>,
-
-    /// Bytes that they may take.
-    #[arg(long, value_name = "BYTES", requires = "receipts")]
-    pub(crate) receipts_bytes: Option<u64>,
-
-    /// Loopback addresses of this host that the container may have dialled.
-    #[arg(long = "dial", value_name = "ADDRESS")]
-    pub(crate) dials: Vec<SocketAddr>,
-}
-
-/// What the launcher's socket of a link carries.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum LinkCarries {
-    /// Messages with descriptors.
-    Messages,
-    /// A stream of bytes.
-    Bytes,
 }
 
 /// How an agent is run.
@@ -340,6 +277,20 @@ pub(crate) struct Copy {
     pub(crate) force: bool,
 }
 
+/// Keep what an agent installed, and its home, as an image.
+///
+/// For the docker backend. The workspace is not in it. `--image` starts bottles with it.
+#[derive(Debug, Args)]
+pub(crate) struct Commit {
+    /// The run, whether its bottle runs or not.
+    #[arg(value_name = "ID")]
+    pub(crate) run: Identity,
+
+    /// What the image is called: NAME or NAME:TAG. Without it, `bot-bottle/ID` with the time as its tag.
+    #[arg(value_name = "IMAGE")]
+    pub(crate) image: Option<String>,
+}
+
 /// Find and remove what ended bottles left.
 #[derive(Debug, Args)]
 pub(crate) struct Cleanup {
@@ -417,12 +368,9 @@ pub(crate) struct ProviderInstall {
     pub(crate) archive: Option<PathBuf>,
 }
 
-/// The scripted agent of the demo.
-#[derive(Debug, Args)]
-pub(crate) struct DemoAgent {
-    /// What the demo on the host told it, as JSON.
-    pub(crate) script: String,
-}
+mod roles;
+
+pub(crate) use roles::{ContainerGateway, ContainerLink, DemoAgent, Inspect, LinkCarries, Written};
 
 #[cfg(test)]
 mod document;

@@ -11,6 +11,7 @@ use crate::{
 
 mod agent;
 mod cleanup;
+mod commit;
 pub(crate) mod container;
 mod cp;
 mod described;
@@ -45,6 +46,7 @@ pub(crate) fn run(arguments: Arguments, ui: &Ui) -> Result<ExitCode, CommandErro
         Command::Diff(diff) => diff::run(&diff, ui),
         Command::Pull(pull) => pull::run(&pull, ui),
         Command::Copy(copy) => cp::run(&copy, ui),
+        Command::Commit(commit) => commit::run(&commit, ui),
         Command::Cleanup(cleanup) => cleanup::run(&cleanup, ui),
         Command::Init(init) => init::run(&init, ui),
         Command::Doctor => doctor::run(ui),

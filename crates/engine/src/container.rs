@@ -176,7 +176,8 @@ impl Engine {
         self.remove(&format!("removing the container {container}"), removal)
     }
 
-    /// Makes an image of a container's files, without its volumes, and of its configuration with further labels.
+    /// Makes an image of a container's files, without its volumes, and of its configuration with further labels, and
+    /// with these instructions of a Dockerfile, such as `ENTRYPOINT []`.
     /// The container is not paused: what its programs write meanwhile may be in the image by halves. Returns the
     /// image's id.
     ///
@@ -187,6 +188,7 @@ impl Engine {
         container: &str,
         reference: &str,
         labels: &Labels,
+        changes: &[&str],
     ) -> Result<String, EngineError> {
         let (container, reference) = (name::object(container)?, name::reference(reference)?);
         let (repository, tag) = name::repository_and_tag(reference);
@@ -195,6 +197,7 @@ impl Engine {
             repo: Some(repository.to_owned()),
             tag: Some(tag.to_owned()),
             pause: false,
+            changes: (!changes.is_empty()).then(|| changes.join("\n")),
             ..Default::default()
         };
         let config =

@@ -7,9 +7,11 @@ use serde::Serialize;
 
 use crate::{
     agent_folder::AgentFolder,
+    docker::EngineObject,
     files::remove::remove_tree,
     home::BotBottleHome,
     kept::FetchState,
+    resource::Resources,
     state::{self, Format},
 };
 
@@ -51,6 +53,13 @@ impl Leftover {
     #[must_use]
     pub fn is_removable(&self) -> bool {
         matches!(self.state, LeftoverState::Own | LeftoverState::Older)
+    }
+
+    /// Objects of a container engine that it has left besides its work, the newest first. Only a launcher that was
+    /// killed leaves some.
+    #[must_use]
+    pub fn objects(&self) -> Vec<EngineObject> {
+        Resources::read(&self.folder).map(|resources| resources.of_engine_but_work()).unwrap_or_default()
     }
 
     /// Whether it holds work that is nowhere else.
@@ -170,7 +179,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        resource::{ProcessIdentity, Resource, Resources},
+        resource::{ProcessIdentity, Resource},
         state::{RunDirectory, StartRecord},
     };
 

@@ -32,6 +32,7 @@ mod limits;
 mod link;
 mod names;
 mod object;
+mod orphans;
 mod render;
 mod sandbox;
 mod setup;
@@ -45,6 +46,8 @@ pub use init::run as container_init;
 pub use link::{Carries, Link, LinkCommand};
 pub use names::HAND_OVER_FOLDER;
 pub use object::{EngineObject, ObjectKind};
+pub use orphans::{orphans, remove_orphans};
+pub(crate) use work::AgentWork;
 
 /// The docker backend, on the engine at an address.
 #[derive(Debug, Clone)]

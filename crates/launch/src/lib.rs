@@ -11,6 +11,7 @@ use std::os::fd::{OwnedFd, RawFd};
 pub mod backend;
 pub mod cleanup;
 pub mod client;
+pub mod commit;
 pub mod docker;
 pub mod error;
 pub mod home;

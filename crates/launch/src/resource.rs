@@ -106,6 +106,15 @@ impl Resources {
         work.collect()
     }
 
+    /// The other objects of an engine.
+    pub(crate) fn of_engine_but_work(&self) -> Vec<EngineObject> {
+        let others = self.entries.iter().rev().filter_map(|entry| match entry {
+            Resource::Engine(object) => Some(object.clone()),
+            Resource::Cgroup(_) | Resource::Process(_) | Resource::Work(_) => None,
+        });
+        others.collect()
+    }
+
     /// From now on the agent writes to these objects, and to no others: those that had its work before are ordinary
     /// ones. In one step, so that a launcher that is killed leaves the one or the other.
     pub(crate) fn set_work(&mut self, work: &[EngineObject]) -> io::Result<()> {

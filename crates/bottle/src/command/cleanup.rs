@@ -5,14 +5,21 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bot_bottle_core::{error::IoContext, identity::Identity, limits::ByteSize};
+use bot_bottle_core::{
+    error::{Hint, IoContext},
+    identity::Identity,
+    limits::ByteSize,
+};
 use bot_bottle_launch::{
     cleanup::{self, Leftover},
+    docker::{EngineObject, orphans, remove_orphans},
+    home::BotBottleHome,
     kept::FetchState,
 };
+use serde::Serialize;
 
 use super::{prepare, quarantine};
-use crate::{arguments::Cleanup, exit::CommandError, ui::Ui};
+use crate::{arguments::Cleanup, exit::CommandError, system, ui::Ui};
 
 /// Shows the remains, asks once, and removes them. Work that exists nowhere else stays without `--force`.
 pub(super) fn run(options: &Cleanup, ui: &Ui) -> Result<ExitCode, CommandError> {
@@ -40,18 +47,23 @@ pub(super) fn run(options: &Cleanup, ui: &Ui) -> Result<ExitCode, CommandError> 
             "`bot-bottle pull ID` fetches it; `bot-bottle cleanup --force ID` removes a run with its work",
         );
     }
+    let objects = objects(options, &home, &removable, &with_work, ui);
     let is_all_removable = newer.is_empty() && (options.runs.is_empty() || with_work.is_empty());
     let code = if is_all_removable { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    let lines = removable.iter().map(described).collect::<Vec<_>>().join("\n");
-    if removable.is_empty() {
-        ui.result(&removable, |_| match newer.len() + with_work.len() {
+    let lines: Vec<String> =
+        removable.iter().map(described).chain(objects.iter().map(ToString::to_string)).collect();
+    let lines = lines.join("\n");
+    let plan: Vec<Removable<'_>> =
+        removable.iter().map(Removable::Run).chain(objects.iter().map(Removable::Object)).collect();
+    if plan.is_empty() {
+        ui.result(&plan, |_| match newer.len() + with_work.len() {
             0 => "nothing is left of any bottle".to_owned(),
             _ => "there is nothing else to remove".to_owned(),
         });
         return Ok(code);
     }
     if options.dry_run {
-        ui.result(&removable, |_| lines);
+        ui.result(&plan, |_| lines);
         return Ok(ExitCode::SUCCESS);
     }
     if !options.yes {
@@ -60,12 +72,53 @@ pub(super) fn run(options: &Cleanup, ui: &Ui) -> Result<ExitCode, CommandError> 
             return Err(CommandError::failed("nothing was removed"));
         }
     }
+    let objects_removed = remove_orphans(&objects);
     cleanup::apply(&home, &removable).io_context(|| "not everything could be removed").map_err(|error| {
         CommandError::from_error(error)
             .with_hint("run `bot-bottle cleanup` again, as the user that owns what is left")
     })?;
-    ui.result(&removable, |_| format!("removed:\n{lines}"));
+    objects_removed.map_err(|error| CommandError::from_error(*error))?;
+    ui.result(&plan, |_| format!("removed:\n{lines}"));
     Ok(code)
+}
+
+/// What is removed: an entry of the plan.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Removable<'a> {
+    /// What is left of a run.
+    Run(&'a Leftover),
+    /// An object of a container engine.
+    Object(&'a EngineObject),
+}
+
+/// Objects of container engines that no run needs: those beside the work of runs that stay, and those of runs that
+/// are gone. An engine that does not answer is named where there is reason to think that it has any.
+fn objects(
+    options: &Cleanup,
+    home: &BotBottleHome,
+    removable: &[Leftover],
+    with_work: &[Leftover],
+    ui: &Ui,
+) -> Vec<EngineObject> {
+    let mut found: Vec<EngineObject> = with_work.iter().flat_map(Leftover::objects).collect();
+    let named = system::variable("DOCKER_HOST").is_some();
+    let is_used =
+        named || !found.is_empty() || removable.iter().any(|leftover| !leftover.objects().is_empty());
+    if !options.runs.is_empty() || options.older_than.is_some() {
+        return found;
+    }
+    // An address that this version cannot use has no object of ours.
+    let Ok(address) = system::engine_address() else { return found };
+    match orphans(&address, home) {
+        Ok(orphans) => found.extend(orphans),
+        Err(error) if is_used => {
+            ui.warn(&format!("what it may have of bottles stays: {error}"));
+            error.hint().iter().for_each(|hint| ui.hint(hint));
+        }
+        Err(_) => {}
+    }
+    found
 }
 
 /// The runs that were named, or all.

@@ -1,5 +1,6 @@
 //! Bottles in containers of a real engine. The table of escape attempts is in `escapes.rs`, for every backend.
 
+mod cleanup;
 mod ends;
 mod fixture;
 mod images;
@@ -7,4 +8,5 @@ mod keys;
 mod kept;
 mod programs;
 mod reach;
+mod resume;
 mod secrets;

@@ -32,6 +32,9 @@ pub(super) const TAG_DIGITS: usize = 24;
 /// Label of every image of ours, for `cleanup`.
 pub(super) const IMAGE_LABEL: &str = "bot-bottle.image";
 
+/// Its value for images of gateways.
+pub(super) const GATEWAY_IMAGE: &str = "gateway";
+
 /// Makes sure that the engine has the gateway's image, and returns its reference.
 ///
 /// # Errors
@@ -54,7 +57,7 @@ pub(super) fn gateway(engine: &Engine, executable: &Path) -> Result<String, Laun
     }
     file.rewind().io_context(reading)?;
     let archive = root_file_system(&mut file).io_context(reading)?;
-    let label = format!("LABEL {IMAGE_LABEL}=gateway");
+    let label = format!("LABEL {IMAGE_LABEL}={GATEWAY_IMAGE}");
     engine.import(&reference, &[label], &mut archive.as_slice())?;
     Ok(reference)
 }

@@ -1,6 +1,9 @@
 //! How the objects of a run are called, and the places in its containers.
 
+use std::{os::unix::ffi::OsStrExt, path::Path};
+
 use bot_bottle_engine::Labels;
+use sha2::{Digest, Sha256};
 
 use crate::steps::allocate::Run;
 
@@ -23,6 +26,27 @@ pub(super) const WORKSPACE_SUFFIX: &str = "-workspace";
 /// Label of every object of a run, with its identity.
 pub(super) const RUN_LABEL: &str = "bot-bottle.run";
 
+/// Label of every object of a run, with a name of the operator's folder of state: two of them share an engine.
+pub(super) const HOME_LABEL: &str = "bot-bottle.home";
+
+/// Labels by which `docker compose ls` and graphical tools show the objects of a run together.
+pub(super) const COMPOSE_LABELS: [&str; 4] = [
+    "com.docker.compose.project",
+    "com.docker.compose.service",
+    "com.docker.compose.container-number",
+    "com.docker.compose.oneoff",
+];
+
+/// Hexadecimal digits of a hash that name a folder.
+const HOME_DIGITS: usize = 16;
+
+/// The value of [`HOME_LABEL`] for a folder of state, by its path without links.
+pub(super) fn home_name(state: &Path) -> String {
+    let hash = Sha256::digest(state.as_os_str().as_bytes());
+    let digits: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    digits[..HOME_DIGITS].to_owned()
+}
+
 /// The names of a run's objects, which no other run on this host has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Names {
@@ -39,6 +63,8 @@ pub(super) struct Names {
     /// The volume with the workspace.
     pub(super) workspace: String,
     identity: String,
+    /// Of the folder of state.
+    home: String,
 }
 
 impl Names {
@@ -53,20 +79,15 @@ impl Names {
             hand_over: object("listeners"),
             workspace: object("workspace"),
             identity: run.identity.to_string(),
+            home: home_name(run.directory.parent().unwrap_or(&run.directory)),
         }
     }
 
-    /// The labels of an object: ours, and those by which `docker compose ls` and graphical tools show the objects of
-    /// a run together.
+    /// The labels of an object.
     pub(super) fn labels(&self, service: &str) -> Labels {
-        [
-            (RUN_LABEL, self.identity.as_str()),
-            ("com.docker.compose.project", &format!("bot-bottle-{}", self.identity)),
-            ("com.docker.compose.service", service),
-            ("com.docker.compose.container-number", "1"),
-            ("com.docker.compose.oneoff", "False"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into()
+        let project = format!("bot-bottle-{}", self.identity);
+        let own = [(RUN_LABEL, self.identity.as_str()), (HOME_LABEL, &self.home)];
+        let compose = COMPOSE_LABELS.into_iter().zip([project.as_str(), service, "1", "False"]);
+        own.into_iter().chain(compose).map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 }

@@ -33,16 +33,17 @@ pub enum ObjectKind {
 impl EngineObject {
     /// Removes it, and ends what runs in it. Succeeds if it does not exist.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        let remove = || -> Result<(), EngineError> {
-            let engine = Engine::connect(&self.engine)?;
-            match self.kind {
-                ObjectKind::Container => engine.remove_container(&self.name),
-                ObjectKind::Network => engine.remove_network(&self.name),
-                ObjectKind::Volume => engine.remove_volume(&self.name),
-                ObjectKind::Image => engine.remove_image(&self.name),
-            }
-        };
-        remove().map_err(io::Error::other)
+        self.try_remove().map_err(io::Error::other)
+    }
+
+    pub(super) fn try_remove(&self) -> Result<(), EngineError> {
+        let engine = Engine::connect(&self.engine)?;
+        match self.kind {
+            ObjectKind::Container => engine.remove_container(&self.name),
+            ObjectKind::Network => engine.remove_network(&self.name),
+            ObjectKind::Volume => engine.remove_volume(&self.name),
+            ObjectKind::Image => engine.remove_image(&self.name),
+        }
     }
 }
 

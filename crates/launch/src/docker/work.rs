@@ -11,7 +11,7 @@ use bot_bottle_core::{
     error::{IoContext, IoError},
     plan::BottlePlan,
 };
-use bot_bottle_engine::{Engine, Labels, RefusalKind};
+use bot_bottle_engine::{Engine, EngineAddress, EngineError, Labels, RefusalKind};
 
 use crate::{
     error::LaunchError,
@@ -23,19 +23,23 @@ use crate::{
 use super::{
     gateway,
     image::IMAGE_LABEL,
-    names::{Names, RUN_LABEL, WORKSPACE_SUFFIX},
+    names::{COMPOSE_LABELS, HOME_LABEL, Names, RUN_LABEL, WORKSPACE_SUFFIX},
     object::{EngineObject, ObjectKind},
 };
 
 /// Repository of the images that are made of an agent's container, and removed with the run.
 const REPOSITORY: &str = "bot-bottle-home";
 
+/// Value of [`IMAGE_LABEL`] of those images.
+pub(super) const HOME_IMAGE: &str = "home";
+
 /// How long a container may take to end whose launcher has ended.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The objects of a run with what its agent made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct AgentWork {
+pub(crate) struct AgentWork {
+    engine: EngineAddress,
     /// The container whose layer has the home.
     pub(super) container: String,
     /// The volume.
@@ -43,11 +47,29 @@ pub(super) struct AgentWork {
 }
 
 impl AgentWork {
-    pub(super) fn among(objects: &[EngineObject]) -> Option<Self> {
+    /// The engine that has them.
+    pub(crate) fn engine(&self) -> &EngineAddress {
+        &self.engine
+    }
+
+    /// Makes an image that is the operator's: it has no label of a run's, and starts no program of ours.
+    pub(crate) fn commit_for_operator(
+        &self,
+        engine: &Engine,
+        reference: &str,
+    ) -> Result<String, EngineError> {
+        let none = [RUN_LABEL, HOME_LABEL].into_iter().chain(COMPOSE_LABELS);
+        let labels: Labels = none.map(|name| (name.to_owned(), String::new())).collect();
+        let changes = ["ENTRYPOINT []", "CMD [\"/bin/sh\"]"];
+        engine.commit_container(&self.container, reference, &labels, &changes)
+    }
+
+    pub(crate) fn among(objects: &[EngineObject]) -> Option<Self> {
         let name = |wanted: &dyn Fn(&EngineObject) -> bool| {
             objects.iter().find(|object| wanted(object)).map(|object| object.name.clone())
         };
         Some(Self {
+            engine: objects.first()?.engine.clone(),
             container: name(&|object| object.kind == ObjectKind::Container)?,
             workspace: name(&|object| {
                 object.kind == ObjectKind::Volume && object.name.ends_with(WORKSPACE_SUFFIX)
@@ -169,10 +191,8 @@ fn end(engine: &Engine, container: &str) -> Result<(), LaunchError> {
     Ok(())
 }
 
-/// Makes an image of a container. It is no object of a run's by its labels, which would be the container's.
+/// Makes an image of a container, with the labels of the container's run.
 fn commit(engine: &Engine, container: &str, reference: &str) -> Result<String, LaunchError> {
-    let labels: Labels = [(IMAGE_LABEL, "home"), (RUN_LABEL, "")]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into();
-    Ok(engine.commit_container(container, reference, &labels)?)
+    let labels: Labels = [(IMAGE_LABEL.to_owned(), HOME_IMAGE.to_owned())].into();
+    Ok(engine.commit_container(container, reference, &labels, &[])?)
 }
