@@ -306,23 +306,18 @@ pub(crate) fn settle(run: &Path, outcome: Outcome, there_is: Kept) -> Settled {
     let mut settled = Settled { kept: there_is, not_removed: Vec::new() };
     let decided = fs::metadata(run.join(RECEIPTS)).is_ok_and(|receipts| receipts.len() > 0);
     let kept: &[&str] = match outcome {
-        _ if there_is.work || there_is.conversation => &[
-            agent_folder::NAME,
-            PLAN_FILE,
-            AGENT_FILE,
-            START_FILE,
-            FETCHED_FILE,
-            FORMAT_FILE,
-            resource::LIST,
-            WRITTEN_FILE,
-        ],
+        _ if there_is.work || there_is.conversation => {
+            &[agent_folder::NAME, PLAN_FILE, AGENT_FILE, START_FILE, FETCHED_FILE, FORMAT_FILE]
+        }
         Outcome::Ran | Outcome::Worked if decided => &[FORMAT_FILE],
         Outcome::Ran | Outcome::Worked | Outcome::NotStarted => {
             settled.not_removed.extend(remove_tree(run).err().map(|error| (run.to_owned(), error)));
             return settled;
         }
     };
-    match remove_others(run, kept) {
+    // With work in an engine, the list says where it is; otherwise everything in it was released.
+    let lists: &[&str] = if Written::of(run).is_some() { &[resource::LIST, WRITTEN_FILE] } else { &[] };
+    match remove_others(run, &[kept, lists].concat()) {
         Ok(not_removed) => settled.not_removed = not_removed,
         Err(error) => settled.not_removed.push((run.to_owned(), error)),
     }
