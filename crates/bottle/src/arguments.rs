@@ -3,7 +3,7 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use bot_bottle_core::{bottle::BackendName, identity::Identity, limits::WallTime};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 /// Runs coding agents with their permission prompts off, each in a sandbox; a gateway enforces the policy and
 /// adds credentials.
