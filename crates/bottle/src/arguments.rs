@@ -152,6 +152,10 @@ pub(crate) struct Resume {
     /// Print the plan and start nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
+
+    /// For the tests of crash safety: the launcher kills itself, or fails, at this point.
+    #[arg(long, hide = true, value_name = "STEP", env = "BOT_BOTTLE_FAULT")]
+    pub(crate) fault: Option<String>,
 }
 
 /// Run any program in a bottle.

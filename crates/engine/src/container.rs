@@ -177,7 +177,7 @@ impl Engine {
     }
 
     /// Makes an image of a container's files, without its volumes, and of its configuration with further labels, and
-    /// with these instructions of a Dockerfile, such as `ENTRYPOINT []`.
+    /// with these instructions of a Dockerfile, such as `ENTRYPOINT ["/bin/sh"]`.
     /// The container is not paused: what its programs write meanwhile may be in the image by halves. Returns the
     /// image's id.
     ///

@@ -55,6 +55,7 @@ pub(super) fn run(resume: &Resume, ui: &Ui) -> Result<ExitCode, CommandError> {
         plan.env.insert("TERM".to_owned(), EnvEntry::Literal(terminal));
     }
     let launch = Launch { plan, provisioned: secrets, beginning: Beginning::Resumed, agent: Some(kept) };
-    let options = BottleOptions { dry_run: resume.dry_run, ..BottleOptions::default() };
+    let (dry_run, fault) = (resume.dry_run, resume.fault.clone());
+    let options = BottleOptions { dry_run, fault, ..BottleOptions::default() };
     prepare::launch(launch, &options, resume.options.consent(), ui)
 }

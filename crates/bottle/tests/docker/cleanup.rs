@@ -2,7 +2,7 @@
 
 use std::{fs, process::Command};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::fixture::{Home, eventually};
 
@@ -14,10 +14,15 @@ fn objects_of_a_run_whose_folder_is_gone_are_found_and_no_others() -> Result<()>
     let of_other = other.objects(&living.identity)?;
 
     let lost = home.start(&[], "sleep 600")?;
-    let (run, pid) = (lost.identity.clone(), lost.launcher_pid()?);
+    let (run, pid) = (lost.identity.clone(), lost.launcher_pid().context("its number")?);
     ensure!(Command::new("kill").args(["-KILL", &pid]).status()?.success());
     drop(lost);
-    fs::remove_dir_all(home.path("state").join(&run))?;
+    let folder = home.path("state").join(&run);
+    // Processes of the bottle may be writing there until they notice.
+    eventually("the folder is gone", || {
+        let removed = fs::remove_dir_all(&folder);
+        Ok(removed.is_ok() || !folder.exists())
+    })?;
     let objects = home.objects(&run)?;
     ensure!(objects.len() == 6, "{objects:?}");
     let alive = home.start(&[], "sleep 600")?;

@@ -110,13 +110,14 @@ impl Home {
         names.filter(|name| !name.starts_with('.')).collect()
     }
 
-    /// What the engine has of a run: containers, volumes and networks, by name.
+    /// What the engine has of a run: the names of containers, volumes and networks, in their order.
     pub(crate) fn objects(&self, identity: &str) -> Result<Vec<String>> {
         let label = format!("bot-bottle.run={identity}");
         let mut names: Vec<String> =
             self.engine.containers(&label)?.into_iter().map(|container| container.name).collect();
         names.extend(self.engine.volumes(&label)?.into_iter().map(|volume| volume.name));
         names.extend(self.engine.networks(&label)?.into_iter().map(|network| network.name));
+        names.sort();
         Ok(names)
     }
 

@@ -146,7 +146,7 @@ fn what_an_agent_installed_becomes_an_image() -> Result<()> {
     // It stays though its run is gone, and nothing of the run is in its labels.
     let image = home.engine.image(&name)?;
     ensure!(image.config.labels.get("bot-bottle.run").is_none_or(String::is_empty), "{image:?}");
-    ensure!(image.config.entrypoint.is_empty(), "{image:?}");
+    ensure!(image.config.entrypoint == ["/usr/bin/env"], "{image:?}");
     let again = ["run", "--backend", "docker", "--image", &name, "--", "/home/agent/tool"];
     let said = home.succeeds(&mut home.command(&again))?;
     ensure!(said == "of the image\n", "{said}");

@@ -137,12 +137,12 @@ fn a_container_becomes_an_image_with_its_files_and_further_labels() {
         labels.insert("further".to_owned(), "label".to_owned());
         let id = fixture
             .engine
-            .commit_container(&spec.name, &reference, &labels, &["ENTRYPOINT []"])
+            .commit_container(&spec.name, &reference, &labels, &["ENTRYPOINT [\"/bin/env\"]"])
             .expect("committed");
         let image = fixture.engine.image(&reference).expect("it is there");
         assert!(image.id.ends_with(id.trim_start_matches("sha256:")), "{id} {image:?}");
         assert_eq!(image.config.labels, labels);
-        assert!(image.config.entrypoint.is_empty(), "{image:?}");
+        assert_eq!(image.config.entrypoint, ["/bin/env"]);
 
         let mut reader = fixture.script("reader", "cat /kept");
         assert_ne!(fixture.run(&reader, b"").code, 0, "the first image does not have it");

@@ -315,7 +315,7 @@ impl Sandbox for ContainerSandbox {
         let mut files = self.trust_files().io_context(|| "reading the bottle's certificates")?;
         files.append(&mut self.system_files);
         self.send(&SystemFiles { home: self.home.clone(), files }, "sending files")?;
-        let FromInit::Ready { mut notes } = self.expect()? else {
+        let FromInit::Ready { notes } = self.expect()? else {
             return Err(self.lost("being ready", io::ErrorKind::InvalidData.into()));
         };
         for (staged, inside) in &self.copies {
@@ -323,7 +323,6 @@ impl Sandbox for ContainerSandbox {
         }
         let limited = self.channel.set_timeout(Some(MESSAGE_TIMEOUT));
         limited.map_err(|source| self.lost("limiting the time for a message", source))?;
-        notes.push("what the agent makes in this container is lost when it ends".to_owned());
         Ok(notes)
     }
 

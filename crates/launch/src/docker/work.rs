@@ -60,7 +60,8 @@ impl AgentWork {
     ) -> Result<String, EngineError> {
         let none = [RUN_LABEL, HOME_LABEL].into_iter().chain(COMPOSE_LABELS);
         let labels: Labels = none.map(|name| (name.to_owned(), String::new())).collect();
-        let changes = ["ENTRYPOINT []", "CMD [\"/bin/sh\"]"];
+        // An engine takes an empty entry point for none that was named, and keeps ours.
+        let changes = ["ENTRYPOINT [\"/usr/bin/env\"]", "CMD [\"/bin/sh\"]"];
         engine.commit_container(&self.container, reference, &labels, &changes)
     }
 
