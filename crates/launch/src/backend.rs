@@ -62,11 +62,6 @@ pub trait Backend {
         Ok(None)
     }
 
-    /// Whether an agent program of the host is mounted in the bottle. Otherwise the bottle's own file system has it.
-    fn mounts_agent_program(&self) -> bool {
-        true
-    }
-
     /// Starts the gateway, which waits for [`Gateway::hand_over`]. The default is a process of the host; a
     /// backend overrides this to run it elsewhere.
     ///

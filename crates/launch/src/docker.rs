@@ -96,10 +96,6 @@ impl Backend for Docker {
         agent_image::provide(&engine, &self.images, source, &mut report).map(Some)
     }
 
-    fn mounts_agent_program(&self) -> bool {
-        false
-    }
-
     fn start_gateway(&self, run: &Run, resources: &mut Resources) -> Result<Box<dyn Gateway>, LaunchError> {
         let (engine, _) = self.engine()?;
         Ok(Box::new(gateway::start(&engine, run, resources)?))

@@ -65,7 +65,11 @@ pub fn launch(
 ) -> Result<AgentExit, LaunchError> {
     keep_core_dumps_away();
     // Nothing of the run is there yet, so a signal of the operator ends it at once.
-    let image = backend.prepare(&request.plan, on_event)?;
+    let image = match request.beginning {
+        Beginning::New => backend.prepare(&request.plan, on_event)?,
+        // It goes on with what it was made of.
+        Beginning::Resumed => None,
+    };
     // Before any process is started, so that no signal of the operator is lost.
     let signals = Signals::take().io_context(|| "taking signals")?;
     let mut active = None;

@@ -168,14 +168,14 @@ pub(super) fn launch(
     let environment = secret_values::for_agent(&plan, from_host, ui)?;
     let identity = plan.identity.clone();
     let program = match &plan.program.source {
-        ProgramSource::AgentProgram(name) if backend.mounts_agent_program() => {
+        ProgramSource::AgentProgram(name) => {
             let companions = provider::all().into_iter().find(|provider| provider.program() == name);
             let companions = companions.map_or(&[][..], |provider| provider.companions());
             let wanted = Wanted { name, version: None, companions };
             let found = programs::find(&home()?, wanted, &system::search_path());
             Some(found.map_err(CommandError::from_error)?)
         }
-        ProgramSource::Bottle | ProgramSource::AgentProgram(_) | ProgramSource::OwnBinary => None,
+        ProgramSource::Bottle | ProgramSource::OwnBinary => None,
     };
     let request = LaunchRequest {
         plan,

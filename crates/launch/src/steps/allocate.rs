@@ -118,9 +118,7 @@ pub(crate) fn reserve(
     home: &BotBottleHome,
 ) -> Result<RunDirectory, LaunchError> {
     backend.check(&plan.limits)?;
-    if let (ProgramSource::AgentProgram(name), None) = (&plan.program.source, program)
-        && backend.mounts_agent_program()
-    {
+    if let (ProgramSource::AgentProgram(name), None) = (&plan.program.source, program) {
         return Err(LaunchError::NoProgram(name.clone()));
     }
     let path = home.run(&plan.identity);
