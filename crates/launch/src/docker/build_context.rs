@@ -24,19 +24,19 @@ const IGNORE_FILE: &str = ".dockerignore";
 const MAX_TEXT_BYTES: u64 = 1 << 20;
 
 /// Most bytes of a context's files together.
-const MAX_BYTES: u64 = 1 << 30;
+const MAX_CONTEXT_BYTES: u64 = 1 << 30;
 
 /// Most files, folders and links of a context.
-const MAX_ENTRIES: u64 = 200_000;
+const MAX_CONTEXT_ENTRIES: u64 = 200_000;
 
 /// Why the folder of a Dockerfile cannot be sent.
 #[derive(Debug, Error)]
 pub enum ContextError {
     /// Too many bytes.
-    #[error("{} has more than {}, and all of it would go to the engine with its Dockerfile", .0.display(), ByteSize(MAX_BYTES))]
+    #[error("{} has more than {}, and all of it would go to the engine with its Dockerfile", .0.display(), ByteSize(MAX_CONTEXT_BYTES))]
     TooLarge(PathBuf),
     /// Too many files.
-    #[error("{} has more than {MAX_ENTRIES} entries, and all would go to the engine with its Dockerfile", .0.display())]
+    #[error("{} has more than {MAX_CONTEXT_ENTRIES} entries, and all would go to the engine with its Dockerfile", .0.display())]
     TooMany(PathBuf),
     /// A line of `.dockerignore`.
     #[error("{}:{line}: `{pattern}` is no pattern: {why}", .file.display())]
@@ -192,7 +192,7 @@ impl<W: Write> Packer<'_, W> {
                 continue;
             }
             self.entries += 1;
-            if self.entries > MAX_ENTRIES {
+            if self.entries > MAX_CONTEXT_ENTRIES {
                 return Err(ContextError::TooMany(root.to_owned()));
             }
             if kind.is_dir() {
@@ -217,7 +217,7 @@ impl<W: Write> Packer<'_, W> {
         let file = File::open(path).io_context(reading)?;
         let metadata = file.metadata().io_context(reading)?;
         self.bytes = self.bytes.saturating_add(metadata.len());
-        if self.bytes > MAX_BYTES {
+        if self.bytes > MAX_CONTEXT_BYTES {
             return Err(ContextError::TooLarge(root.to_owned()));
         }
         let mut header = Header::new_gnu();
@@ -337,7 +337,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         fs::write(folder.path().join("Dockerfile"), "FROM scratch\n").expect("written");
         // It takes no place on the disk.
-        File::create(folder.path().join("large")).and_then(|file| file.set_len(MAX_BYTES + 1)).expect("made");
+        File::create(folder.path().join("large"))
+            .and_then(|file| file.set_len(MAX_CONTEXT_BYTES + 1))
+            .expect("made");
         let context = BuildContext::read(&folder.path().join("Dockerfile")).expect("read");
         assert!(
             matches!(context.pack(io::sink()), Err(ContextError::TooLarge(path)) if path == folder.path())
