@@ -51,7 +51,8 @@ impl Home {
     /// A command of bot-bottle, detached from the terminal of the test run.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("setsid");
-        command.arg("--wait").arg(&self.host.program).args(arguments);
+        // Without `--fork` it would be the program itself wherever it leads no process group.
+        command.args(["--fork", "--wait"]).arg(&self.host.program).args(arguments);
         command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.folder.path());
         command.current_dir(self.project()).stdin(Stdio::null());
         command
