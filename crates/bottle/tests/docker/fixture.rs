@@ -138,6 +138,13 @@ impl Home {
     }
 }
 
+impl Drop for Home {
+    /// The engine keeps the work of a test that failed.
+    fn drop(&mut self) {
+        let _ = self.command(&["cleanup", "--yes", "--force"]).output();
+    }
+}
+
 /// A bottle that runs.
 pub(crate) struct Running {
     pub(crate) launcher: Child,

@@ -52,6 +52,15 @@ const WORK: &str = "echo by the agent > made.txt; touch ready; \
 /// Until the agent works, and until it has ended.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+impl Drop for Fixture {
+    /// The engine keeps what an agent made.
+    fn drop(&mut self) {
+        if matches!(self.place, Place::Docker { .. }) {
+            let _ = self.command(&["cleanup", "--yes", "--force"]).output();
+        }
+    }
+}
+
 impl Fixture {
     /// Prepares an operator's home with this frontmatter in the bottle's file; `None`, with a message, where
     /// the test cannot run.
