@@ -117,6 +117,8 @@ const REACHED: [(&str, &[Row]); 4] = [
             ("MAX_TERMINALS", "pseudo-terminals", "`ENOSPC`"),
             ("MAX_CLIENTS", "commands that `exec` runs at one time", "refused"),
             ("MAX_ENTRIES", "files and folders of a copied workspace", "the start is refused"),
+            ("MAX_CONTEXT_BYTES", "bytes of the folder that a Dockerfile is in", "the start is refused"),
+            ("MAX_CONTEXT_ENTRIES", "files and folders in there", "the start is refused"),
             ("STOP_TIMEOUT", "for `stop`", "an error; try again, or `cleanup`"),
         ],
     ),

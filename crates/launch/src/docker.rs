@@ -27,6 +27,7 @@ mod dockerfile;
 mod gateway;
 mod hand_over;
 mod image;
+mod image_files;
 mod init;
 mod limits;
 mod link;

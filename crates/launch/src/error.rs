@@ -100,6 +100,22 @@ pub enum LaunchError {
         /// Where.
         path: String,
     },
+    /// The image has something else at a place where a folder of ours goes.
+    #[error("the image {image} has something that is no folder at {}", .paths.join(" or "))]
+    ImageFolders {
+        /// Which image.
+        image: String,
+        /// Where, or one of these.
+        paths: Vec<String>,
+    },
+    /// The image has something else than a file that is read or written as root.
+    #[error("the image {image} has no ordinary file at {path}")]
+    ImageFile {
+        /// Which image.
+        image: String,
+        /// Where.
+        path: String,
+    },
     /// The gateway did not start.
     #[error("the gateway did not start: {why}")]
     Gateway {
@@ -146,6 +162,9 @@ impl Hint for LaunchError {
                 "name one: `--image NAME`, or `--bottle` with a bottle that has `agent_provider: {image: NAME}` or \
                  `{dockerfile: ./Dockerfile}`"
                     .into()
+            }
+            Self::ImageFolders { .. } | Self::ImageFile { .. } => {
+                "use another image, or remove what is there in its Dockerfile".into()
             }
             Self::ImageLink { .. } => "use another image, or remove the link in its Dockerfile".into(),
             Self::NoProgram(name) => format!("run `bot-bottle provider install {name}`").into(),

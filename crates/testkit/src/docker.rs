@@ -24,6 +24,9 @@ const ROOTFS_VARIABLE: &str = "BOT_BOTTLE_TEST_ROOTFS";
 /// The image with busybox alone.
 const BUSYBOX_IMAGE: &str = "bot-bottle-test:busybox";
 
+/// The image with one step, of which only matters that it can be built.
+const BUILD_IMAGE: &str = "bot-bottle-test:build";
+
 /// Label of the images of tests. They stay, for the next test.
 const LABEL: &str = "LABEL bot-bottle-test=image";
 
@@ -49,6 +52,15 @@ impl DockerHost {
     fn prepare() -> Result<Self, String> {
         let engine = engine()?;
         Ok(Self { image: busybox_image(&engine)?, program: static_program()? })
+    }
+
+    /// Whether the engine can run the steps of a Dockerfile, which it does in its default network. Where it cannot,
+    /// the test is skipped with the reason.
+    #[must_use]
+    pub fn builds(&self) -> bool {
+        static REASON: OnceLock<Option<String>> = OnceLock::new();
+        let reason = REASON.get_or_init(|| build_a_step(&self.image).err());
+        require_because("docker-build", reason.clone())
     }
 
     /// An image of a whole distribution, from [`ROOTFS_VARIABLE`]; skipped with the reason where there is none.
@@ -116,6 +128,19 @@ pub fn engine() -> Result<Engine, String> {
     let environment = EngineEnvironment { docker_host: host.as_deref(), ..EngineEnvironment::default() };
     let address = EngineAddress::find(&environment, Path::exists).map_err(|error| error.to_string())?;
     Engine::connect(&address).map_err(|error| error.to_string())
+}
+
+fn build_a_step(image: &str) -> Result<(), String> {
+    let dockerfile = format!("FROM {image}\nRUN true\n");
+    let mut header = tar::Header::new_gnu();
+    header.set_size(dockerfile.len() as u64);
+    header.set_mode(0o644);
+    let mut archive = tar::Builder::new(Vec::new());
+    let appended = archive.append_data(&mut header, "Dockerfile", dockerfile.as_bytes());
+    let archive = appended.and_then(|()| archive.into_inner()).map_err(|error| error.to_string())?;
+    let spec = BuildSpec { tag: BUILD_IMAGE.to_owned(), no_cache: true, ..BuildSpec::default() };
+    let built = engine()?.build(&spec, &mut archive.as_slice(), &mut |_| {});
+    built.map(drop).map_err(|error| error.to_string())
 }
 
 fn busybox_image(engine: &Engine) -> Result<String, String> {

@@ -12,8 +12,8 @@ use crate::fixture::Home;
 const LABEL: &str = "bot-bottle.image=agent";
 
 /// A home with a bottle `built` whose image is made by this Dockerfile, and an agent `worker` in it.
-fn home_with(dockerfile: &str) -> Result<Option<Home>> {
-    let Some(home) = Home::new()? else { return Ok(None) };
+pub(crate) fn home_with(dockerfile: &str) -> Result<Option<Home>> {
+    let Some(home) = Home::new()?.filter(|home| home.host.builds()) else { return Ok(None) };
     fs::create_dir_all(home.path("bottles/tools"))?;
     home.write("bottles/tools/Dockerfile", dockerfile)?;
     home.write(
@@ -25,11 +25,11 @@ fn home_with(dockerfile: &str) -> Result<Option<Home>> {
 }
 
 /// A line that no other test's Dockerfile has, so that its image is this test's.
-fn own_line() -> String {
+pub(crate) fn own_line() -> String {
     format!("LABEL bot-bottle-test={}\n", random_secret("image"))
 }
 
-fn run(home: &Home, script: &str) -> Command {
+pub(crate) fn run(home: &Home, script: &str) -> Command {
     home.command(&["run", "--bottle", "built", "--", "sh", "-c", script])
 }
 
@@ -46,7 +46,7 @@ fn built(home: &Home, own_line: &str) -> Result<Vec<String>> {
     Ok(tags.filter(|tag| tag.starts_with("bot-bottle-agent:")).collect())
 }
 
-fn remove(home: &Home, own_line: &str) -> Result<()> {
+pub(crate) fn remove(home: &Home, own_line: &str) -> Result<()> {
     built(home, own_line)?.iter().try_for_each(|tag| Ok(home.engine.remove_image(tag)?))
 }
 

@@ -3,6 +3,7 @@
 mod cleanup;
 mod ends;
 mod fixture;
+mod hostile_image;
 mod images;
 mod kept;
 mod keys;

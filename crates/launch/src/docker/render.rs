@@ -192,6 +192,7 @@ pub(super) fn mount_points(plan: &BottlePlan) -> Vec<String> {
     let mut paths: Vec<String> = folders
         .into_iter()
         .flat_map(Path::ancestors)
+        .chain([Path::new("/etc")])
         .map(|path| path.to_string_lossy().into_owned())
         .filter(|path| path != "/")
         .collect();

@@ -17,7 +17,7 @@ use bot_bottle_core::{
     error::{IoContext, IoError},
     plan::{BOTTLE_ADDRESS, BottlePlan},
 };
-use bot_bottle_engine::{Engine, EngineError, PathKind, RefusalKind};
+use bot_bottle_engine::{Engine, EngineError};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::Signal,
@@ -41,7 +41,7 @@ use crate::{
 };
 
 use super::{
-    archive,
+    archive, image_files,
     link::{Carries, LinkCommand},
     names::{HAND_OVER_FOLDER, Names},
     object::EngineObject,
@@ -94,7 +94,7 @@ pub(super) fn start(
     let parts = work::parts(&engine, plan, run, resources)?;
     let image = engine.image(&parts.image)?;
     engine.create_container(&render::agent(&names, plan, &parts))?;
-    refuse_links(&engine, &names.agent, plan, &parts.reference)?;
+    image_files::check(&engine, &names.agent, plan, &parts.reference)?;
     make_folders(&engine, &names.agent, plan, parts.is_new)?;
     let link = LinkCommand {
         engine: engine.address().clone(),
@@ -128,20 +128,6 @@ pub(super) fn start(
     };
     sandbox.send(&setup, "sending the setup")?;
     Ok(sandbox)
-}
-
-/// Where something is mounted or written as root, a link of the image could lead it elsewhere: to a place that is
-/// covered by what the agent may write.
-fn refuse_links(engine: &Engine, container: &str, plan: &BottlePlan, image: &str) -> Result<(), LaunchError> {
-    for path in render::mount_points(plan) {
-        match engine.stat(container, &path) {
-            Ok(stat) if stat.kind == PathKind::Directory => {}
-            Ok(_) => return Err(LaunchError::ImageLink { image: image.to_owned(), path }),
-            Err(error) if error.refusal() == Some(RefusalKind::NotFound) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }
 
 /// Makes home, and a workspace that is new, the agent's, which the first process could not without CAP_CHOWN.
