@@ -3,8 +3,8 @@
 mod bytes;
 mod ends;
 mod files_and_dials;
+mod flow_control;
 mod hostile;
 mod messages;
 mod pair;
 mod terminals;
-mod throughput;
