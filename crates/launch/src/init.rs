@@ -27,6 +27,7 @@ use crate::{
     sys,
 };
 
+pub(crate) mod client;
 pub(crate) mod confine;
 mod exec;
 pub(crate) mod listen;

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use bot_bottle_launch::request::Step;
 use bot_bottle_testkit::{find_program, has_user_namespaces, require};
 
 use home::Home;
@@ -34,19 +35,6 @@ const BACKEND: i32 = 4;
 
 /// An ordinary user, where the tests run as root.
 const ORDINARY_USER: u32 = 65534;
-
-/// Every point at which a launch can be told to go wrong.
-const STEPS: [&str; 9] = [
-    "allocate-resources",
-    "start-gateway",
-    "start-sandbox",
-    "prepare-files",
-    "connect-gateway",
-    "wait-for-gateway",
-    "provision",
-    "initialise-sandbox",
-    "attach",
-];
 
 const CLAUDE: &str = "---\nagent_provider: {template: claude, auth_token: TOKEN}\n---\n";
 
@@ -253,7 +241,8 @@ fn a_launcher_that_is_killed_leaves_what_cleanup_removes() -> Result<()> {
         return Ok(());
     }
     let home = Home::new()?;
-    for step in STEPS {
+    for step in Step::ALL {
+        let step = step.name().replace(' ', "-");
         for when in ["before", "after"] {
             let point = format!("{when}:{step}");
             let mut command = Command::new(&home.program);

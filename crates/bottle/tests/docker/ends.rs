@@ -5,24 +5,12 @@ use std::{process::Command, time::Instant};
 
 use anyhow::{Result, ensure};
 use bot_bottle_engine::ContainerStatus;
+use bot_bottle_launch::request::Step;
 
 use crate::fixture::{Home, eventually};
 
 /// How long a bottle may go on without its launcher.
 const END: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// Every point at which a launch can be told to go wrong.
-const STEPS: [&str; 9] = [
-    "allocate-resources",
-    "start-gateway",
-    "start-sandbox",
-    "prepare-files",
-    "connect-gateway",
-    "wait-for-gateway",
-    "provision",
-    "initialise-sandbox",
-    "attach",
-];
 
 #[test]
 fn an_engine_that_is_not_there_is_named() -> Result<()> {
@@ -79,7 +67,8 @@ fn a_bottle_ends_with_its_gateway() -> Result<()> {
 #[test]
 fn a_launch_that_goes_wrong_at_any_step_leaves_nothing() -> Result<()> {
     let Some(home) = Home::new()? else { return Ok(()) };
-    for step in STEPS {
+    for step in Step::ALL {
+        let step = step.name().replace(' ', "-");
         for moment in ["before", "after"] {
             let failing = format!("fail-{moment}:{step}");
             home.refused(home.run(&[], "true").env("BOT_BOTTLE_FAULT", &failing), 1, &["told to fail"])?;

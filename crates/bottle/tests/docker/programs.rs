@@ -35,6 +35,20 @@ fn a_program_is_an_ordinary_user_without_privileges() -> Result<()> {
 }
 
 #[test]
+fn no_process_of_the_container_keeps_a_capability() -> Result<()> {
+    let Some(home) = Home::new()? else { return Ok(()) };
+    // Those of the engine are not seen: they are in other pid namespaces.
+    let said = home.succeeds(&mut home.run(&[], "cat /proc/[0-9]*/status"))?;
+    let lines = |name: &str| said.lines().filter(|line| line.starts_with(name)).collect::<Vec<_>>();
+    ensure!(lines("Pid:").len() >= 3, "the first process, that of the link, the program: {said}");
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+        ensure!(lines(set).iter().all(|line| line.ends_with("\t0000000000000000")), "{set} {said}");
+    }
+    ensure!(lines("NoNewPrivs:").iter().all(|line| line.ends_with("\t1")), "{said}");
+    home.is_empty()
+}
+
+#[test]
 fn streams_and_exit_codes_pass_through() -> Result<()> {
     let Some(home) = Home::new()? else { return Ok(()) };
     let mut command = home.run(&[], "cat; echo bad >&2; exit 7");

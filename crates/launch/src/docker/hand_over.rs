@@ -147,7 +147,7 @@ impl<'a> Receiver<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Write, net::TcpListener, thread};
+    use std::{io::Write, net::TcpListener, os::unix::fs::PermissionsExt, thread};
 
     use super::*;
 
@@ -176,6 +176,41 @@ mod tests {
         let received = received.expect("received");
         assert_eq!((received.kinds, received.sockets.len()), (vec![ListenerKind::Proxy], 1));
         assert!(!is_there);
+    }
+
+    /// A peer whose effective user is this one; the rest of the process keeps its own.
+    fn hands_over_as(user: u32) -> impl FnOnce(&Path) + Send {
+        move |socket| {
+            set_user(user).expect("this thread's user");
+            let stream = UnixStream::connect(socket).expect("the socket is open to all");
+            let (one, kinds) = (listener(), vec![ListenerKind::Proxy]);
+            Channel::new(stream.into()).send(&kinds, &[one.as_fd()]).expect("sent");
+        }
+    }
+
+    #[test]
+    fn another_user_hands_nothing_over() {
+        let own = geteuid();
+        if !own.is_root() {
+            // Not eprintln!, whose text the test harness shows only when the test fails.
+            let reason = "SKIPPED another_user_hands_nothing_over: this user cannot become another\n";
+            let _ = std::io::stderr().write_all(reason.as_bytes());
+            return;
+        }
+        for (user, is_taken) in [(own.as_raw(), true), (65_533, false)] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let receiver = Receiver::listen(folder.path()).expect("listening");
+            let socket = folder.path().join(SOCKET);
+            // In a container the folder's mode keeps others away already.
+            for (path, mode) in [(folder.path(), 0o755), (&socket, 0o777)] {
+                fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("opened");
+            }
+            let received = thread::scope(|scope| {
+                scope.spawn(|| hands_over_as(user)(&socket));
+                receiver.receive()
+            });
+            assert_eq!(received.is_ok(), is_taken, "{user}: {received:?}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     fs, io,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
     },
     path::{Path, PathBuf},
@@ -31,7 +31,8 @@ use crate::{
     error::LaunchError,
     files::remove::remove_tree,
     init::{
-        protocol::{FromInit, ToInit},
+        client::{InitClient, NoMessage},
+        protocol::FromInit,
         spec::{AGENT_USER, Confinement, NetworkSpec},
     },
     log_tail::tail,
@@ -50,8 +51,8 @@ use super::{
     work,
 };
 
-/// How long the first process may take for one message once programs can be started.
-const MESSAGE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the process that holds the link may take to say in its log why it ended.
+const LOG_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often the engine is asked at most whether the kernel has killed a program for memory.
 const MEMORY_INTERVAL: Duration = Duration::from_secs(5);
@@ -63,9 +64,8 @@ const COPY_BUFFER_BYTES: usize = 256 << 10;
 pub(super) struct ContainerSandbox {
     engine: Engine,
     container: String,
-    channel: Channel,
-    /// The process that holds the link, as a pidfd. It ends with the container.
-    link: OwnedFd,
+    /// By the process that holds the link, which ends with the container.
+    init: InitClient,
     log: PathBuf,
     /// Sent when the gateway serves.
     home: PathBuf,
@@ -104,12 +104,11 @@ pub(super) fn start(
         dials: [].into(),
     };
     let log = run.path("sandbox.log");
-    let (channel, link) = start_link(run, &link, &log, resources)?;
+    let init = start_link(run, &link, &log, resources)?;
     let sandbox = ContainerSandbox {
         engine,
         container: names.agent,
-        channel,
-        link,
+        init,
         log,
         home: plan.guest.home.clone(),
         // What is looked at is there.
@@ -159,7 +158,7 @@ fn start_link(
     link: &LinkCommand,
     log: &Path,
     resources: &mut Resources,
-) -> Result<(Channel, OwnedFd), LaunchError> {
+) -> Result<InitClient, LaunchError> {
     let mut start = || -> io::Result<_> {
         let arguments = link.arguments()?;
         let (channel, theirs) = Channel::pair()?;
@@ -172,7 +171,7 @@ fn start_link(
             log,
         };
         let process = spawn(&child, resources, |_| Ok(Go::On))?;
-        Ok((channel, process))
+        Ok(InitClient::new(channel, process))
     };
     Ok(start().io_context(|| "starting the link to the container")?)
 }
@@ -213,29 +212,24 @@ fn empty(folder: &Path) -> io::Result<()> {
 impl ContainerSandbox {
     fn send(&self, message: &impl Serialize, doing: &str) -> Result<(), LaunchError> {
         // If sending fails, the container may have ended and its log says why.
-        self.channel.send(message, &[]).map_err(|source| self.lost(doing, source))
+        self.init.send(message, &[]).map_err(|source| self.lost(doing, source))
     }
 
     /// The next message, which has to come while the bottle starts.
     fn expect(&self) -> Result<FromInit, LaunchError> {
-        let waiting = "waiting for the container's first process";
-        match self.channel.receive().map_err(|source| self.lost(waiting, source))? {
-            Some((FromInit::Failed { doing, errno }, _)) => {
-                let source = match errno {
-                    0 => io::Error::other("unexpected"),
-                    errno => io::Error::from_raw_os_error(errno),
-                };
-                Err(LaunchError::Sandbox(IoError::new(doing, source)))
+        match self.init.expect() {
+            Ok((message, _)) => Ok(message),
+            Err(NoMessage::Failed(error)) => Err(LaunchError::Sandbox(error)),
+            Err(NoMessage::Lost(source)) => {
+                Err(self.lost("waiting for the container's first process", source))
             }
-            Some((message, _)) => Ok(message),
-            None => Err(self.lost(waiting, io::ErrorKind::UnexpectedEof.into())),
         }
     }
 
     /// What the link has written to its log says more than the end of its socket.
     fn lost(&self, doing: &str, source: io::Error) -> LaunchError {
-        let mut ended = [PollFd::new(&self.link, PollFlags::IN)];
-        let limit = Timespec::try_from(MESSAGE_TIMEOUT).ok();
+        let mut ended = [PollFd::from_borrowed_fd(self.init.process(), PollFlags::IN)];
+        let limit = Timespec::try_from(LOG_TIMEOUT).ok();
         let source = match poll(&mut ended, limit.as_ref()) {
             Ok(1..) => io::Error::other(tail(&self.log)),
             _ => source,
@@ -307,7 +301,7 @@ impl Sandbox for ContainerSandbox {
         for (staged, inside) in &self.copies {
             self.copy_in(staged, inside)?;
         }
-        let limited = self.channel.set_timeout(Some(MESSAGE_TIMEOUT));
+        let limited = self.init.limit_messages();
         limited.map_err(|source| self.lost("limiting the time for a message", source))?;
         Ok(notes)
     }
@@ -321,36 +315,24 @@ impl Sandbox for ContainerSandbox {
                 _ => drop(program.environment.entry(name.clone()).or_insert_with(|| value.clone())),
             }
         }
-        self.channel.send(&ToInit::Start { session, program }, &[])
+        self.init.exec(session, program)
     }
 
     fn signal(&mut self, session: SessionId, signal: Signal) -> io::Result<()> {
-        self.channel.send(&ToInit::Signal { session, signal: signal.as_raw() }, &[])
+        self.init.signal(session, signal)
     }
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
-        vec![self.channel.as_fd(), self.link.as_fd()]
+        self.init.descriptors()
     }
 
     fn next(&mut self) -> Option<SandboxEvent> {
-        let mut waits = [PollFd::new(&self.channel, PollFlags::IN), PollFd::new(&self.link, PollFlags::IN)];
-        let ready = poll(&mut waits, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
-        let [has_message, has_ended] = match ready {
-            Ok(_) => waits.map(|wait| !wait.revents().is_empty()),
-            Err(_) => [false; 2],
-        };
-        if !has_message {
-            return has_ended.then_some(SandboxEvent::Gone);
-        }
-        let Ok(Some((message, descriptors))) = self.channel.receive::<FromInit>() else {
-            return Some(SandboxEvent::Gone);
-        };
-        Some(message.into_event(descriptors))
+        self.init.next()
     }
 
     fn kill(&mut self) {
         // Fails only if it has ended.
-        let _ = self.channel.send(&ToInit::End, &[]);
+        let _ = self.init.end();
     }
 
     fn work(&self) -> Vec<EngineObject> {

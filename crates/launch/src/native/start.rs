@@ -17,6 +17,7 @@ use crate::{
     child_process::{ANSWER_TIMEOUT, ChildProgram, spawn},
     error::LaunchError,
     host::{facts::HostFacts, hidden, prerequisites, user::HostUser},
+    init::client::InitClient,
     resource::{Resource, Resources},
     steps::allocate::Run,
 };
@@ -114,8 +115,7 @@ fn start_init(
             run.user.map(pid)
         })?;
         Ok(NativeSandbox {
-            channel,
-            process,
+            init: InitClient::new(channel, process),
             oom_events: groups.iter().filter_map(|group| group.oom_events.clone()).collect(),
             writable: AgentFolder::of(&run.directory).open_existing()?,
             hidden,
@@ -137,7 +137,7 @@ fn send(sandbox: &NativeSandbox, user: HostUser, spec: NativeSpec) -> Result<(),
     };
     let descriptors: Vec<_> = trees.iter().map(AsFd::as_fd).collect();
     // If sending fails, the first process may have ended and have sent its reason.
-    match sandbox.channel.send(&spec, &descriptors) {
+    match sandbox.init.send(&spec, &descriptors) {
         Ok(()) => Ok(()),
         Err(source) => Err(sandbox
             .expect()
