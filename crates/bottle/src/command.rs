@@ -57,6 +57,6 @@ pub(crate) fn run(arguments: Arguments, ui: &Ui) -> Result<ExitCode, CommandErro
         Command::Inspect(inspect) => inspect::run(&inspect, ui),
         Command::Written(written) => inspect::written(&written, ui),
         Command::ContainerGateway(gateway) => container::gateway(&gateway, ui),
-        Command::ContainerLink(link) => container::link(&link, ui),
+        Command::ContainerLink(link) => container::link(&link),
     }
 }

@@ -37,6 +37,15 @@ pub enum EngineKind {
     Podman,
 }
 
+impl fmt::Display for EngineKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Docker => "docker",
+            Self::Podman => "podman",
+        })
+    }
+}
+
 /// Which limits the engine enforces. Those that it does not are ignored by it without an error, as rootless
 /// podman does where the host has cgroup v1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

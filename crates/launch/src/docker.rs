@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 
 use bot_bottle_core::{limits::Limits, plan::BottlePlan, provider::GuestPaths};
-use bot_bottle_engine::{Engine, EngineAddress, EngineInfo, EngineKind};
+use bot_bottle_engine::{Engine, EngineAddress, EngineInfo};
 
 use crate::{
     backend::{Backend, Enforcement, Gateway, Sandbox},
@@ -119,14 +119,7 @@ impl Backend for Docker {
 }
 
 fn describe(info: &EngineInfo) -> String {
-    format!("{} {} (API {})", name(info.kind), info.version, info.api_version)
-}
-
-fn name(engine: EngineKind) -> &'static str {
-    match engine {
-        EngineKind::Docker => "docker",
-        EngineKind::Podman => "podman",
-    }
+    format!("{} {} (API {})", info.kind, info.version, info.api_version)
 }
 
 fn missing(error: &LaunchError) -> Prerequisite {

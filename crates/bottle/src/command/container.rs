@@ -52,8 +52,7 @@ pub(crate) fn init(ui: &Ui) -> Result<ExitCode, CommandError> {
 pub(super) fn gateway(arguments: &ContainerGateway, ui: &Ui) -> Result<ExitCode, CommandError> {
     let (link, control, receipts) = start_link(arguments, ui).map_err(CommandError::from_error)?;
     system::start_logging();
-    let received = receive(&control).map_err(CommandError::from_error)?;
-    let (config, start, sockets) = received;
+    let (config, start, sockets) = receive(&control).map_err(CommandError::from_error)?;
     let served = bot_bottle_gateway::serve_handed_over(&config, start, sockets, control, receipts);
     link.finish();
     served.map_err(CommandError::from_error)?;
@@ -82,7 +81,7 @@ fn receive(control: &UnixStream) -> Result<(GatewayConfig, GatewayStart, Vec<Own
     let receiver = Receiver::listen(Path::new(HAND_OVER_FOLDER));
     let receiver = receiver.io_context(|| format!("listening in {HAND_OVER_FOLDER}"))?;
     let messages = receive_start(control).io_context(|| "receiving the configuration")?;
-    let (ContainerGatewayStart { config, certificates, dials: _ }, start) = messages;
+    let (ContainerGatewayStart { config, certificates }, start) = messages;
     for (path, content) in certificates {
         fs::write(&path, content).io_context(|| format!("writing {}", path.display()))?;
     }
@@ -122,7 +121,7 @@ fn carry(local: io::Result<UnixStream>, options: ContainerOptions, ui: &Ui) -> i
 }
 
 /// Attaches to a container, starts it, and holds the launcher's end of the link until it ends.
-pub(super) fn link(arguments: &ContainerLink, _ui: &Ui) -> Result<ExitCode, CommandError> {
+pub(super) fn link(arguments: &ContainerLink) -> Result<ExitCode, CommandError> {
     let holding = || format!("holding the link to the container {}", arguments.container);
     let failed = |error: io::Error| CommandError::from_error(IoError::new(holding(), error));
     let control = UnixStream::from(system::inherited_descriptor(arguments.control_fd)?);

@@ -37,9 +37,6 @@ pub struct ContainerGatewayStart {
     pub config: GatewayConfig,
     /// Certificates, PEM, by the paths where the gateway and the configuration expect them.
     pub certificates: BTreeMap<PathBuf, String>,
-    /// Loopback addresses of the host that upstream hosts were given, at which the gateway's container listens for
-    /// itself: the link carries the connections to the host.
-    pub dials: BTreeSet<SocketAddr>,
 }
 
 impl ContainerGatewayStart {
@@ -52,8 +49,7 @@ impl ContainerGatewayStart {
             *path = Path::new(CERTIFICATES_FOLDER).join(format!("operator-{number}.pem"));
             certificates.insert(path.clone(), content);
         }
-        let dials = dials(&config);
-        Ok(Self { config, certificates, dials })
+        Ok(Self { config, certificates })
     }
 }
 
@@ -68,7 +64,8 @@ pub fn receive_start(control: &UnixStream) -> io::Result<(ContainerGatewayStart,
     Ok((first, second))
 }
 
-/// The loopback addresses that the operator gave to names. Only these are carried to the host.
+/// The loopback addresses that the operator gave to names. The gateway's container listens there itself, and the link
+/// carries the connections to the same addresses of the host, and to no others.
 fn dials(config: &GatewayConfig) -> BTreeSet<SocketAddr> {
     let mut dials = BTreeSet::new();
     for fixed in config.upstream.resolve.values().filter(|fixed| fixed.address.is_loopback()) {
@@ -94,10 +91,9 @@ pub(super) fn start(
     let text = fs::read(run.gateway_config()).io_context(|| "reading the gateway's configuration")?;
     let config = serde_json::from_slice(&text).map_err(io::Error::from);
     let config = config.io_context(|| "reading the gateway's configuration")?;
+    let dials = dials(&config);
     let start = ContainerGatewayStart::new(config, system_roots())?;
-    let mut add = |kind, name: &str| {
-        record(resources, EngineObject { engine: engine.address().clone(), kind, name: name.to_owned() })
-    };
+    let mut add = |kind, name: &str| record(resources, EngineObject::new(engine.address(), kind, name));
     for volume in [&names.program, &names.hand_over] {
         add(ObjectKind::Volume, volume)?;
         engine.create_volume(volume, &names.labels("gateway"))?;
@@ -105,13 +101,13 @@ pub(super) fn start(
     add(ObjectKind::Network, &names.network)?;
     engine.create_network(&render::network(&names))?;
     add(ObjectKind::Container, &names.gateway)?;
-    engine.create_container(&render::gateway(&names, &image, &start.dials))?;
+    engine.create_container(&render::gateway(&names, &image, &dials))?;
     let link = LinkCommand {
         engine: engine.address().clone(),
         container: names.gateway,
         carries: Carries::Bytes,
         receipts: Some((run.path(state::RECEIPTS), start.config.receipts_bytes)),
-        dials: start.dials.clone(),
+        dials,
     };
     let gateway = GatewayProcess::start_link(run, &link, resources)?;
     gateway.send(&start)?;
@@ -122,9 +118,7 @@ pub(super) fn start(
 pub(super) fn fill_program(engine: &Engine, run: &Run, resources: &mut Resources) -> Result<(), LaunchError> {
     let names = Names::of(run);
     let image = image::gateway(engine, &run.executable_path)?;
-    let mut add = |kind, name: &str| {
-        record(resources, EngineObject { engine: engine.address().clone(), kind, name: name.to_owned() })
-    };
+    let mut add = |kind, name: &str| record(resources, EngineObject::new(engine.address(), kind, name));
     add(ObjectKind::Volume, &names.program)?;
     engine.create_volume(&names.program, &names.labels("gateway"))?;
     add(ObjectKind::Container, &names.gateway)?;

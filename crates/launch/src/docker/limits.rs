@@ -5,8 +5,6 @@ use bot_bottle_engine::EngineInfo;
 
 use crate::backend::Unmet;
 
-use super::name;
-
 /// Most processes and threads of a bottle whose manifest names no limit, as on the native backend.
 const DEFAULT_PROCESSES: u64 = 8192;
 
@@ -19,7 +17,7 @@ const NANO: f64 = 1e9;
 /// The limits that it does not enforce: it would ignore them without a word.
 pub(super) fn check(limits: &Limits, info: &EngineInfo) -> Result<Vec<String>, Vec<Unmet>> {
     let (mut met, mut unmet) = (Vec::new(), Vec::new());
-    let engine = format!("{} {}", name(info.kind), info.version);
+    let engine = format!("{} {}", info.kind, info.version);
     let mut decide = |name: &str, is_enforced: bool, sentence: String| {
         if is_enforced {
             met.push(sentence);

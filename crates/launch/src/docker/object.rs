@@ -31,6 +31,11 @@ pub enum ObjectKind {
 }
 
 impl EngineObject {
+    /// An object of an engine, which need not exist.
+    pub(super) fn new(engine: &EngineAddress, kind: ObjectKind, name: &str) -> Self {
+        Self { engine: engine.clone(), kind, name: name.to_owned() }
+    }
+
     /// Removes it, and ends what runs in it. Succeeds if it does not exist.
     pub(crate) fn remove(&self) -> io::Result<()> {
         self.try_remove().map_err(io::Error::other)

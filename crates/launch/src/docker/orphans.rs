@@ -33,7 +33,7 @@ pub fn orphans(address: &EngineAddress, home: &BotBottleHome) -> Result<Vec<Engi
     let engine = Engine::connect(address)?;
     let mut objects = Vec::new();
     let mut add = |kind, name: &str| {
-        objects.push(EngineObject { engine: address.clone(), kind, name: name.to_owned() });
+        objects.push(EngineObject::new(address, kind, name));
     };
     // Where nothing was ever run there is no folder of state, and no object of its.
     if let Ok(state) = fs::canonicalize(home.state()) {

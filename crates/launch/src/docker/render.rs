@@ -10,7 +10,6 @@ use bot_bottle_core::plan::BottlePlan;
 use bot_bottle_engine::{ContainerSpec, Limits, Mount, MountKind, NetworkSpec};
 
 use crate::{
-    host::facts::BUNDLES,
     inspect::WorkAccess,
     kernel_files::{MASKED, READ_ONLY},
 };
@@ -199,9 +198,4 @@ pub(super) fn mount_points(plan: &BottlePlan) -> Vec<String> {
     paths.sort();
     paths.dedup();
     paths
-}
-
-/// Where an image may have a bundle of certificate authorities.
-pub(super) fn bundles() -> &'static [&'static str] {
-    BUNDLES
 }

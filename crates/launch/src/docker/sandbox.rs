@@ -30,6 +30,7 @@ use crate::{
     child_process::{ANSWER_TIMEOUT, ChildProgram, spawn},
     error::LaunchError,
     files::remove::remove_tree,
+    host::facts::BUNDLES,
     init::{
         client::{InitClient, NoMessage},
         protocol::FromInit,
@@ -37,7 +38,10 @@ use crate::{
     },
     log_tail::tail,
     resource::Resources,
-    steps::{allocate::Run, trust::trust_folder},
+    steps::{
+        allocate::Run,
+        trust::{BUNDLE_NAME, trust_folder},
+    },
     sys::Go,
 };
 
@@ -244,13 +248,13 @@ impl ContainerSandbox {
         for entry in fs::read_dir(staged)? {
             let entry = entry?;
             let content = fs::read(entry.path())?;
-            if entry.file_name() == crate::steps::trust::BUNDLE_NAME {
+            if entry.file_name() == BUNDLE_NAME {
                 // Programs are told of one of them by variables.
                 let bundle = |path: &&str| {
                     let create = Path::new(path) == self.ca_bundle;
                     SystemFile { create, ..file(path.into(), &content) }
                 };
-                files.extend(render::bundles().iter().map(bundle));
+                files.extend(BUNDLES.iter().map(bundle));
             }
             files.push(file(inside.join(entry.file_name()), &content));
         }

@@ -110,7 +110,7 @@ pub(super) fn parts(
     let before = AgentWork::among(&resources.work());
     let mut work = Vec::new();
     let mut add = |resources: &mut Resources, kind, name: &str, is_recorded: bool| {
-        let object = object(engine, kind, name);
+        let object = EngineObject::new(engine.address(), kind, name);
         work.push(object.clone());
         if is_recorded { record(resources, object) } else { Ok(()) }
     };
@@ -161,19 +161,15 @@ fn look(
     gateway::fill_program(engine, run, resources)?;
     let (image, reference, workspace) = if inspected.needs_home {
         let reference = format!("{REPOSITORY}:{}", run.name);
-        record(resources, object(engine, ObjectKind::Image, &reference))?;
+        record(resources, EngineObject::new(engine.address(), ObjectKind::Image, &reference))?;
         (commit(engine, &work.container, &reference)?, reference, None)
     } else {
         let container = engine.inspect_container(&work.container)?;
         let image = container["Image"].as_str().unwrap_or_default().to_owned();
         (image.clone(), image, Some((work.workspace, inspected.access)))
     };
-    record(resources, object(engine, ObjectKind::Container, &names.agent))?;
+    record(resources, EngineObject::new(engine.address(), ObjectKind::Container, &names.agent))?;
     Ok(Parts { image, reference, workspace, is_new: false, has_gateway: false, work: Vec::new() })
-}
-
-fn object(engine: &Engine, kind: ObjectKind, name: &str) -> EngineObject {
-    EngineObject { engine: engine.address().clone(), kind, name: name.to_owned() }
 }
 
 pub(super) fn record(resources: &mut Resources, object: EngineObject) -> Result<(), LaunchError> {
