@@ -184,7 +184,8 @@ mod tests {
             set_user(user).expect("this thread's user");
             let stream = UnixStream::connect(socket).expect("the socket is open to all");
             let (one, kinds) = (listener(), vec![ListenerKind::Proxy]);
-            Channel::new(stream.into()).send(&kinds, &[one.as_fd()]).expect("sent");
+            // EPIPE: it was refused before it had said anything.
+            let _ = Channel::new(stream.into()).send(&kinds, &[one.as_fd()]);
         }
     }
 
