@@ -40,7 +40,7 @@ pub(crate) fn from_environment(
         }
     }
     if missing.is_empty() {
-        return Ok(GatewayStart { secrets: known, listeners: Vec::new() });
+        return Ok(GatewayStart { secrets: known, ..GatewayStart::default() });
     }
     let list = missing.join(", ");
     Err(CommandError::failed(format!("the credential in {list} is not set in the environment"))

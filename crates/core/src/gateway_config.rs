@@ -77,6 +77,46 @@ pub enum ListenerKind {
     DnsUdp,
     /// DNS over TCP (RFC 7766).
     DnsTcp,
+    /// Connections of a virtual machine, each with its destination in front: smolvm's egress interceptor. TCP.
+    /// [`GatewayStart::interceptor_token`] has to be there.
+    Interceptor,
+}
+
+/// With this smolvm proves to the gateway that a connection is of its machine: other programs of the host reach the
+/// same port. 32 bytes, which smolvm takes as hexadecimal digits from its environment.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct InterceptorToken(Zeroizing<[u8; 32]>);
+
+impl InterceptorToken {
+    /// From random bytes.
+    #[must_use]
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// As it goes over the wire.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// As smolvm reads it: 64 hexadecimal digits.
+    #[must_use]
+    pub fn hexadecimal(&self) -> Zeroizing<String> {
+        use std::fmt::Write;
+        self.0.iter().fold(Zeroizing::new(String::new()), |mut text, byte| {
+            // Writing to a string does not fail.
+            let _ = write!(*text, "{byte:02x}");
+            text
+        })
+    }
+}
+
+impl std::fmt::Debug for InterceptorToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("InterceptorToken(…)")
+    }
 }
 
 /// What the launcher may send a running gateway: a length of four bytes, little endian, and this as JSON.
@@ -154,6 +194,9 @@ pub struct GatewayStart {
     /// What each of the sockets is for that come with it, in their order.
     #[serde(default)]
     pub listeners: Vec<ListenerKind>,
+    /// What the clients of [`ListenerKind::Interceptor`] begin with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interceptor_token: Option<InterceptorToken>,
 }
 
 impl std::fmt::Debug for GatewayStart {

@@ -30,6 +30,10 @@ pub use unenforced::{Unenforced, unenforced};
 /// Where the gateway's proxy listens inside every bottle.
 pub const PROXY_ADDRESS: &str = "127.0.0.1:3128";
 
+/// The port of that address. Where a bottle's connections come to the gateway with their destination, this port of
+/// [`BOTTLE_ADDRESS`] is the proxy too.
+pub const PROXY_PORT: u16 = 3128;
+
 /// The bottle's one address besides loopback, where its DNS is answered on port 53. It is from the range for
 /// benchmarks (RFC 2544), which no host on the internet has.
 pub const BOTTLE_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 255, 1);

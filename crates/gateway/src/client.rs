@@ -32,7 +32,7 @@ use strict_http1::{StrictStream, Unreadable};
 use crate::{
     bounded_stream::BoundedStream,
     exchange::{self, ClientConnection, body::ResponseBody, refuse::Refusal},
-    host_port::HostPort,
+    host_port::{HostPort, Tunnel},
     limits::{
         CLIENT_CONNECTION_WINDOW, CLIENT_HEADER_TIMEOUT, CLIENT_STREAM_WINDOW, MAX_CLIENT_STREAMS,
         MAX_HEAD_BYTES, MAX_HEADERS, MAX_READ_BUFFER, MAX_STREAM_SEND_BUFFER, SNIFF_TIMEOUT,
@@ -147,13 +147,18 @@ fn refuse_unreadable(state: &State, client: &ClientConnection, why: Unreadable) 
         Unreadable::TooLarge => Refusal::new(Reason::LimitReached, DecidedBy::Limits)
             .with_status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
     };
-    let (host, port) =
-        client.tunnel.as_ref().map_or((String::new(), 0), |target| (target.host.to_string(), target.port));
+    let (host, port) = described(client);
     exchange::refuse::refuse(
         &state.receipts,
         RequestSummary { method: "", host: &host, port, path: "" },
         refusal,
     )
+}
+
+/// Where the tunnel of a connection leads, for receipts.
+fn described(client: &ClientConnection) -> (String, u16) {
+    let target = client.tunnel.as_ref().map(Tunnel::target);
+    target.map_or((String::new(), 0), |target| (target.host.to_string(), target.port))
 }
 
 /// Whether what the client sends after this answer is another protocol than HTTP/1.1.
@@ -183,7 +188,7 @@ fn open_tunnel(state: &Arc<State>, request: Request<Incoming>) -> Response<Respo
                             let (mut stream, held_back) = parts.io.into_inner().into_parts();
                             stream.unread(held_back);
                             stream.unread(parts.read_buf);
-                            serve_tunnel(state, stream, target, SNIFF_TIMEOUT).await;
+                            serve_tunnel(state, stream, Tunnel::ToHost(target), SNIFF_TIMEOUT).await;
                         }
                         Err(_) => tracing::error!("a tunnel is not on a connection of ours"),
                     },
@@ -200,20 +205,19 @@ fn open_tunnel(state: &Arc<State>, request: Request<Incoming>) -> Response<Respo
     }
 }
 
-/// Serves a tunnel: its destination is known, its protocol is not. The client has `first_byte_timeout` to
-/// begin.
+/// Serves a tunnel: its protocol is not known yet. The client has `first_byte_timeout` to begin.
 pub(crate) async fn serve_tunnel(
     state: Arc<State>,
     mut stream: BoundedStream,
-    target: HostPort,
+    tunnel: Tunnel,
     first_byte_timeout: Duration,
 ) {
     match timeout(first_byte_timeout, detect(&mut stream)).await {
-        Ok(Ok(Some(Protocol::Tls))) => serve_tls(&state, stream, target).await,
+        Ok(Ok(Some(Protocol::Tls))) => serve_tls(&state, stream, tunnel).await,
         Ok(Ok(Some(Protocol::Http))) => {
             let activity = stream.activity();
             let client = Arc::new(ClientConnection {
-                tunnel: Some(target),
+                tunnel: Some(tunnel),
                 sni: None,
                 tls: false,
                 activity,
@@ -223,6 +227,7 @@ pub(crate) async fn serve_tunnel(
         }
         // Silence: in the client's protocol the server speaks first (SSH, SMTP).
         Ok(Ok(Some(Protocol::Unknown))) | Err(_) => {
+            let target = tunnel.target();
             let decision =
                 state.policy.load().policy.decide_destination(&target.host, target.port).map_or_else(
                     |refusal| refusal,
@@ -236,13 +241,14 @@ pub(crate) async fn serve_tunnel(
 }
 
 /// Terminates TLS and serves the requests inside.
-async fn serve_tls(state: &Arc<State>, stream: BoundedStream, target: HostPort) {
+async fn serve_tls(state: &Arc<State>, stream: BoundedStream, tunnel: Tunnel) {
     let activity = stream.activity();
+    let target = tunnel.target();
     match tls::terminate(state, stream, &target).await {
         Ok((stream, sni)) => {
             let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
             let client = Arc::new(ClientConnection {
-                tunnel: Some(target),
+                tunnel: Some(tunnel.named(sni.as_ref())),
                 sni,
                 tls: true,
                 activity,
@@ -284,8 +290,7 @@ fn record_parse_error(state: &State, client: &ClientConnection, error: &hyper::E
 
 /// Records a request that a library refused before it was one.
 fn record_unseen(state: &State, client: &ClientConnection, reason: Reason, status: Option<u16>) {
-    let (host, port) =
-        client.tunnel.as_ref().map_or((String::new(), 0), |target| (target.host.to_string(), target.port));
+    let (host, port) = described(client);
     let summary = RequestSummary { method: "", host: &host, port, path: "" };
     // Ignored: it is refused anyway, and `Receipts` fails every later request.
     let _ = state.receipts.refuse(summary, &Decision::refuse(reason, DecidedBy::Protocol), status);

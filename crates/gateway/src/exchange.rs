@@ -19,7 +19,12 @@ use http::{HeaderMap, Method, Request, Response, Uri, request::Parts, uri};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::{bounded_stream::Activity, host_port::HostPort, state::State, upstream::Party};
+use crate::{
+    bounded_stream::Activity,
+    host_port::{HostPort, Tunnel},
+    state::State,
+    upstream::Party,
+};
 
 pub(crate) mod body;
 mod decide;
@@ -45,7 +50,7 @@ use refuse::{Form, Refusal};
 pub(crate) struct ClientConnection {
     /// Where a CONNECT said that it leads, or where a redirected connection was going; `None` on the proxy's
     /// port itself.
-    pub(crate) tunnel: Option<HostPort>,
+    pub(crate) tunnel: Option<Tunnel>,
     /// The TLS server name that the client sent.
     pub(crate) sni: Option<Host>,
     /// Whether the client speaks TLS in the tunnel.
@@ -123,7 +128,10 @@ impl Asked {
     fn of(client: &ClientConnection, request: &Request<Incoming>) -> Self {
         let uri = request.uri();
         let (host, port) = match (&client.tunnel, uri.authority()) {
-            (Some(tunnel), _) => (tunnel.host.to_string(), tunnel.port),
+            (Some(tunnel), _) => {
+                let target = named_inside(tunnel, request).unwrap_or_else(|| tunnel.target());
+                (target.host.to_string(), target.port)
+            }
             (None, Some(authority)) => {
                 let port = if uri.scheme() == Some(&uri::Scheme::HTTPS) { 443 } else { 80 };
                 let host = authority.as_str().rsplit('@').next().unwrap_or_default();
@@ -146,4 +154,11 @@ impl Asked {
             path: self.uri.path(),
         }
     }
+}
+
+/// The host that a request names in a tunnel to an address, if it is one for the address's port.
+fn named_inside(tunnel: &Tunnel, request: &Request<Incoming>) -> Option<HostPort> {
+    let Tunnel::ToAddress(address) = tunnel else { return None };
+    let written = request.headers().get(http::header::HOST)?.to_str().ok()?;
+    HostPort::parse(written, Some(address.port())).ok().filter(|named| named.port == address.port())
 }

@@ -1,5 +1,7 @@
 //! A host and a port, in the one spelling that the gateway accepts.
 
+use std::net::SocketAddr;
+
 use bot_bottle_core::{
     decision::{DecidedBy, Decision, Reason},
     host::{Host, HostError, HostName},
@@ -18,6 +20,36 @@ pub(crate) struct Origin {
     pub(crate) host: HostName,
     pub(crate) port: u16,
     pub(crate) tls: bool,
+}
+
+/// Where a tunnel leads, as far as that is known before anything was said in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Tunnel {
+    /// To this host: all that is said inside has to agree.
+    ToHost(HostPort),
+    /// To an address that the client has from a name server which is not ours. It is not dialled and says nothing
+    /// about the name: that is the TLS server name, or `Host` where there is no TLS.
+    ToAddress(SocketAddr),
+}
+
+impl Tunnel {
+    /// The host and port that it leads to if nothing inside names another.
+    pub(crate) fn target(&self) -> HostPort {
+        match self {
+            Self::ToHost(target) => target.clone(),
+            Self::ToAddress(address) => HostPort { host: Host::Address(address.ip()), port: address.port() },
+        }
+    }
+
+    /// Where it leads now that its client has sent a TLS server name, or none.
+    pub(crate) fn named(self, server_name: Option<&Host>) -> Self {
+        match (self, server_name) {
+            (Self::ToAddress(address), Some(name)) => {
+                Self::ToHost(HostPort { host: name.clone(), port: address.port() })
+            }
+            (tunnel, _) => tunnel,
+        }
+    }
 }
 
 impl HostPort {

@@ -120,6 +120,19 @@ pub const SNIFF_TIMEOUT: Duration = Duration::from_secs(30);
 /// client that speaks first does so at once; one that waits for its server learns soon that it is refused.
 pub const UNLISTED_SNIFF_TIMEOUT: Duration = Duration::from_millis(300);
 
+/// How long a client may take to send its first bytes that came to an address without a name. Names are in what it
+/// sends first; one that waits for its server learns then that it is refused.
+pub const UNNAMED_SNIFF_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connections of an interceptor at one time that have not said yet where they lead. One more is closed.
+pub const MAX_PREAMBLES: usize = 256;
+
+/// How long an interceptor's connection may take to say where it leads.
+pub const PREAMBLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// First bytes of a flow that smolvm sends along with its destination; it waits for no more of them.
+pub const MAX_FIRST_BYTES: usize = 8 * 1024;
+
 /// Names that have an address in the bottle's DNS. One more is answered SERVFAIL (`limit_reached`).
 pub const MAX_NAMES: usize = 16 * 1024;
 

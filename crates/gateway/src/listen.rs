@@ -10,7 +10,7 @@ use std::{
 
 use bot_bottle_core::{
     decision::{DecidedBy, Decision, Reason, RefusalBody},
-    gateway_config::ListenerKind,
+    gateway_config::{InterceptorToken, ListenerKind},
     receipt::RequestSummary,
 };
 use rustix::net::{AddressFamily, SocketType, sockopt};
@@ -22,11 +22,15 @@ use tokio::{
 use crate::{
     bounded_stream::{BoundedStream, StreamSocket},
     client, dns,
+    host_port::Tunnel,
     limits::{ACCEPT_BACKOFF, CLIENT_IDLE_TIMEOUT},
     state::State,
 };
 
+mod interceptor;
 mod transparent;
+
+use interceptor::Interceptor;
 
 /// A listening socket, and with it what its clients speak.
 #[derive(Debug)]
@@ -34,6 +38,7 @@ pub(crate) enum Listener {
     Proxy(StreamListener),
     Transparent(StreamListener),
     DnsTcp(StreamListener),
+    Interceptor(StreamListener, Interceptor),
     DnsUdp(UdpSocket),
 }
 
@@ -55,9 +60,18 @@ impl Listener {
         Self::Proxy(StreamListener::Tcp(listener))
     }
 
-    /// Takes over a socket that was made elsewhere. It has to be of the kind: [`is_of_kind`].
-    pub(crate) fn adopt(kind: ListenerKind, socket: OwnedFd) -> io::Result<Self> {
-        Ok(match kind {
+    /// Takes over a socket that was made elsewhere. It has to be of the kind: [`is_of_kind`]. `None`: it is for an
+    /// interceptor, and nobody said what its connections begin with.
+    pub(crate) fn adopt(
+        kind: ListenerKind,
+        socket: OwnedFd,
+        token: Option<&InterceptorToken>,
+    ) -> io::Result<Option<Self>> {
+        Ok(Some(match kind {
+            ListenerKind::Interceptor => {
+                let Some(token) = token else { return Ok(None) };
+                Self::Interceptor(StreamListener::adopt(socket)?, Interceptor::new(token.clone()))
+            }
             ListenerKind::Proxy => Self::Proxy(StreamListener::adopt(socket)?),
             ListenerKind::Transparent => Self::Transparent(StreamListener::adopt(socket)?),
             ListenerKind::DnsTcp => Self::DnsTcp(StreamListener::adopt(socket)?),
@@ -66,7 +80,7 @@ impl Listener {
                 socket.set_nonblocking(true)?;
                 Self::DnsUdp(UdpSocket::from_std(socket)?)
             }
-        })
+        }))
     }
 
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
@@ -88,7 +102,7 @@ pub(crate) fn is_of_kind(socket: impl AsFd, kind: ListenerKind) -> bool {
     let accepts = sockopt::socket_acceptconn(&socket).unwrap_or(false);
     match kind {
         ListenerKind::Proxy => accepts && (is_ip || family == AddressFamily::UNIX),
-        ListenerKind::Transparent | ListenerKind::DnsTcp => accepts && is_ip,
+        ListenerKind::Transparent | ListenerKind::DnsTcp | ListenerKind::Interceptor => accepts && is_ip,
         ListenerKind::DnsUdp => is_ip && socket_type == SocketType::DGRAM,
     }
 }
@@ -127,9 +141,12 @@ pub(crate) fn spawn(state: &Arc<State>, listener: Listener) {
             };
             let first_byte_timeout = transparent::first_byte_timeout(&state, &target);
             accept(state, stream, move |state, stream| {
-                client::serve_tunnel(state, stream, target, first_byte_timeout)
+                client::serve_tunnel(state, stream, Tunnel::ToHost(target), first_byte_timeout)
             });
         })),
+        Listener::Interceptor(listener, interceptor) => {
+            tokio::spawn(accept_loop(state, listener, move |state, stream| interceptor.accept(state, stream)))
+        }
         Listener::DnsTcp(listener) => tokio::spawn(accept_loop(state, listener, |state, stream| {
             let Ok(permit) = Arc::clone(&state.connections).try_acquire_owned() else { return };
             tokio::spawn(async move {

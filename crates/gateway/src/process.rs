@@ -168,10 +168,12 @@ fn serve_started(
                 State::with_receipts(config, &start, resolver, receipts.map_err(ControlError::Socket)?)?
             }
         };
+        let token = start.interceptor_token.clone();
         drop(start);
         let mut listeners = bind(&config.listen).await?;
         for InheritedSocket { kind, socket } in inherited {
-            listeners.push(Listener::adopt(kind, socket).map_err(ControlError::Socket)?);
+            let adopted = Listener::adopt(kind, socket, token.as_ref()).map_err(ControlError::Socket)?;
+            listeners.push(adopted.ok_or(ControlError::NoInterceptorToken)?);
         }
         serve(&state, listeners)?;
         let served = control::serve(&state, control).await;

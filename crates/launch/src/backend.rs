@@ -215,9 +215,10 @@ impl GatewayListeners {
                 let bind = |bound: BoundSocket| -> io::Result<(ListenerKind, OwnedFd)> {
                     let socket = match bound.kind {
                         ListenerKind::DnsUdp => UdpSocket::bind(bound.address)?.into(),
-                        ListenerKind::Proxy | ListenerKind::Transparent | ListenerKind::DnsTcp => {
-                            TcpListener::bind(bound.address)?.into()
-                        }
+                        ListenerKind::Proxy
+                        | ListenerKind::Transparent
+                        | ListenerKind::DnsTcp
+                        | ListenerKind::Interceptor => TcpListener::bind(bound.address)?.into(),
                     };
                     Ok((bound.kind, socket))
                 };

@@ -16,7 +16,7 @@ use http::{
 };
 
 use super::{ClientConnection, refuse::Refusal};
-use crate::host_port::{HostPort, Origin};
+use crate::host_port::{HostPort, Origin, Tunnel};
 
 /// A destination that every part of the request agrees on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +56,7 @@ fn destination(request: &Parts, client: &ClientConnection) -> Result<Destination
 fn in_tunnel(
     request: &Parts,
     client: &ClientConnection,
-    tunnel: &HostPort,
+    tunnel: &Tunnel,
     in_host_header: Option<&str>,
 ) -> Result<Destination, Refusal> {
     let expected_scheme = if client.tls { Scheme::HTTPS } else { Scheme::HTTP };
@@ -71,16 +71,19 @@ fn in_tunnel(
     if in_uri.is_none() && in_host_header.is_none() && request.version != Version::HTTP_10 {
         return Err(Refusal::malformed());
     }
-    for named in in_uri.into_iter().chain(in_host_header) {
-        let named = HostPort::parse(named, Some(default_port(client.tls)))?;
-        if (&named.host, named.port) != (&tunnel.host, tunnel.port) {
-            return Err(mismatch());
-        }
-    }
-    if client.sni.as_ref().is_some_and(|name| *name != tunnel.host) {
+    let named = in_uri.into_iter().chain(in_host_header);
+    let named = named.map(|written| HostPort::parse(written, Some(default_port(client.tls))));
+    let named: Vec<HostPort> = named.collect::<Result<_, _>>()?;
+    let target = match (tunnel, named.first()) {
+        // The address is not dialled: only its port has to agree.
+        (Tunnel::ToAddress(address), Some(named)) => HostPort { port: address.port(), ..named.clone() },
+        _ => tunnel.target(),
+    };
+    let agrees = named.iter().all(|named| *named == target);
+    if !agrees || client.sni.as_ref().is_some_and(|name| *name != target.host) {
         return Err(mismatch());
     }
-    Ok(Destination { host: tunnel.host.clone(), port: tunnel.port, tls: client.tls })
+    Ok(Destination { host: target.host, port: target.port, tls: client.tls })
 }
 
 fn on_proxy_port(request: &Parts, in_host_header: Option<&str>) -> Result<Destination, Refusal> {

@@ -47,6 +47,11 @@ pub enum ControlError {
         /// What came.
         sockets: usize,
     },
+    /// Any program of the host could be the bottle.
+    #[error(
+        "the launcher handed over a socket for an interceptor, and not the token that its connections begin with"
+    )]
+    NoInterceptorToken,
     /// More than there may be.
     #[error("the launcher handed over more than {MAX_LISTENERS} listening sockets")]
     TooManyListeners,

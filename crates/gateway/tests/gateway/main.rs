@@ -8,6 +8,7 @@ mod endings;
 mod forwarding;
 mod goaway;
 mod honest_clients;
+mod interceptor;
 mod limits;
 mod memory;
 mod process;

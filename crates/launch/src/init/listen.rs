@@ -54,8 +54,9 @@ pub(crate) fn listen(network: &NetworkSpec) -> Result<Listening, IoError> {
 fn bind(socket: &ListenSocket) -> io::Result<OwnedFd> {
     match socket.kind {
         ListenerKind::DnsUdp => UdpSocket::bind(socket.address).map(OwnedFd::from),
-        ListenerKind::Proxy | ListenerKind::Transparent | ListenerKind::DnsTcp => {
-            TcpListener::bind(socket.address).map(OwnedFd::from)
-        }
+        ListenerKind::Proxy
+        | ListenerKind::Transparent
+        | ListenerKind::DnsTcp
+        | ListenerKind::Interceptor => TcpListener::bind(socket.address).map(OwnedFd::from),
     }
 }

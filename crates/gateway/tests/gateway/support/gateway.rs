@@ -13,7 +13,9 @@ use std::{
 };
 
 use bot_bottle_core::{
-    gateway_config::{FixedAddress, GatewayConfig, GatewayStart, UpstreamConfig},
+    gateway_config::{
+        FixedAddress, GatewayConfig, GatewayStart, InterceptorToken, ListenerKind, UpstreamConfig,
+    },
     host::HostName,
     limits::ByteSize,
     policy::Policy,
@@ -24,7 +26,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
-use super::upstream::TestUpstream;
+use super::{launcher::Launcher, upstream::TestUpstream};
 
 /// The value that must be seen nowhere but at the upstream.
 pub(crate) const SECRET: &str = "real-credential-7f3a";
@@ -43,6 +45,7 @@ pub(crate) struct TestGateway {
 enum Served {
     Here(Arc<State>),
     InProcess(Child),
+    Controlled { _launcher: Launcher },
 }
 
 impl Drop for Served {
@@ -225,6 +228,22 @@ impl Setup {
             receipts: config.receipts,
             folder: self.folder,
             served: Served::InProcess(process),
+            asked: Arc::default(),
+        }
+    }
+
+    /// Starts a gateway whose clients come from smolvm's interceptor with this token.
+    pub(crate) fn start_intercepted(self, token: InterceptorToken) -> TestGateway {
+        let (config, listeners) = (self.config(), vec![ListenerKind::Interceptor]);
+        let receipts = config.receipts.clone();
+        let start = GatewayStart { listeners, interceptor_token: Some(token), ..start() };
+        let launcher = Launcher::start_with(config, &start);
+        TestGateway {
+            address: launcher.address,
+            ca_pem: launcher.ready.ca_certificate.clone(),
+            receipts,
+            folder: self.folder,
+            served: Served::Controlled { _launcher: launcher },
             asked: Arc::default(),
         }
     }

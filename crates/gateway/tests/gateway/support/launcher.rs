@@ -33,6 +33,7 @@ pub(crate) fn start(listeners: &[ListenerKind]) -> GatewayStart {
     GatewayStart {
         secrets: [(SecretRef::new("TOKEN"), "real".to_owned().into())].into(),
         listeners: listeners.to_vec(),
+        ..GatewayStart::default()
     }
 }
 
@@ -79,19 +80,26 @@ pub(crate) struct Launcher {
     gateway: JoinHandle<Result<(), ServeError>>,
     /// Where the gateway listens.
     pub(crate) address: std::net::SocketAddr,
+    /// What it said when it served.
+    pub(crate) ready: GatewayReady,
 }
 
 impl Launcher {
     /// Hands over one listener of this kind.
     pub(crate) fn start(config: GatewayConfig, kind: ListenerKind) -> Self {
+        Self::start_with(config, &start(&[kind]))
+    }
+
+    /// Hands over one listener and this.
+    pub(crate) fn start_with(config: GatewayConfig, start: &GatewayStart) -> Self {
         let (control, gateway) = controlled(config);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
-        send(&control, &message(&start(&[kind])), &[&listener]);
+        send(&control, &message(start), &[&listener]);
         let mut events = BufReader::new(control.try_clone().expect("a descriptor"));
         let mut line = String::new();
         events.read_line(&mut line).expect("a line");
-        serde_json::from_str::<GatewayReady>(&line).expect("ready");
-        Self { control, events, gateway, address: listener.local_addr().expect("an address") }
+        let ready = serde_json::from_str(&line).expect("ready");
+        Self { control, events, gateway, address: listener.local_addr().expect("an address"), ready }
     }
 
     pub(crate) fn tell(&self, message: &ControlMessage) {
