@@ -1,6 +1,10 @@
 //! Containers.
 
-use std::{pin::pin, time::Duration};
+use std::{
+    pin::pin,
+    thread,
+    time::{Duration, Instant},
+};
 
 use bollard::{
     errors::Error as BollardError,
@@ -15,12 +19,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::{Engine, EngineError, Labels, error::Purpose, json::encode, name};
+use crate::{Engine, EngineError, Labels, RefusalKind, error::Purpose, json::encode, name};
 
 mod render;
 mod spec;
 
 pub use spec::{ContainerSpec, Limits, Mount, MountKind, Ulimit};
+
+/// How long it is tried to remove a container that is just ending.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long to wait before it is tried again.
+const REMOVAL_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where a container is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,7 +106,8 @@ impl Engine {
     pub fn create_container(&self, spec: &ContainerSpec) -> Result<String, EngineError> {
         let name = name::object(&spec.name)?;
         let options = CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
-        let creation = self.docker().create_container(Some(options), render::container(spec));
+        let creation =
+            self.docker().create_container(Some(options), render::container(spec, self.connection().kind));
         Ok(self.call(&format!("creating the container {name}"), Purpose::Create, creation)?.id)
     }
 
@@ -168,12 +179,21 @@ impl Engine {
     /// Removes a container with its anonymous volumes; one that runs is killed. Succeeds if there is none.
     ///
     /// # Errors
-    /// When the engine cannot.
+    /// `Busy` when it is ending, or being removed by another, for longer than ten seconds.
     pub fn remove_container(&self, container: &str) -> Result<(), EngineError> {
         let container = name::object(container)?;
-        let options = RemoveContainerOptions { force: true, v: true, link: false };
-        let removal = self.docker().remove_container(container, Some(options));
-        self.remove(&format!("removing the container {container}"), removal)
+        let action = format!("removing the container {container}");
+        let deadline = Instant::now() + REMOVAL_LIMIT;
+        loop {
+            let options = RemoveContainerOptions { force: true, v: true, link: false };
+            let removed = self.remove(&action, self.docker().remove_container(container, Some(options)));
+            match removed {
+                Err(error) if error.refusal() == Some(RefusalKind::Busy) && Instant::now() < deadline => {
+                    thread::sleep(REMOVAL_PAUSE);
+                }
+                removed => return removed,
+            }
+        }
     }
 
     /// Makes an image of a container's files, without its volumes, and of its configuration with further labels, and

@@ -24,7 +24,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Asks the engine at the address for its version, and speaks the newest API that both sides know.
+    /// Asks the engine at the address for its API version, and speaks the newest API that both sides know.
     ///
     /// # Errors
     /// When no engine of API 1.41 or newer answers, or this user may not use it.
@@ -49,8 +49,10 @@ impl Engine {
     /// # Errors
     /// When it does not answer.
     pub fn info(&self) -> Result<EngineInfo, EngineError> {
-        let info = self.call("asking the engine for its properties", Purpose::Other, self.docker().info())?;
-        Ok(EngineInfo::new(self.connection.api, &self.connection.version, info))
+        let action = "asking the engine for its properties";
+        let info = self.get(action, "/info")?;
+        EngineInfo::new(self.connection.kind, self.connection.api, info)
+            .map_err(|error| EngineError::Unexpected { action: action.to_owned(), why: error.to_string() })
     }
 
     pub(crate) fn docker(&self) -> &Docker {

@@ -1,6 +1,6 @@
 //! What can go wrong with an engine.
 
-use std::{borrow::Cow, error::Error, io, time::Duration};
+use std::{borrow::Cow, error::Error, time::Duration};
 
 use bollard::errors::Error as BollardError;
 use bot_bottle_core::error::{Hint, IoError};
@@ -177,7 +177,10 @@ fn kind_of(purpose: Purpose, status: u16, message: &str) -> RefusalKind {
         (Purpose::Create, 500) if says(&["no such image", "image not known"]) => RefusalKind::ImageMissing,
         (Purpose::Remove, 409) => RefusalKind::Busy,
         (Purpose::Remove, 403) if says(&["active endpoints"]) => RefusalKind::Busy,
-        (Purpose::Remove, 500) if says(&["being used", "in use"]) => RefusalKind::Busy,
+        // podman stops a container before it removes it, and cannot when it ends at that moment.
+        (Purpose::Remove, 500) if says(&["being used", "in use", "container state improper"]) => {
+            RefusalKind::Busy
+        }
         (Purpose::Signal, 409) => RefusalKind::NotRunning,
         (Purpose::Signal, 500) if says(&["is not running", "can only kill running"]) => {
             RefusalKind::NotRunning
@@ -200,18 +203,6 @@ pub(crate) fn innermost(error: &dyn Error) -> String {
         innermost = cause;
     }
     innermost.to_string()
-}
-
-/// The error of the operating system among the causes.
-pub(crate) fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return Some(error.kind());
-        }
-        next = error.source();
-    }
-    None
 }
 
 fn last_lines(log: &[String]) -> String {
@@ -264,6 +255,7 @@ mod tests {
             (Purpose::Remove, 403, "error while removing network: network x has active endpoints", Busy),
             (Purpose::Remove, 403, "bridge is a pre-defined network", Other(403)),
             (Purpose::Remove, 500, "volume x is being used by the following container(s)", Busy),
+            (Purpose::Remove, 500, "sending SIGKILL to x: container state improper: stopped", Busy),
             (Purpose::Signal, 409, "Container x is not running", NotRunning),
             (Purpose::Other, 409, "anything", Other(409)),
             (Purpose::Other, 500, "write /x: no space left on device", NoSpace),

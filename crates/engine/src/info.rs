@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use bollard::models::{SystemInfo, SystemVersion};
+use bollard::models::SystemInfo;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// A version of the Engine API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -92,9 +93,10 @@ pub struct EngineInfo {
 }
 
 impl EngineInfo {
-    pub(crate) fn new(api_version: ApiVersion, version: &SystemVersion, info: SystemInfo) -> Self {
-        let components = version.components.as_deref().unwrap_or_default();
-        let is_podman = components.iter().any(|component| component.name.contains("Podman"));
+    pub(crate) fn new(kind: EngineKind, api_version: ApiVersion, info: Value) -> serde_json::Result<Self> {
+        // podman's own, beside docker's: podman 4 is rootless without naming it among the security options.
+        let says_rootless = info["Rootless"].as_bool().unwrap_or(false);
+        let info: SystemInfo = serde_json::from_value(info)?;
         let options = info.security_options.unwrap_or_default();
         // An option is `name=seccomp,profile=default`.
         let has = |name: &str| {
@@ -104,16 +106,17 @@ impl EngineInfo {
         };
         let mut runtimes: Vec<_> = info.runtimes.unwrap_or_default().into_keys().collect();
         runtimes.sort();
+        let is_rootless = says_rootless || has("rootless");
         let is_on = |limit: Option<bool>| limit.unwrap_or(false);
         // Rootless podman reports the limits of the kernel, and ignores them where it cannot use the cgroups.
-        let has_cgroups = !(is_podman
-            && has("rootless")
+        let has_cgroups = !(kind == EngineKind::Podman
+            && is_rootless
             && info.cgroup_version.is_some_and(|version| version.to_string() == "1"));
-        Self {
-            kind: if is_podman { EngineKind::Podman } else { EngineKind::Docker },
-            version: version.version.clone().unwrap_or_default(),
+        Ok(Self {
+            kind,
+            version: info.server_version.unwrap_or_default(),
             api_version,
-            is_rootless: has("rootless"),
+            is_rootless,
             remaps_users: has("userns"),
             cgroup_version: info.cgroup_version.and_then(|version| version.to_string().parse().ok()),
             cgroup_driver: info.cgroup_driver.map(|driver| driver.to_string()).unwrap_or_default(),
@@ -128,42 +131,41 @@ impl EngineInfo {
             has_seccomp: has("seccomp"),
             processors: info.ncpu.and_then(|count| count.try_into().ok()).unwrap_or_default(),
             memory: info.mem_total.and_then(|size| size.try_into().ok()).unwrap_or_default(),
-        }
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use bollard::models::SystemVersionComponents;
-
     use super::*;
 
     #[test]
     fn rootless_podman_on_cgroup_v1_enforces_no_limit() {
-        let read = |rootless: bool, cgroup: &str| {
-            let options =
-                if rootless { vec!["name=seccomp,profile=default", "name=rootless"] } else { vec![] };
-            let info = serde_json::from_value(serde_json::json!({
+        let read = |rootless: Value, cgroup: &str| {
+            let mut info = serde_json::json!({
                 "CgroupVersion": cgroup, "MemoryLimit": true, "PidsLimit": true, "CpuCfsQuota": true,
-                "SwapLimit": true, "SecurityOptions": options,
-            }));
-            let podman = SystemVersionComponents {
-                name: "Podman Engine".to_owned(),
-                version: "4.3.1".to_owned(),
-                details: None,
-            };
-            let version = SystemVersion { components: Some(vec![podman]), ..SystemVersion::default() };
+                "SwapLimit": true, "SecurityOptions": ["name=seccomp,profile=default"],
+            });
+            info.as_object_mut()
+                .expect("an object")
+                .append(rootless.as_object().cloned().as_mut().expect("one"));
             let api = ApiVersion { major: 1, minor: 41 };
-            EngineInfo::new(api, &version, info.expect("information"))
+            EngineInfo::new(EngineKind::Podman, api, info).expect("information")
         };
         let all = EnforcedLimits { memory: true, swap: true, pids: true, cpu: true };
         let none = EnforcedLimits { memory: false, swap: false, pids: false, cpu: false };
-        for (rootless, cgroup, limits) in
-            [(true, "1", none), (true, "2", all), (false, "1", all), (false, "2", all)]
-        {
-            let info = read(rootless, cgroup);
-            assert_eq!((info.kind, info.limits), (EngineKind::Podman, limits), "{rootless} {cgroup}");
-            assert_eq!((info.is_rootless, info.has_seccomp), (rootless, rootless));
+        let rootless = serde_json::json!({"Rootless": true});
+        let of_options =
+            serde_json::json!({"SecurityOptions": ["name=seccomp,profile=default", "name=rootless"]});
+        for rootless in [&rootless, &of_options] {
+            for (cgroup, limits) in [("1", none), ("2", all)] {
+                let info = read(rootless.clone(), cgroup);
+                assert_eq!((info.is_rootless, info.limits), (true, limits), "{rootless} {cgroup}");
+            }
+        }
+        for cgroup in ["1", "2"] {
+            let info = read(serde_json::json!({"Rootless": false}), cgroup);
+            assert_eq!((info.is_rootless, info.has_seccomp, info.limits), (false, true, all), "{cgroup}");
         }
     }
 

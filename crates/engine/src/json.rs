@@ -25,7 +25,10 @@ impl Engine {
         })?;
         let unexpected =
             |why: &str| EngineError::Unexpected { action: action.to_owned(), why: why.to_owned() };
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| unexpected("it has no head"))?;
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| EngineError::Gone {
+            action: action.to_owned(),
+            why: "its answer breaks off".to_owned(),
+        })?;
         let status = head.split(' ').nth(1).and_then(|status| status.parse::<u16>().ok());
         let status = status.ok_or_else(|| unexpected("it has no status"))?;
         let body: Value = serde_json::from_str(body).map_err(|error| unexpected(&error.to_string()))?;

@@ -18,6 +18,9 @@ use crate::{
 /// A statically linked bot-bottle to be tested instead of the one that [`DockerHost::find`] builds.
 const STATIC_VARIABLE: &str = "BOT_BOTTLE_TEST_STATIC";
 
+/// Address of a podman service, for tests on it.
+const PODMAN_VARIABLE: &str = "BOT_BOTTLE_TEST_PODMAN";
+
 /// A tar archive of a Debian root file system with git and curl.
 const ROOTFS_VARIABLE: &str = "BOT_BOTTLE_TEST_ROOTFS";
 
@@ -49,9 +52,20 @@ impl DockerHost {
         require_because("docker", found.as_ref().err().cloned()).then(|| found.clone().ok()).flatten()
     }
 
+    /// The same on the podman service that [`PODMAN_VARIABLE`] names.
+    #[must_use]
+    pub fn find_podman() -> Option<Self> {
+        static FOUND: OnceLock<Result<DockerHost, String>> = OnceLock::new();
+        let found = FOUND.get_or_init(|| Self::on(&podman()?));
+        require_because("podman", found.as_ref().err().cloned()).then(|| found.clone().ok()).flatten()
+    }
+
     fn prepare() -> Result<Self, String> {
-        let engine = engine()?;
-        Ok(Self { image: busybox_image(&engine)?, program: static_program()? })
+        Self::on(&engine()?)
+    }
+
+    fn on(engine: &Engine) -> Result<Self, String> {
+        Ok(Self { image: busybox_image(engine)?, program: static_program()? })
     }
 
     /// Whether the engine can run the steps of a Dockerfile, which it does in its default network. Where it cannot,
@@ -127,6 +141,17 @@ pub fn engine() -> Result<Engine, String> {
     let host = env::var("DOCKER_HOST").ok();
     let environment = EngineEnvironment { docker_host: host.as_deref(), ..EngineEnvironment::default() };
     let address = EngineAddress::find(&environment, Path::exists).map_err(|error| error.to_string())?;
+    Engine::connect(&address).map_err(|error| error.to_string())
+}
+
+/// The podman service that [`PODMAN_VARIABLE`] names.
+///
+/// # Errors
+/// Why there is none.
+pub fn podman() -> Result<Engine, String> {
+    let named = env::var(PODMAN_VARIABLE);
+    let named = named.map_err(|_| format!("{PODMAN_VARIABLE} names no service of podman"))?;
+    let address = EngineAddress::parse(&named).map_err(|error| error.to_string())?;
     Engine::connect(&address).map_err(|error| error.to_string())
 }
 

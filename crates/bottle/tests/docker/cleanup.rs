@@ -48,6 +48,11 @@ fn objects_of_a_run_whose_folder_is_gone_are_found_and_no_others() -> Result<()>
 #[test]
 fn of_a_launcher_that_was_killed_only_the_work_stays() -> Result<()> {
     let Some(home) = Home::new()? else { return Ok(()) };
+    only_work_stays(&home)
+}
+
+/// `cleanup` after a launcher that was killed.
+pub(crate) fn only_work_stays(home: &Home) -> Result<()> {
     let bottle = home.start(&[], "touch work; sleep 600")?;
     let (run, pid) = (bottle.identity.clone(), bottle.launcher_pid()?);
     ensure!(Command::new("kill").args(["-KILL", &pid]).status()?.success());

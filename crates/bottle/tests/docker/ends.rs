@@ -32,6 +32,11 @@ fn an_engine_that_is_not_there_is_named() -> Result<()> {
 #[test]
 fn a_bottle_ends_with_its_launcher() -> Result<()> {
     let Some(home) = Home::new()? else { return Ok(()) };
+    launcher_is_killed(&home)
+}
+
+/// Both containers end soon after the launcher.
+pub(crate) fn launcher_is_killed(home: &Home) -> Result<()> {
     let bottle = home.start(&[], "sleep 600")?;
     let objects = home.objects(&bottle.identity)?;
     ensure!(objects.len() == 6, "{objects:?}");
@@ -54,6 +59,11 @@ fn a_bottle_ends_with_its_launcher() -> Result<()> {
 #[test]
 fn a_bottle_ends_with_its_gateway() -> Result<()> {
     let Some(home) = Home::new()? else { return Ok(()) };
+    gateway_is_killed(&home)
+}
+
+/// The run ends and leaves nothing.
+pub(crate) fn gateway_is_killed(home: &Home) -> Result<()> {
     let mut bottle = home.start(&[], "sleep 600")?;
     let gateway = home.objects(&bottle.identity)?.into_iter().find(|name| name.ends_with("-gateway"));
     home.engine.kill_container(&gateway.expect("a gateway"), "SIGKILL")?;

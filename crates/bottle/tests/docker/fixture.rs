@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use bot_bottle_engine::Engine;
-use bot_bottle_testkit::{DockerHost, engine};
+use bot_bottle_testkit::{DockerHost, engine, podman};
 
 /// For what takes a moment: a test that waits this long fails.
 pub(crate) const LONG: Duration = Duration::from_secs(120);
@@ -27,12 +27,22 @@ impl Home {
     /// `None`, said aloud, where the host has no engine.
     pub(crate) fn new() -> Result<Option<Self>> {
         let Some(host) = DockerHost::find() else { return Ok(None) };
-        let engine = engine().map_err(anyhow::Error::msg)?;
+        Self::on(host, engine()).map(Some)
+    }
+
+    /// `None`, said aloud, where there is no service of podman.
+    pub(crate) fn on_podman() -> Result<Option<Self>> {
+        let Some(host) = DockerHost::find_podman() else { return Ok(None) };
+        Self::on(host, podman()).map(Some)
+    }
+
+    fn on(host: DockerHost, engine: Result<Engine, String>) -> Result<Self> {
+        let engine = engine.map_err(anyhow::Error::msg)?;
         let home = Self { host, engine, folder: tempfile::tempdir()? };
         for name in [".bot-bottle/bottles", ".bot-bottle/agents", "project"] {
             fs::create_dir_all(home.folder.path().join(name))?;
         }
-        Ok(Some(home))
+        Ok(home)
     }
 
     pub(crate) fn project(&self) -> PathBuf {
@@ -54,6 +64,7 @@ impl Home {
         // Without `--fork` it would be the program itself wherever it leads no process group.
         command.args(["--fork", "--wait"]).arg(&self.host.program).args(arguments);
         command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.folder.path());
+        command.env("DOCKER_HOST", self.engine.address().to_string());
         command.current_dir(self.project()).stdin(Stdio::null());
         command
     }

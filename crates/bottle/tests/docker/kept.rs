@@ -36,6 +36,11 @@ fn no_look_is_left(home: &Home, identity: &str) -> Result<()> {
 #[test]
 fn a_run_that_wrote_nothing_leaves_nothing_and_another_its_work() -> Result<()> {
     let Some(home) = Home::new()? else { return Ok(()) };
+    only_work_is_kept(&home)
+}
+
+/// What a run leaves.
+pub(crate) fn only_work_is_kept(home: &Home) -> Result<()> {
     fs::write(home.project().join("file"), "x")?;
     for idle in ["cat file", "touch ~/only-in-home", "exit 3"] {
         home.run(&["--cwd"], idle).status()?;
@@ -43,8 +48,8 @@ fn a_run_that_wrote_nothing_leaves_nothing_and_another_its_work() -> Result<()> 
     }
     for work in ["echo y > new", "rm file", "chmod 600 file"] {
         home.succeeds(&mut home.run(&["--cwd"], work))?;
-        let identity = only_run(&home).with_context(|| work.to_owned())?;
-        let kinds = kinds(&home, &identity)?;
+        let identity = only_run(home).with_context(|| work.to_owned())?;
+        let kinds = kinds(home, &identity)?;
         ensure!(kinds == ["agent", "listeners", "program", "workspace"], "{work}: {kinds:?}");
         let containers = home.engine.containers(&format!("bot-bottle.run={identity}"))?;
         eventually("the container has ended", || {
@@ -54,7 +59,7 @@ fn a_run_that_wrote_nothing_leaves_nothing_and_another_its_work() -> Result<()> 
         ensure!(containers.len() == 1, "{containers:?}");
         let kept = home.command(&["cleanup", "--yes"]).output()?;
         ensure!(String::from_utf8_lossy(&kept.stderr).contains("nowhere else"), "{kept:?}");
-        ensure!(only_run(&home)? == identity);
+        ensure!(only_run(home)? == identity);
         home.clean_up()?;
         let left = home.objects(&identity)?;
         ensure!(left.is_empty(), "{work}: {left:?}");
@@ -65,10 +70,15 @@ fn a_run_that_wrote_nothing_leaves_nothing_and_another_its_work() -> Result<()> 
 #[test]
 fn files_come_out_and_go_in_after_the_end() -> Result<()> {
     let Some(home) = Home::new()? else { return Ok(()) };
+    files_come_out_and_go_in(&home)
+}
+
+/// `cp` and `diff` after the end.
+pub(crate) fn files_come_out_and_go_in(home: &Home) -> Result<()> {
     fs::write(home.project().join("file"), "one\n")?;
     let script = "echo two >> file; mkdir sub; echo new > sub/new; echo mine > ~/note";
     home.succeeds(&mut home.run(&["--cwd"], script))?;
-    let run = only_run(&home)?;
+    let run = only_run(home)?;
     let out = home.path("out");
     fs::create_dir(&out)?;
     let copy = |from: &str| -> Result<String> {
@@ -96,7 +106,7 @@ fn files_come_out_and_go_in_after_the_end() -> Result<()> {
     let refused = home.command(&["cp", &given, &format!("{run}:/home/agent/")]).output()?;
     let message = String::from_utf8_lossy(&refused.stderr);
     ensure!(!refused.status.success() && message.contains("hint"), "{refused:?}");
-    no_look_is_left(&home, &run)?;
+    no_look_is_left(home, &run)?;
 
     // All of it is on the host now, so nobody is asked.
     copy(".")?;
@@ -107,6 +117,11 @@ fn files_come_out_and_go_in_after_the_end() -> Result<()> {
 #[test]
 fn work_is_looked_at_while_the_run_goes_on() -> Result<()> {
     let Some(home) = Home::new()? else { return Ok(()) };
+    running_work_is_looked_at(&home)
+}
+
+/// `diff` and `cp` of a run that goes on.
+pub(crate) fn running_work_is_looked_at(home: &Home) -> Result<()> {
     let script =
         "echo early > early; echo here > ~/note; echo ready > ready; while test ! -e end; do sleep 0.1; done";
     let mut bottle = home.start(&[], script)?;
@@ -130,7 +145,7 @@ fn work_is_looked_at_while_the_run_goes_on() -> Result<()> {
     home.succeeds(&mut home.command(&["cp", &end, &format!("{run}:")]))?;
     let status = bottle.launcher.wait()?;
     ensure!(status.success(), "{status:?}");
-    no_look_is_left(&home, &run)?;
+    no_look_is_left(home, &run)?;
     home.clean_up()
 }
 

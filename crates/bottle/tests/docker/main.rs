@@ -7,6 +7,7 @@ mod hostile_image;
 mod images;
 mod kept;
 mod keys;
+mod podman;
 mod programs;
 mod reach;
 mod resume;

@@ -9,6 +9,11 @@ use crate::fixture::Home;
 #[test]
 fn a_program_is_an_ordinary_user_without_privileges() -> Result<()> {
     let Some(home) = Home::new()? else { return Ok(()) };
+    program_has_no_privileges(&home)
+}
+
+/// As whom programs run, and what they cannot do.
+pub(crate) fn program_has_no_privileges(home: &Home) -> Result<()> {
     let script = "id; grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status; ls -ld . ~ /; echo \"$HOSTNAME\"; \
                   hostname; touch /etc/mine /opt/mine /mine 2>&1; cat /proc/1/environ 2>&1; ls /run/bot-bottle/listeners 2>&1; \
                   kill -9 1 2>&1; \
@@ -51,6 +56,11 @@ fn no_process_of_the_container_keeps_a_capability() -> Result<()> {
 #[test]
 fn streams_and_exit_codes_pass_through() -> Result<()> {
     let Some(home) = Home::new()? else { return Ok(()) };
+    streams_pass_through(&home)
+}
+
+/// Standard streams and the exit code.
+pub(crate) fn streams_pass_through(home: &Home) -> Result<()> {
     let mut command = home.run(&[], "cat; echo bad >&2; exit 7");
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let text = "line\n".repeat(200_000);
@@ -70,6 +80,11 @@ fn streams_and_exit_codes_pass_through() -> Result<()> {
 #[test]
 fn commands_run_beside_the_agent_in_the_same_container() -> Result<()> {
     let Some(home) = Home::new()? else { return Ok(()) };
+    commands_run_beside(&home)
+}
+
+/// `exec`, `list active` and `stop`.
+pub(crate) fn commands_run_beside(home: &Home) -> Result<()> {
     let bottle = home.start(&[], "echo here > ~/note; sleep 600")?;
     let exec = |script: &str| home.command(&["exec", &bottle.identity, "--", "sh", "-c", script]);
     let said = home.succeeds(&mut exec("cat ~/note; id -u; grep CapEff /proc/self/status"))?;
@@ -86,6 +101,11 @@ fn commands_run_beside_the_agent_in_the_same_container() -> Result<()> {
 #[test]
 fn a_workspace_is_the_agents_own_copy() -> Result<()> {
     let Some(home) = Home::new()? else { return Ok(()) };
+    workspace_is_a_copy(&home)
+}
+
+/// `--cwd`.
+pub(crate) fn workspace_is_a_copy(home: &Home) -> Result<()> {
     let project = home.project();
     fs::create_dir_all(project.join("src"))?;
     fs::write(project.join("src/main.c"), "int main() {}\n")?;

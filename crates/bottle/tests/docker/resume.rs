@@ -65,14 +65,19 @@ fn only_run(home: &Home) -> Result<String> {
 #[test]
 fn a_run_goes_on_with_its_home_and_its_workspace() -> Result<()> {
     let Some(home) = Home::new()? else { return Ok(()) };
-    let image = with_agent(&home)?;
+    run_goes_on(&home)
+}
+
+/// `resume`, after an end and after a kill.
+pub(crate) fn run_goes_on(home: &Home) -> Result<()> {
+    let image = with_agent(home)?;
     let start = ["start", "worker", "--yes", "--backend", "docker", "--image", &image];
-    let said = home.succeeds(&mut agent(&home, &start))?;
+    let said = home.succeeds(&mut agent(home, &start))?;
     ensure!(said == "turn\nwork 1\n", "{said}");
-    let run = only_run(&home)?;
+    let run = only_run(home)?;
     let before = home.objects(&run)?;
     for turn in 2..4 {
-        let said = home.succeeds(&mut agent(&home, &["resume", &run]))?;
+        let said = home.succeeds(&mut agent(home, &["resume", &run]))?;
         ensure!(said == format!("{}work {turn}\n", "turn\n".repeat(turn)), "{turn}: {said}");
         let objects = home.objects(&run)?;
         ensure!(objects.len() == before.len() && objects != before, "{before:?} became {objects:?}");
@@ -82,14 +87,14 @@ fn a_run_goes_on_with_its_home_and_its_workspace() -> Result<()> {
     fs::write(home.path("wait"), "")?;
     let wait = home.path("wait").to_string_lossy().into_owned();
     home.succeeds(&mut home.command(&["cp", &wait, &format!("{run}:")]))?;
-    let bottle = home.spawn(agent(&home, &["resume", &run]), b"turn\nturn\nturn\nturn\nwork 4\n")?;
-    let second = agent(&home, &["resume", &run]).output()?;
+    let bottle = home.spawn(agent(home, &["resume", &run]), b"turn\nturn\nturn\nturn\nwork 4\n")?;
+    let second = agent(home, &["resume", &run]).output()?;
     let message = String::from_utf8_lossy(&second.stderr);
     ensure!(!second.status.success() && message.contains("is running"), "{message}");
     ensure!(Command::new("kill").args(["-KILL", &bottle.launcher_pid()?]).status()?.success());
     drop(bottle);
     // The conversation is in the layer of the container that was killed.
-    let bottle = home.spawn(agent(&home, &["resume", &run]), b"turn\nturn\nturn\nturn\nturn\nwork 5\n")?;
+    let bottle = home.spawn(agent(home, &["resume", &run]), b"turn\nturn\nturn\nturn\nturn\nwork 5\n")?;
     home.succeeds(&mut home.command(&["stop", &run]))?;
     drop(bottle);
 

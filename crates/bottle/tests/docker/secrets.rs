@@ -10,6 +10,11 @@ use crate::fixture::Home;
 #[test]
 fn the_gateway_injects_what_the_engine_never_shows() -> Result<()> {
     let Some(home) = Home::new()? else { return Ok(()) };
+    secret_is_injected(&home)
+}
+
+/// A route with a credential, and everything that the engine and the run's folder show.
+pub(crate) fn secret_is_injected(home: &Home) -> Result<()> {
     let upstream = FakeUpstream::builder().host("api.test", Echo).start()?;
     let authority = home.project().join("authority.pem");
     fs::write(&authority, upstream.certificate())?;

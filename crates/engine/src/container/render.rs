@@ -8,8 +8,14 @@ use bollard::models::{
 };
 
 use super::{ContainerSpec, Mount, MountKind};
+use crate::EngineKind;
 
-pub(super) fn container(spec: &ContainerSpec) -> ContainerCreateBody {
+/// What no container of podman's can write to unless it is told otherwise, containers-common's
+/// `DefaultReadOnlyPaths`. It takes no other list: what is not in it is masked.
+const PODMAN_READ_ONLY: [&str; 6] =
+    ["/proc/asound", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+pub(super) fn container(spec: &ContainerSpec, engine: EngineKind) -> ContainerCreateBody {
     ContainerCreateBody {
         image: Some(spec.image.clone()),
         entrypoint: filled(&spec.entrypoint),
@@ -28,12 +34,12 @@ pub(super) fn container(spec: &ContainerSpec) -> ContainerCreateBody {
         stop_signal: spec.stop_signal.clone(),
         // The image's check would run programs in the container that nobody asked for.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_owned()]), ..Default::default() }),
-        host_config: Some(host_config(spec)),
+        host_config: Some(host_config(spec, engine)),
         ..Default::default()
     }
 }
 
-fn host_config(spec: &ContainerSpec) -> HostConfig {
+fn host_config(spec: &ContainerSpec, engine: EngineKind) -> HostConfig {
     let tmpfs: HashMap<_, _> = spec.mounts.iter().filter_map(tmpfs).collect();
     let ulimit = |limit: &super::Ulimit| ResourcesUlimits {
         name: Some(limit.name.clone()),
@@ -46,7 +52,7 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         cap_drop: filled(&spec.drop_capabilities),
         cap_add: filled(&spec.add_capabilities),
         group_add: filled(&spec.groups),
-        security_opt: filled(&spec.security_options),
+        security_opt: filled(&security_options(spec, engine)),
         sysctls: Some(map(&spec.sysctls)).filter(|sysctls| !sysctls.is_empty()),
         memory: spec.limits.memory.map(signed),
         memory_swap: spec.limits.memory_and_swap.map(signed),
@@ -74,6 +80,20 @@ fn host_config(spec: &ContainerSpec) -> HostConfig {
         auto_remove: Some(false),
         ..Default::default()
     }
+}
+
+/// What podman's compatible API has in another place: it ignores `MaskedPaths` and `ReadonlyPaths`, and has an option
+/// of its own for the first, podman-run(1). What is masked there is masked besides podman's own list.
+fn security_options(spec: &ContainerSpec, engine: EngineKind) -> Vec<String> {
+    let mut options = spec.security_options.clone();
+    if engine == EngineKind::Podman {
+        let read_only = spec.read_only_paths.iter().filter(|path| !PODMAN_READ_ONLY.contains(&path.as_str()));
+        let masked: Vec<&str> = spec.masked_paths.iter().chain(read_only).map(String::as_str).collect();
+        if !masked.is_empty() {
+            options.push(format!("mask={}", masked.join(":")));
+        }
+    }
+    options
 }
 
 fn mount(mount: &Mount) -> Option<EngineMount> {

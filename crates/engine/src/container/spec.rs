@@ -63,9 +63,10 @@ pub struct ContainerSpec {
     pub user_namespace: Option<String>,
     /// The cgroup namespace: `private` or `host`; the engine's default if `None`.
     pub cgroup_namespace: Option<String>,
-    /// Files and folders that it sees empty; the engine's own list if empty.
+    /// Files and folders that it sees empty; the engine's own list if empty. On podman they are besides that list.
     pub masked_paths: Vec<String>,
-    /// Files and folders below its `/proc` and `/sys` that it cannot write to; the engine's own list if empty.
+    /// Files and folders below its `/proc` and `/sys` that it cannot write to; the engine's own list if empty. On podman
+    /// it does not see those that podman has not in its own list.
     pub read_only_paths: Vec<String>,
     /// The signal that asks it to end; the image's if `None`.
     pub stop_signal: Option<String>,

@@ -53,6 +53,11 @@ fn json(body: &str) -> String {
     )
 }
 
+/// The answer to `/_ping` of an engine with this API.
+fn pong(version: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nApi-Version: {version}\r\ncontent-length: 2\r\n\r\nOK")
+}
+
 #[test]
 fn each_way_to_fail_has_its_error_and_a_hint() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -128,19 +133,18 @@ fn a_socket_that_this_user_may_not_use_is_told_apart() {
 fn the_newest_version_that_both_sides_know_is_spoken() {
     let folder = tempfile::tempdir().expect("a folder");
     let old = folder.path().join("old");
-    let server = serve(&old, vec![json(r#"{"ApiVersion": "1.40"}"#)]);
+    let server = serve(&old, vec![pong("1.40")]);
     let error = Engine::connect(&address(&old)).expect_err("too old");
     assert!(error.to_string().contains("has API 1.40, and 1.41 is needed"), "{error}");
     server.join().expect("no panic");
 
     for (version, spoken) in [("1.41", "1.41"), ("1.52", "1.52"), ("7.0", "1.53")] {
         let socket = folder.path().join(version);
-        let version = format!(r#"{{"ApiVersion": "{version}"}}"#);
-        let server = serve(&socket, vec![json(&version), json(r#"{"NCPU": 3}"#)]);
+        let server = serve(&socket, vec![pong(version), json(r#"{"NCPU": 3}"#)]);
         let engine = Engine::connect(&address(&socket)).expect("connected");
         assert_eq!(engine.info().expect("answered").processors, 3);
         let requests = server.join().expect("no panic");
-        assert_eq!(requests[1], format!("GET /v{spoken}/info HTTP/1.1"));
+        assert_eq!(requests[1], format!("GET /v{spoken}/info HTTP/1.0"));
     }
 }
 
@@ -155,12 +159,12 @@ fn states_that_only_podman_has_are_understood() {
     ] {
         let socket = folder.path().join(text);
         let answers = [
-            r#"{"ApiVersion": "1.41"}"#.to_owned(),
             format!(r#"{{"Id": "a", "State": {{"Status": "{text}", "StartedAt": "0001-01-01T00:00:00Z"}}}}"#),
             format!(r#"[{{"Id": "a", "Names": ["/b"], "State": "{text}", "Labels": {{"c": "d"}}}}]"#),
             "{}".to_owned(),
         ];
-        let server = serve(&socket, answers.iter().map(|answer| json(answer)).collect());
+        let answers = [pong("1.41")].into_iter().chain(answers.iter().map(|answer| json(answer)));
+        let server = serve(&socket, answers.collect());
         let engine = Engine::connect(&address(&socket)).expect("connected");
         let state = engine.container_state("a").expect("looked at");
         assert_eq!((state.status, state.started_at), (expected, None), "{text}");
@@ -177,7 +181,7 @@ fn states_that_only_podman_has_are_understood() {
 fn an_engine_that_ends_during_a_call_is_gone() {
     let folder = tempfile::tempdir().expect("a folder");
     let socket = folder.path().join("engine");
-    let server = serve(&socket, vec![json(r#"{"ApiVersion": "1.41"}"#), "HTTP/1.1 200".to_owned()]);
+    let server = serve(&socket, vec![pong("1.41"), "HTTP/1.1 200".to_owned()]);
     let engine = Engine::connect(&address(&socket)).expect("connected");
     let error = engine.info().expect_err("broken off");
     assert!(matches!(error, EngineError::Gone { .. }), "{error:?}");
@@ -198,6 +202,9 @@ fn an_engine_describes_itself() {
         assert!(matches!(info.cgroup_version, Some(1 | 2)), "{info:?}");
         if info.kind == EngineKind::Docker {
             assert!(info.runtimes.iter().any(|runtime| runtime == "runc"), "{info:?}");
+        } else {
+            // The tests' service of podman is an ordinary user's.
+            assert!(info.is_rootless, "{info:?}");
         }
     });
 }

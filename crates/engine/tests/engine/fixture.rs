@@ -3,11 +3,8 @@
 use std::{env, fs, io::Cursor, path::PathBuf, sync::Arc, sync::Mutex, time::Duration};
 
 use bot_bottle_engine::{ContainerSpec, Engine, EngineAddress, EngineEnvironment, Labels, attach};
-use bot_bottle_testkit::{find_program, random_hex, require_because};
+use bot_bottle_testkit::{find_program, podman, random_hex, require_because};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-/// Socket of a podman service that the tests are to use besides docker's.
-const PODMAN_VARIABLE: &str = "BOT_BOTTLE_TEST_PODMAN";
 
 /// The label of all objects of a fixture; its value is unique.
 const LABEL: &str = "bot-bottle-engine-test";
@@ -36,9 +33,9 @@ pub(crate) fn with_engines(test: impl Fn(&Fixture)) {
     if require_because("docker", missing) {
         test(&Fixture::new(engine.expect("connected")));
     }
-    if let Ok(podman) = env::var(PODMAN_VARIABLE) {
-        let address = EngineAddress::parse(&podman).expect("an address");
-        test(&Fixture::new(Engine::connect(&address).expect("podman answers")));
+    let podman = podman();
+    if require_because("podman", podman.as_ref().err().cloned()) {
+        test(&Fixture::new(podman.expect("connected")));
     }
 }
 

@@ -5,9 +5,12 @@
 //! agent's user, CAP_SETPCAP to empty the bounding set.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, Permissions},
     io::{self, Read, Write},
-    os::unix::{fs::OpenOptionsExt, net::UnixStream},
+    os::unix::{
+        fs::{OpenOptionsExt, PermissionsExt},
+        net::UnixStream,
+    },
     path::Path,
 };
 
@@ -41,6 +44,9 @@ use super::{
 
 /// Most of the image's `/etc/passwd` that is read, in bytes.
 const MAX_TABLE_BYTES: u64 = 1 << 20;
+
+/// The permissions that `/etc/passwd` has at least: every program reads it, passwd(5).
+const TABLE_MODE: u32 = 0o444;
 
 /// Runs as the first process of an agent's container, with the process that holds the link beside it. Returns its
 /// exit status.
@@ -127,6 +133,11 @@ fn write(file: &SystemFile) -> io::Result<()> {
 /// end where it has no name.
 fn add_entry(table: &Path, number: u32, line: &str) -> io::Result<()> {
     let mut opened = regular(table, OpenOptions::new().read(true).append(true).create(true))?;
+    // Engines make an absent one for root alone, and programs look up their user in it.
+    let mode = opened.metadata()?.permissions().mode();
+    if mode & TABLE_MODE != TABLE_MODE {
+        opened.set_permissions(Permissions::from_mode(mode | TABLE_MODE))?;
+    }
     let mut text = String::new();
     Read::by_ref(&mut opened).take(MAX_TABLE_BYTES).read_to_string(&mut text)?;
     let number = number.to_string();
@@ -162,7 +173,9 @@ mod tests {
             .expect("written");
         add_entry(&table, 1000, "agent:x:1000:1000::/home/agent:/bin/sh").expect("looked");
         assert!(!read().contains("agent"));
+        fs::set_permissions(&table, Permissions::from_mode(0o600)).expect("set");
         add_entry(&table, 1001, "agent:x:1001:1001::/home/agent:/bin/sh").expect("added");
+        assert_eq!(fs::metadata(&table).expect("there").permissions().mode() & 0o777, 0o644);
         assert!(read().ends_with("/home/node:/bin/sh\nagent:x:1001:1001::/home/agent:/bin/sh\n"));
     }
 

@@ -61,6 +61,9 @@ const LOG_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often the engine is asked at most whether the kernel has killed a program for memory.
 const MEMORY_INTERVAL: Duration = Duration::from_secs(5);
 
+/// The bottle's `/etc/hosts`.
+const HOSTS: &str = "127.0.0.1 localhost bottle\n::1 localhost ip6-localhost\n";
+
 /// Bytes that wait to be sent to the engine while files are copied.
 const COPY_BUFFER_BYTES: usize = 256 << 10;
 
@@ -184,7 +187,11 @@ fn start_link(
 fn system_files(plan: &BottlePlan) -> Vec<SystemFile> {
     let trust = trust_folder(plan);
     let resolver = format!("nameserver {BOTTLE_ADDRESS}\noptions timeout:2 attempts:2\n");
-    let mut files = vec![file("/etc/resolv.conf".into(), resolver.as_bytes())];
+    let mut files = vec![
+        file("/etc/resolv.conf".into(), resolver.as_bytes()),
+        // podman's has the host's names and addresses.
+        file("/etc/hosts".into(), HOSTS.as_bytes()),
+    ];
     let of_plan = plan.system_files.iter().filter(|file| !file.path.starts_with(&trust));
     files.extend(of_plan.map(|of_plan| file(of_plan.path.clone(), of_plan.content.as_bytes())));
     files
