@@ -256,8 +256,10 @@ fn plan(backend: &dyn Backend, request: &InspectRequest, found: &Found) -> Resul
     let with_those_of_run = Limits { memory: run.memory, cpus: run.cpus, ..bounds.clone() };
     // A backend may not have it at all.
     let without_disk = |limits: &Limits| Limits { disk: None, ..limits.clone() };
-    let choices = [without_disk(&with_those_of_run), bounds.clone(), without_disk(&bounds)];
-    // A host may have lost what enforces them. The work can be looked at all the same.
+    let choices =
+        [without_disk(&with_those_of_run), bounds.clone(), without_disk(&bounds), Limits::default()];
+    // A host may have lost what enforces them, or never had it: rootless podman on cgroup v1 enforces none, for the
+    // agent neither. The work can be looked at all the same.
     let limits = std::iter::once(with_those_of_run)
         .chain(choices)
         .find(|limits| backend.check(limits).is_ok())
@@ -276,9 +278,10 @@ mod tests {
         steps::allocate::Run,
     };
 
-    /// A backend that limits memory or does not.
+    /// A backend that limits memory and processes or does not.
     struct Host {
         limits_memory: bool,
+        limits_processes: bool,
     }
 
     impl Backend for Host {
@@ -287,6 +290,9 @@ mod tests {
         }
 
         fn check(&self, limits: &Limits) -> Result<Enforcement, LaunchError> {
+            if limits.pids.is_some() && !self.limits_processes {
+                return Err(LaunchError::Limits(vec![Unmet("processes are not limited here".to_owned())]));
+            }
             match limits.memory {
                 Some(_) if !self.limits_memory => {
                     Err(LaunchError::Limits(vec![Unmet("memory is not limited here".to_owned())]))
@@ -337,9 +343,14 @@ mod tests {
             user: HostUser::owning(1000),
             bytes: 0,
         };
-        for (limits_memory, expected) in [(true, memory), (false, None)] {
-            let plan = plan(&Host { limits_memory }, &request, &found).expect("planned");
-            assert_eq!((plan.limits.memory, plan.limits.pids), (expected, Some(PROCESSES)));
+        for (limits_memory, limits_processes, expected) in [
+            (true, true, (memory, Some(PROCESSES))),
+            (false, true, (None, Some(PROCESSES))),
+            (false, false, (None, None)),
+        ] {
+            let host = Host { limits_memory, limits_processes };
+            let plan = plan(&host, &request, &found).expect("planned");
+            assert_eq!((plan.limits.memory, plan.limits.pids), expected);
         }
     }
 }

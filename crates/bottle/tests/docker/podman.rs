@@ -102,7 +102,7 @@ fn nothing_tells_about_the_host() -> Result<()> {
         home.engine.remove_container(&control.name)?;
         ensure!(code? == Some(0), "an ordinary container does not see the host");
 
-        let script = "ls /sys; cat /proc/cmdline /proc/kallsyms /proc/keys; ls /proc/driver /proc/pressure; \
+        let script = "ls /sys; cat /proc/cmdline /proc/kallsyms /proc/keys; ls /proc/driver; ls /proc/pressure; \
                       cat /etc/hosts; ls /sys/class/net 2>&1; cut -d: -f1 /proc/net/dev";
         let said = home.succeeds(&mut home.run(&[], script))?;
         let (files, devices) =
