@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::{Engine, EngineError, Labels, RefusalKind, error::Purpose, json::encode, name};
+use crate::{Engine, EngineError, EngineKind, Labels, RefusalKind, error::Purpose, json::encode, name};
 
 mod render;
 mod spec;
@@ -99,7 +99,8 @@ impl ContainerStatus {
 }
 
 impl Engine {
-    /// Makes a container, which does not run yet. Returns its id.
+    /// Makes a container, which does not run yet, and fills its new volumes with what its image has there. Returns its
+    /// id.
     ///
     /// # Errors
     /// `Conflict` when the name is taken, `ImageMissing` when the engine does not have the image.
@@ -108,7 +109,16 @@ impl Engine {
         let options = CreateContainerOptions { name: Some(name.to_owned()), ..Default::default() };
         let creation =
             self.docker().create_container(Some(options), render::container(spec, self.connection().kind));
-        Ok(self.call(&format!("creating the container {name}"), Purpose::Create, creation)?.id)
+        let id = self.call(&format!("creating the container {name}"), Purpose::Create, creation)?.id;
+        let fills = |mount: &Mount| matches!(mount.kind, MountKind::Volume { no_copy: false, .. });
+        if self.connection().kind == EngineKind::Podman && spec.mounts.iter().any(fills) {
+            // podman fills a volume with the files of the image whose container is first prepared to run, and not of
+            // the one that is first made. It ignores `no_copy`: what is to have the content of this image gets it
+            // before a container of another image can mount it.
+            let action = format!("filling the volumes of the container {name}");
+            self.post_to_podman(&action, &format!("/containers/{name}/init"))?;
+        }
+        Ok(id)
     }
 
     /// Starts a container. Succeeds if it runs.

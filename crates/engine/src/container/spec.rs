@@ -121,7 +121,7 @@ pub enum MountKind {
         /// Its name.
         name: String,
         /// Whether it stays empty. Otherwise the first container that mounts it fills it with what its image has
-        /// at the target.
+        /// at the target. podman 4 fills it all the same where it is empty.
         no_copy: bool,
     },
     /// A file or folder of the engine's host, which must exist.
