@@ -9,6 +9,9 @@ use crate::fixture::{LONG, tar, with_engines};
 #[test]
 fn files_go_in_and_come_out() {
     with_engines(|fixture| {
+        if fixture.is_podman("podman 4 makes the root of an imported archive without one read-only") {
+            return;
+        }
         let engine = &fixture.engine;
         let spec = fixture.script(
             "files",

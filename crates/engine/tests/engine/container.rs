@@ -56,6 +56,9 @@ fn a_container_lives_and_ends() {
 #[test]
 fn a_container_that_runs_is_removed_with_its_anonymous_volumes() {
     with_engines(|fixture| {
+        if fixture.is_podman("podman 4 takes several instructions of an import for one") {
+            return;
+        }
         let engine = &fixture.engine;
         let image = format!("{}:volume", fixture.id);
         let instructions = ["VOLUME /v".to_owned(), format!("LABEL {}", fixture.label())];
@@ -120,7 +123,9 @@ fn an_inspection_shows_everything_that_the_engine_keeps() {
         assert_eq!(host["NetworkMode"], "none");
         assert!(matches!(host["RestartPolicy"]["Name"].as_str(), Some("no" | "")), "{host}");
         assert_eq!((&host["Privileged"], &host["AutoRemove"]), (&false.into(), &false.into()));
-        assert_eq!(host["PidsLimit"], 50);
+        if fixture.engine.info().expect("answered").limits.pids {
+            assert_eq!(host["PidsLimit"], 50);
+        }
         assert_eq!(host["LogConfig"]["Type"], "none");
     });
 }
@@ -128,6 +133,9 @@ fn an_inspection_shows_everything_that_the_engine_keeps() {
 #[test]
 fn a_container_becomes_an_image_with_its_files_and_further_labels() {
     with_engines(|fixture| {
+        if fixture.is_podman("podman 4 ignores the labels of a commit") {
+            return;
+        }
         let spec = fixture.script("committed", "echo kept > /kept");
         fixture.engine.create_container(&spec).expect("created");
         fixture.exchange(&spec.name, b"");

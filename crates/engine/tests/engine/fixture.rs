@@ -2,7 +2,9 @@
 
 use std::{env, fs, io::Cursor, path::PathBuf, sync::Arc, sync::Mutex, time::Duration};
 
-use bot_bottle_engine::{ContainerSpec, Engine, EngineAddress, EngineEnvironment, Labels, attach};
+use bot_bottle_engine::{
+    ContainerSpec, Engine, EngineAddress, EngineEnvironment, EngineKind, Labels, attach,
+};
 use bot_bottle_testkit::{find_program, podman, random_hex, require_because};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -98,6 +100,12 @@ impl Fixture {
         let code = self.engine.wait_container(&spec.name, LONG).expect("waited").expect("it ended");
         self.engine.remove_container(&spec.name).expect("removed");
         Outcome { code, stdout, stderr }
+    }
+
+    /// Whether the engine is podman, of which is said why the test is not for it.
+    pub(crate) fn is_podman(&self, reason: &str) -> bool {
+        let is_podman = self.engine.info().expect("answered").kind == EngineKind::Podman;
+        !require_because("docker's own", is_podman.then(|| reason.to_owned()))
     }
 
     /// Attaches to a container, starts it, and reads what it writes until it ends.

@@ -57,6 +57,9 @@ fn an_image_is_built_from_a_context() {
 #[test]
 fn a_failing_step_is_shown_with_its_last_lines() {
     with_engines(|fixture| {
+        if fixture.is_podman("podman 4 does not tell why a step failed") {
+            return;
+        }
         let failing = |script: &str| {
             let run = format!("RUN [\"/bin/busybox\", \"sh\", \"-c\", \"{script}\"]\n");
             // The label comes first: the image of the steps that succeed stays, and has to be found.

@@ -1,6 +1,6 @@
 //! That each part of a specification has its effect inside.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs::Permissions, os::unix::fs::PermissionsExt as _};
 
 use bot_bottle_engine::{Mount, MountKind, Ulimit};
 
@@ -18,6 +18,9 @@ fn values(text: &str) -> BTreeMap<&str, &str> {
 #[test]
 fn a_confined_container_is_confined() {
     with_engines(|fixture| {
+        if fixture.is_podman("podman 4 makes the root of an imported archive without one read-only") {
+            return;
+        }
         let script = r#"
             status() { grep "^$1:" /proc/self/status | tr -d '\t' | cut -d: -f2; }
             echo user $(id -u):$(id -g)
@@ -77,6 +80,8 @@ fn mounts_are_what_they_are_asked_to_be() {
     with_engines(|fixture| {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("file"), "of the host").expect("written");
+        // For a rootless engine, which is another user.
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).expect("set");
         let volume = fixture.name("volume");
         fixture.engine.create_volume(&volume, &fixture.labels()).expect("made");
         let of_volume = |target, read_only, no_copy| {
@@ -130,6 +135,9 @@ fn mounts_are_what_they_are_asked_to_be() {
 #[test]
 fn an_empty_volume_is_filled_from_the_image_unless_it_is_told_not_to_be() {
     with_engines(|fixture| {
+        if fixture.is_podman("podman 4 ignores `no_copy`") {
+            return;
+        }
         for (no_copy, expected) in [(false, "passwd\n"), (true, "")] {
             let name = fixture.name(&format!("volume-{no_copy}"));
             fixture.engine.create_volume(&name, &fixture.labels()).expect("made");
