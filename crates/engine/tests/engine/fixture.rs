@@ -58,7 +58,12 @@ impl Fixture {
         let id = format!("bot-bottle-test-{}", random_hex(6));
         let fixture = Self { engine, image: format!("{id}:base"), id };
         let label = format!("LABEL {LABEL}={}", fixture.id);
-        let files = tar(&[("bin/busybox", 0o755, &busybox()), ("etc/passwd", 0o644, b"root:x:0:0::/:\n")]);
+        let files = tar(&[
+            ("bin/busybox", 0o755, &busybox()),
+            ("etc/passwd", 0o644, b"root:x:0:0::/:\n"),
+            // A layer of its own: podman 4 fails where one is removed that another import has just found.
+            ("etc/fixture", 0o644, fixture.id.as_bytes()),
+        ]);
         fixture.engine.import(&fixture.image, &[label], &mut Cursor::new(files)).expect("imported");
         fixture
     }
