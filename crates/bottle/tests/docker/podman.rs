@@ -4,7 +4,7 @@
 use std::fs;
 
 use anyhow::{Result, ensure};
-use bot_bottle_engine::{ContainerSpec, EngineKind};
+use bot_bottle_engine::{BuildSpec, ContainerSpec, EngineKind};
 use bot_bottle_testkit::{random_hex, require_because};
 
 use crate::{
@@ -111,6 +111,37 @@ fn nothing_tells_about_the_host() -> Result<()> {
         let devices: Vec<&str> = devices.lines().skip(3).map(str::trim).collect();
         ensure!(devices == ["lo"], "{said}");
         home.is_empty()
+    })
+}
+
+/// podman fills a volume when the first container that has it is prepared to run, and ignores `no_copy`.
+#[test]
+fn the_program_of_a_bottle_is_not_that_of_the_image() -> Result<()> {
+    on_podman(|home| {
+        let image = format!("bot-bottle-test:program-{}", random_hex(6));
+        let dockerfile = format!("FROM {}\nCOPY program /opt/bot-bottle/agent/bot-bottle\n", home.host.image);
+        let mut archive = tar::Builder::new(Vec::new());
+        for (name, content) in [("Dockerfile", dockerfile.as_str()), ("program", "#!/bin/sh\nexit 9\n")] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(content.len() as u64);
+            header.set_mode(0o755);
+            archive.append_data(&mut header, name, content.as_bytes())?;
+        }
+        let spec = BuildSpec { tag: image.clone(), network: Some("none".to_owned()), ..BuildSpec::default() };
+        home.engine.build(&spec, &mut archive.into_inner()?.as_slice(), &mut |_| {})?;
+
+        let script = "wc -c < /opt/bot-bottle/agent/bot-bottle; touch work";
+        let run = ["run", "--backend", "docker", "--image", &image, "--", "sh", "-c", script];
+        let said = home.succeeds(&mut home.command(&run))?;
+        let size = fs::metadata(&home.host.program)?.len();
+        ensure!(said == format!("{size}\n"), "{said}");
+        // The throw-away bottle has no gateway whose container could fill the volume.
+        let identities = home.identities();
+        let [run] = &identities[..] else { anyhow::bail!("{identities:?} are there") };
+        let changes = home.succeeds(&mut home.command(&["diff", run]))?;
+        ensure!(changes.contains("work"), "{changes}");
+        home.clean_up()?;
+        Ok(home.engine.remove_image(&image)?)
     })
 }
 
