@@ -26,6 +26,9 @@ use crate::{
 /// as a command line can be.
 const TOKEN_VARIABLE: &str = "SMOLVM_INTERCEPTOR_TOKEN";
 
+/// The longest time that smolvm gives a workload to end (`create --stop-timeout`).
+const LONGEST_STOP: Duration = Duration::from_secs(300);
+
 /// smolvm, with a state directory of its own.
 ///
 /// Each call blocks, and runs the program. Exit codes and error codes are not trusted alone: after each change
@@ -162,13 +165,13 @@ impl Smolvm {
         }
     }
 
-    /// Stops a machine: its workload gets a signal, and this time to end before it is killed. A machine that does
-    /// not run is stopped already.
+    /// Stops a machine: its workload gets a signal, and this time, of at most 300 s, to end before it is killed. A
+    /// machine that does not run is stopped already.
     ///
     /// # Errors
     /// When there is no such machine, or it runs on.
     pub fn stop(&self, name: &MachineName, timeout: Duration) -> Result<Machine, SmolvmError> {
-        let call = Call::Stop { name, timeout };
+        let call = Call::Stop { name, timeout: timeout.min(LONGEST_STOP) };
         let _lock = self.lock(&call, name)?;
         let stopped = self.run(&call, None);
         match (stopped, self.machine(name)?) {

@@ -19,12 +19,24 @@ pub struct Settings {
     /// Where smolvm keeps machines, images and its database; absolute. It is created, for this user alone.
     /// Sockets lie deep below it, and their paths are limited: see [`Settings::MAX_STATE_DIR`].
     pub state_dir: PathBuf,
-    /// The caller's environment, of which smolvm gets `PATH`, `TERM` and `TMPDIR`.
-    pub environment: Vec<(OsString, OsString)>,
+    /// What it gets of the caller's environment.
+    pub environment: Environment,
     /// Another runtime than the one beside the program.
     pub runtime: Runtime,
     /// How long calls may take.
     pub limits: Limits,
+}
+
+/// The part of the caller's environment that smolvm gets: `PATH`, `TERM` and `TMPDIR`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Environment(Vec<(OsString, OsString)>);
+
+impl Environment {
+    /// Takes what smolvm needs from all variables of the caller, [`std::env::vars_os`].
+    pub fn of_caller(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let is_inherited = |name: &OsStr| INHERITED.iter().any(|inherited| name == *inherited);
+        Self(variables.into_iter().filter(|(name, _)| is_inherited(name)).collect())
+    }
 }
 
 /// Parts of smolvm that lie elsewhere, for tests.
@@ -83,9 +95,7 @@ impl Settings {
     /// The whole environment of the program. `HOME` is the state directory, so that a smolvm without
     /// `--state-dir` keeps its state there too, and reads no configuration of the user.
     pub(crate) fn variables(&self) -> Vec<(OsString, OsString)> {
-        let is_inherited = |name: &OsStr| INHERITED.iter().any(|inherited| name == *inherited);
-        let mut variables: Vec<(OsString, OsString)> =
-            self.environment.iter().filter(|(name, _)| is_inherited(name)).cloned().collect();
+        let mut variables = self.environment.0.clone();
         variables.push(("HOME".into(), self.state_dir.clone().into()));
         let Runtime { lib_dir, agent_rootfs, keeps_uid } = &self.runtime;
         variables.extend(lib_dir.iter().map(|path| ("SMOLVM_LIB_DIR".into(), path.into())));
@@ -117,7 +127,7 @@ mod tests {
         let mut settings = Settings {
             program: "/smolvm".into(),
             state_dir: "/state".into(),
-            environment: caller.map(|name| variable(name, "caller")).to_vec(),
+            environment: Environment::of_caller(caller.map(|name| variable(name, "caller"))),
             runtime: Runtime::default(),
             limits: Limits::default(),
         };

@@ -27,7 +27,7 @@ mod spec;
 mod version;
 
 pub use client::Smolvm;
-pub use environment::{Limits, Runtime, Settings};
+pub use environment::{Environment, Limits, Runtime, Settings};
 pub use error::{RefusalKind, SmolvmError};
 pub use exec::ExecSpec;
 pub use interceptor::{Interceptor, InterceptorToken};

@@ -15,7 +15,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 impl Smolvm {
     /// Waits until a program can be run in a machine, by running `true` in it. `start` waits for smolvm's agent
-    /// alone: the image's root file system may be mounted after that.
+    /// alone: the image's root file system may be mounted after that. An attempt that has begun may last beyond
+    /// the limit, as long as [`Limits::probe`](crate::Limits::probe).
     ///
     /// # Errors
     /// [`SmolvmError::NotReady`] when the deadline passes or the machine has stopped, with the reason of the last
@@ -33,8 +34,7 @@ impl Smolvm {
         };
         let mut pause = FIRST_PAUSE;
         loop {
-            let remaining = deadline.saturating_duration_since(Instant::now());
-            let last_error = match self.run_within(&call, None, remaining.min(self.limits().probe)) {
+            let last_error = match self.run_within(&call, None, self.limits().probe) {
                 Ok(_) => return Ok(()),
                 Err(SmolvmError::Refused { message, .. }) => message,
                 Err(SmolvmError::TimedOut { limit, .. }) => {

@@ -118,8 +118,19 @@ fn what_needs_a_running_machine_says_so() {
     assert_eq!(stopped.state, MachineState::Created);
     let (error, text) = failure(smolvm.copy_out(&machine, Path::new("/x"), &real.image.join("x")));
     assert_eq!(error.refusal(), Some(RefusalKind::NotRunning), "{text}");
+    assert_eq!(smolvm.logs(&machine, 5).expect("a log"), b"");
 
-    let mut exec = smolvm.exec(&machine, &ExecSpec::new(["true"])).expect("a command");
+    // Options that the program did not know would end it with exit code 2.
+    let every_option = ExecSpec {
+        interactive: true,
+        stream: true,
+        timeout: Some(Duration::from_secs(5)),
+        workdir: Some("/".into()),
+        user: Some(User { uid: 1, gid: 1 }),
+        env: BTreeMap::from([("A".to_owned(), "-b".to_owned())]),
+        ..ExecSpec::new(["true", "--name=other"])
+    };
+    let mut exec = smolvm.exec(&machine, &every_option).expect("a command");
     let output = exec.output().expect("running it");
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("'one' is not running"), "{output:?}");

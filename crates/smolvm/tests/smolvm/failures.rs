@@ -1,6 +1,7 @@
 //! Every call failing in every way.
 
 use std::{
+    env,
     ffi::OsString,
     fs,
     io::Write as _,
@@ -12,8 +13,8 @@ use std::{
 };
 
 use bot_bottle_smolvm::{
-    ExecSpec, FileOwner, Interceptor, InterceptorToken, Machine, Network, RefusalKind, Settings, Smolvm,
-    SmolvmError, User,
+    Environment, ExecSpec, FileOwner, Interceptor, InterceptorToken, Machine, Network, RefusalKind, Settings,
+    Smolvm, SmolvmError, User,
 };
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
@@ -235,10 +236,10 @@ fn one_command_at_a_time_on_one_machine() {
 fn smolvm_gets_its_own_environment_and_the_token_no_argument() {
     let double = Double::new("");
     let mut settings = double.settings.clone();
-    for secret in ["SSH_AUTH_SOCK", "SMOLVM_MACHINE_NAME", "XDG_CACHE_HOME", "ANTHROPIC_API_KEY", "TERM"] {
-        settings.environment.retain(|(name, _)| name != secret);
-        settings.environment.push((OsString::from(secret), OsString::from("of-the-caller")));
-    }
+    let secrets = ["SSH_AUTH_SOCK", "SMOLVM_MACHINE_NAME", "XDG_CACHE_HOME", "ANTHROPIC_API_KEY", "TERM"];
+    let caller = secrets.map(|name| (OsString::from(name), OsString::from("of-the-caller")));
+    let path = env::vars_os().filter(|(name, _)| name == "PATH");
+    settings.environment = Environment::of_caller(path.chain(caller));
     let smolvm = Smolvm::open(settings).expect("a smolvm");
     smolvm.create(&double.spec(Network::Interceptor)).expect("a machine");
     let lines = |text: String| -> Vec<String> {

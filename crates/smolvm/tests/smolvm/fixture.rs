@@ -7,7 +7,7 @@ use std::{
 };
 
 use bot_bottle_smolvm::{
-    Limits, MachineName, MachineSpec, Network, Resources, Runtime, Settings, Smolvm, SmolvmError,
+    Environment, Limits, MachineName, MachineSpec, Network, Resources, Runtime, Settings, Smolvm, SmolvmError,
 };
 use bot_bottle_testkit::require_because;
 use tempfile::TempDir;
@@ -19,7 +19,7 @@ pub(crate) fn settings(program: &Path, state_dir: &Path) -> Settings {
     Settings {
         program: program.to_owned(),
         state_dir: state_dir.to_owned(),
-        environment: env::vars_os().collect(),
+        environment: Environment::of_caller(env::vars_os()),
         runtime: Runtime::default(),
         limits: Limits::default(),
     }
