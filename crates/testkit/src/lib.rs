@@ -17,6 +17,7 @@ mod random;
 mod require;
 mod script;
 mod search;
+mod smolvm;
 mod upstream;
 
 pub use agents::{AGENTS_VARIABLE, InstalledAgent, find_agent};
@@ -32,6 +33,7 @@ pub use random::{random_hex, random_secret};
 pub use require::{REQUIRE_VARIABLE, find_program, has_user_namespaces, require, require_because};
 pub use script::command_prompt;
 pub use search::{Finding, Needle, search_bytes, search_memory, search_processes, search_tree};
+pub use smolvm::SmolvmGuest;
 pub use upstream::{
     Answer, AnswerBody, FakeUpstream, FakeUpstreamBuilder, Handler, MAX_RECORDED_BODY, SeenMessage,
     SeenRequest, WebSocketSession,

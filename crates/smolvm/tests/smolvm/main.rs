@@ -5,4 +5,5 @@ mod contract;
 mod double;
 mod failures;
 mod fixture;
+mod guest;
 mod ready;
