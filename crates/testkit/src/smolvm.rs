@@ -27,7 +27,7 @@ const PREFIX: &str = "smolvm-guest-";
 /// The root file system of smolvm's agent.
 const AGENT: &str = "agent-rootfs";
 
-/// Where smolvm finds that. Each test has another one, which tells its processes from others.
+/// Where smolvm finds that.
 const AGENT_VARIABLE: &str = "SMOLVM_AGENT_ROOTFS";
 
 /// How long a machine may take to boot; smolvm itself would give it 30 s.
@@ -65,7 +65,7 @@ impl SmolvmGuest {
         // flock(2) locks what is open for reading too.
         let turn = File::open(prepared.join("complete")).expect("the lock");
         turn.lock().expect("the lock");
-        kill(&variable(&env::temp_dir().join(PREFIX)));
+        kill(&env::temp_dir().join(PREFIX));
         let folder = tempfile::Builder::new().prefix(PREFIX).tempdir().expect("a folder");
         let guest = Self { folder, _turn: turn };
         // smolvm writes to the first, and both have to be its user's if a user namespace has no other.
@@ -101,10 +101,11 @@ impl SmolvmGuest {
         self.folder.path()
     }
 
-    /// The processes that were started by [`SmolvmGuest::program`] and live, with what they were started by.
+    /// The processes of machines, and of calls of [`SmolvmGuest::program`], that live. The state directory has to lie
+    /// in [`SmolvmGuest::folder`].
     #[must_use]
     pub fn processes(&self) -> Vec<u32> {
-        processes(&variable(&self.folder.path().join(AGENT)))
+        processes(self.folder.path())
     }
 
     fn script(&self, prepared: &Path) -> String {
@@ -125,7 +126,7 @@ impl SmolvmGuest {
 
 impl Drop for SmolvmGuest {
     fn drop(&mut self) {
-        kill(&variable(&self.folder.path().join(AGENT)));
+        kill(self.folder.path());
     }
 }
 
@@ -142,31 +143,29 @@ fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
-/// The variable of a test, or of each test if the path is the beginning of their folders.
-fn variable(path: &Path) -> Vec<u8> {
-    [AGENT_VARIABLE.as_bytes(), b"=", path.as_os_str().as_bytes()].concat()
-}
-
-/// The processes of this user that have these bytes in their environment: proc_pid_environ(5).
-fn processes(mark: &[u8]) -> Vec<u32> {
-    let search = AhoCorasick::new([mark]).expect("a pattern");
-    let of_process = |name: &OsStr| {
+/// The processes of this user's machines whose files lie below a path that begins so: all have the variable of
+/// their agent, and smolvm's own process, whose environment is not readable (prctl(2), `PR_SET_DUMPABLE`), has a
+/// path of its state as argument.
+fn processes(beginning: &Path) -> Vec<u32> {
+    let path = beginning.as_os_str().as_bytes();
+    let variable = [AGENT_VARIABLE.as_bytes(), b"=", path].concat();
+    let arguments = [b"\0_boot-vm\0", path].concat();
+    let search = AhoCorasick::new([variable, arguments]).expect("patterns");
+    let of_machine = |name: &OsStr| {
         let process: u32 = name.to_str()?.parse().ok()?;
-        let environment = fs::read(format!("/proc/{process}/environ")).ok()?;
-        (process != std::process::id() && search.is_match(&environment)).then_some(process)
+        let has = |file: &str| {
+            fs::read(format!("/proc/{process}/{file}")).is_ok_and(|bytes| search.is_match(&bytes))
+        };
+        (has("environ") || has("cmdline")).then_some(process)
     };
-    fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| of_process(&entry.file_name()))
-        .collect()
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| of_machine(&entry.file_name())).collect()
 }
 
-fn kill(mark: &[u8]) {
+fn kill(beginning: &Path) {
     let deadline = Instant::now() + KILL_LIMIT;
     loop {
-        let left = processes(mark);
+        let left = processes(beginning);
         if left.is_empty() || Instant::now() > deadline {
             return;
         }

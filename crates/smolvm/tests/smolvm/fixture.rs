@@ -36,7 +36,7 @@ pub(crate) struct Real {
 impl Real {
     /// Skipped with the reason where there is none.
     pub(crate) fn find() -> Option<Self> {
-        let program = env::var_os(PROGRAM_VARIABLE).map(PathBuf::from);
+        let program = env::var_os(PROGRAM_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
         let missing = program.is_none().then(|| format!("{PROGRAM_VARIABLE} names no smolvm"));
         if !require_because("smolvm", missing) {
             return None;
