@@ -44,7 +44,7 @@ pub use build_context::ContextError;
 pub use gateway::{ContainerGatewayStart, receive_start};
 pub use hand_over::{HandedOver, Receiver};
 pub use init::run as container_init;
-pub use link::{Carries, Link, LinkCommand};
+pub use link::{Carries, LinkCommand};
 pub use names::HAND_OVER_FOLDER;
 pub use object::{EngineObject, ObjectKind};
 pub use orphans::{orphans, remove_orphans};

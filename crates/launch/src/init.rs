@@ -30,6 +30,7 @@ use crate::{
 pub(crate) mod client;
 pub(crate) mod confine;
 mod exec;
+pub mod link_process;
 pub(crate) mod listen;
 mod network;
 pub(crate) mod protocol;
@@ -37,6 +38,7 @@ mod redirect;
 mod seccomp;
 pub(crate) mod shares;
 pub(crate) mod spec;
+pub(crate) mod system_files;
 
 use confine::AgentUser;
 use protocol::{FromInit, ToInit};

@@ -30,6 +30,7 @@ mod channel;
 mod child_process;
 mod files;
 mod gateway_process;
+mod image_variables;
 mod kernel_files;
 mod launch;
 mod log_tail;

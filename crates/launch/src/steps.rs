@@ -6,4 +6,5 @@ pub(crate) mod attach;
 pub(crate) mod baseline;
 pub(crate) mod files;
 pub(crate) mod gateway;
+pub(crate) mod system_files;
 pub(crate) mod trust;

@@ -20,8 +20,9 @@ use bot_bottle_core::{
 use bot_bottle_engine::{Engine, attach};
 use bot_bottle_gateway::ReceiptsFile;
 use bot_bottle_launch::docker::{
-    self, ContainerGatewayStart, HAND_OVER_FOLDER, HandedOver, Link, Receiver, receive_start,
+    self, ContainerGatewayStart, HAND_OVER_FOLDER, HandedOver, Receiver, receive_start,
 };
+use bot_bottle_launch::init::link_process::LinkProcess;
 use bot_bottle_link::{
     ContainerOptions, FileWriter, LauncherOptions, LinkEnd, LocalKind, container_end, launcher_end,
 };
@@ -60,7 +61,7 @@ pub(super) fn gateway(arguments: &ContainerGateway, ui: &Ui) -> Result<ExitCode,
 }
 
 /// Starts the process that holds the link. Gives the socket to the launcher, and the pipe for the receipts.
-fn start_link(arguments: &ContainerGateway, ui: &Ui) -> Result<(Link, UnixStream, OwnedFd), IoError> {
+fn start_link(arguments: &ContainerGateway, ui: &Ui) -> Result<(LinkProcess, UnixStream, OwnedFd), IoError> {
     let (read, write) = io::pipe().io_context(|| "making a pipe for the receipts")?;
     let listen = |address: &SocketAddr| {
         let listener = TcpListener::bind(address).io_context(|| format!("listening at {address}"));
@@ -71,7 +72,7 @@ fn start_link(arguments: &ContainerGateway, ui: &Ui) -> Result<(Link, UnixStream
         dials: arguments.dials.iter().map(listen).collect::<Result<_, _>>()?,
         ..ContainerOptions::new(LocalKind::Bytes)
     };
-    let started = Link::start(|local| carry(local, options, ui));
+    let started = LinkProcess::start(|local| carry(local, options, ui));
     let (link, control) = started.io_context(|| "starting the link to the launcher")?;
     Ok((link, control, OwnedFd::from(write)))
 }

@@ -2,7 +2,6 @@
 
 use std::{
     cell::Cell,
-    collections::BTreeMap,
     fs, io,
     os::{
         fd::{AsFd, BorrowedFd},
@@ -12,10 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bot_bottle_core::{
     error::{IoContext, IoError},
-    plan::{BOTTLE_ADDRESS, BottlePlan},
+    plan::BottlePlan,
 };
 use bot_bottle_engine::{Engine, EngineError};
 use rustix::{
@@ -30,7 +28,7 @@ use crate::{
     child_process::{ANSWER_TIMEOUT, ChildProgram, spawn},
     error::LaunchError,
     files::remove::remove_tree,
-    host::facts::BUNDLES,
+    image_variables::ImageVariables,
     init::{
         client::{InitClient, NoMessage},
         protocol::FromInit,
@@ -38,10 +36,7 @@ use crate::{
     },
     log_tail::tail,
     resource::Resources,
-    steps::{
-        allocate::Run,
-        trust::{BUNDLE_NAME, trust_folder},
-    },
+    steps::{allocate::Run, system_files::StagedFiles},
     sys::Go,
 };
 
@@ -51,7 +46,7 @@ use super::{
     names::{HAND_OVER_FOLDER, Names},
     object::EngineObject,
     render,
-    setup::{ContainerSetup, SystemFile, SystemFiles},
+    setup::ContainerSetup,
     work,
 };
 
@@ -64,9 +59,6 @@ const MEMORY_INTERVAL: Duration = Duration::from_secs(5);
 /// The longest tick of the clock from which the kernel takes the times of files: that of CONFIG_HZ=100, time(7).
 const FILE_TIME_TICK: Duration = Duration::from_millis(10);
 
-/// The bottle's `/etc/hosts`.
-const HOSTS: &str = "127.0.0.1 localhost bottle\n::1 localhost ip6-localhost\n";
-
 /// Bytes that wait to be sent to the engine while files are copied.
 const COPY_BUFFER_BYTES: usize = 256 << 10;
 
@@ -78,17 +70,13 @@ pub(super) struct ContainerSandbox {
     init: InitClient,
     log: PathBuf,
     /// Sent when the gateway serves.
-    home: PathBuf,
+    files: StagedFiles,
     /// Folders of the host whose content becomes that of folders of the agent's.
     copies: Vec<(PathBuf, PathBuf)>,
     /// The objects with what the agent makes.
     work: Vec<EngineObject>,
-    /// The same for the folder of root's files.
-    trust: (PathBuf, PathBuf),
-    ca_bundle: PathBuf,
-    system_files: Vec<SystemFile>,
     /// Variables of the image.
-    image_environment: BTreeMap<String, String>,
+    image_variables: ImageVariables,
     /// When the engine was last asked about memory, and what it said.
     out_of_memory: Cell<(Option<Instant>, bool)>,
 }
@@ -120,14 +108,11 @@ pub(super) fn start(
         container: names.agent,
         init,
         log,
-        home: plan.guest.home.clone(),
+        files: StagedFiles::of(plan, run),
         // What is looked at is there.
         copies: if run.folders.inspected.is_some() { Vec::new() } else { copies(plan, run) },
         work: parts.work,
-        trust: (run.folders.trust.clone(), trust_folder(plan)),
-        ca_bundle: plan.guest.ca_bundle.clone(),
-        system_files: system_files(plan),
-        image_environment: variables(&image.config.environment),
+        image_variables: ImageVariables::new(&image.config.environment),
         out_of_memory: Cell::default(),
     };
     let setup = ContainerSetup {
@@ -186,30 +171,6 @@ fn start_link(
     Ok(start().io_context(|| "starting the link to the container")?)
 }
 
-/// Files of root's besides those in the trust folder.
-fn system_files(plan: &BottlePlan) -> Vec<SystemFile> {
-    let trust = trust_folder(plan);
-    let resolver = format!("nameserver {BOTTLE_ADDRESS}\noptions timeout:2 attempts:2\n");
-    let mut files = vec![
-        file("/etc/resolv.conf".into(), resolver.as_bytes()),
-        // podman's has the host's names and addresses.
-        file("/etc/hosts".into(), HOSTS.as_bytes()),
-    ];
-    let of_plan = plan.system_files.iter().filter(|file| !file.path.starts_with(&trust));
-    files.extend(of_plan.map(|of_plan| file(of_plan.path.clone(), of_plan.content.as_bytes())));
-    files
-}
-
-fn file(path: PathBuf, content: &[u8]) -> SystemFile {
-    SystemFile { path, content: STANDARD.encode(content), create: true }
-}
-
-/// `NAME=value`, as an image has them.
-fn variables(environment: &[String]) -> BTreeMap<String, String> {
-    let pair = |text: &String| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
-    environment.iter().filter_map(pair).collect()
-}
-
 /// Removes what is in a folder.
 fn empty(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
@@ -251,26 +212,6 @@ impl ContainerSandbox {
         LaunchError::Sandbox(IoError::new(doing.to_owned(), source))
     }
 
-    /// The files of the trust folder, and the bundles of the image replaced by the bottle's.
-    fn trust_files(&self) -> io::Result<Vec<SystemFile>> {
-        let (staged, inside) = &self.trust;
-        let mut files = Vec::new();
-        for entry in fs::read_dir(staged)? {
-            let entry = entry?;
-            let content = fs::read(entry.path())?;
-            if entry.file_name() == BUNDLE_NAME {
-                // Programs are told of one of them by variables.
-                let bundle = |path: &&str| {
-                    let create = Path::new(path) == self.ca_bundle;
-                    SystemFile { create, ..file(path.into(), &content) }
-                };
-                files.extend(BUNDLES.iter().map(bundle));
-            }
-            files.push(file(inside.join(entry.file_name()), &content));
-        }
-        Ok(files)
-    }
-
     /// Copies a folder of the host into the container, and removes it here.
     fn copy_in(&self, staged: &Path, inside: &Path) -> Result<(), LaunchError> {
         let copying = || format!("copying files to {}", inside.display());
@@ -306,9 +247,8 @@ impl Sandbox for ContainerSandbox {
     }
 
     fn initialise(&mut self) -> Result<Vec<String>, LaunchError> {
-        let mut files = self.trust_files().io_context(|| "reading the bottle's certificates")?;
-        files.append(&mut self.system_files);
-        self.send(&SystemFiles { home: self.home.clone(), files }, "sending files")?;
+        let files = self.files.read().io_context(|| "reading the bottle's certificates")?;
+        self.send(&files, "sending files")?;
         let FromInit::Ready { notes } = self.expect()? else {
             return Err(self.lost("being ready", io::ErrorKind::InvalidData.into()));
         };
@@ -323,15 +263,7 @@ impl Sandbox for ContainerSandbox {
     }
 
     fn exec(&mut self, session: SessionId, program: &StartProgram) -> io::Result<()> {
-        let mut program = program.clone();
-        for (name, value) in &self.image_environment {
-            match (name.as_str(), program.environment.get_mut("PATH")) {
-                // The programs of the image lie where it says.
-                ("PATH", Some(path)) => path.extend([":", value]),
-                _ => drop(program.environment.entry(name.clone()).or_insert_with(|| value.clone())),
-            }
-        }
-        self.init.exec(session, program)
+        self.init.exec(session, self.image_variables.complete(program))
     }
 
     fn signal(&mut self, session: SessionId, signal: Signal) -> io::Result<()> {

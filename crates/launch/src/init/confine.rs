@@ -8,12 +8,14 @@ use std::{
 
 use libc::sock_filter;
 use rustix::{
+    fs::{Gid, Uid},
     pipe::{PipeFlags, pipe_with},
     process::{Pid, Resource, Rlimit, WaitOptions, setrlimit, waitpid},
     thread::{
         CapabilitiesSecureBits, CapabilitySet, CapabilitySets, LinkNameSpaceType,
         clear_ambient_capability_set, move_into_link_name_space, remove_capability_from_bounding_set,
-        set_capabilities, set_capabilities_secure_bits, set_no_new_privs,
+        set_capabilities, set_capabilities_secure_bits, set_no_new_privs, set_thread_groups,
+        set_thread_res_gid, set_thread_res_uid,
     },
 };
 
@@ -89,6 +91,16 @@ pub(crate) fn drop_capabilities() -> io::Result<()> {
     set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?;
     set_no_new_privs(true)?;
     Ok(())
+}
+
+/// Becomes a user that is not root, with its group alone, and keeps the capabilities that are given up next.
+pub(crate) fn become_user(user: u32) -> io::Result<()> {
+    // Without it the kernel takes CAP_SETPCAP together with uid 0, capabilities(7).
+    set_capabilities_secure_bits(CapabilitiesSecureBits::NO_SETUID_FIXUP)?;
+    let (user, group) = (Uid::from_raw(user), Gid::from_raw(user));
+    set_thread_groups(&[])?;
+    set_thread_res_gid(group, group, group)?;
+    Ok(set_thread_res_uid(user, user, user)?)
 }
 
 /// Makes this process the agent's user in a user namespace that owns nothing, without capabilities, under the
