@@ -20,6 +20,7 @@ mod contender;
 mod process;
 mod rows;
 mod squid;
+mod starts;
 mod table;
 mod upstream;
 
@@ -60,6 +61,15 @@ enum Part {
         #[arg(long)]
         http2: bool,
     },
+    /// Measures starts of bottles beside `docker run` instead; the engine's program `docker` has to be there.
+    Starts {
+        /// An image that the engine has, with `sh`.
+        #[arg(long)]
+        image: String,
+        /// How often each is started; the table has the medians.
+        #[arg(long, default_value_t = 20)]
+        starts: usize,
+    },
     /// The proxy that is compared with.
     #[command(hide = true)]
     Hudsucker { folder: PathBuf, address: SocketAddr, upstream: SocketAddr },
@@ -85,6 +95,13 @@ fn run(arguments: Arguments) -> Result<()> {
         }
         Some(Part::Hudsucker { folder, address, upstream }) => {
             runtime.block_on(bare::serve(&Files::in_folder(&folder), address, upstream))
+        }
+        Some(Part::Starts { image, starts }) => {
+            let program = match arguments.bot_bottle {
+                Some(program) => program,
+                None => build_static()?,
+            };
+            starts::measure(&program, &image, starts)
         }
         None => runtime.block_on(measure(&arguments)),
     }
@@ -159,14 +176,30 @@ async fn of(
 
 /// Builds the program as it is published.
 fn build() -> Result<PathBuf> {
+    let target = cargo(&["build", "--bin", "bot-bottle", "--target-dir", "target"])?;
+    Ok(target.join("release/bot-bottle"))
+}
+
+/// Builds the program without libraries, as containers need it.
+fn build_static() -> Result<PathBuf> {
+    let host = cargo(&["build-static"])?.join("static");
+    // In a folder with the name of this host.
+    let folders = fs::read_dir(&host).with_context(|| host.display().to_string())?;
+    let built = folders.flatten().map(|folder| folder.path().join("release/bot-bottle"));
+    built.into_iter().find(|program| program.exists()).context("cargo build-static made no program")
+}
+
+/// Runs a command of cargo's that builds, and returns where it builds to.
+fn cargo(arguments: &[&str]) -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let status = Command::new("cargo")
-        .args(["build", "--release", "--locked", "--bin", "bot-bottle", "--target-dir", "target"])
+        .args(arguments)
+        .args(["--release", "--locked"])
         .current_dir(&root)
         .status()
         .context("cargo cannot be started")?;
     ensure!(status.success(), "bot-bottle cannot be built");
-    Ok(root.join("target/release/bot-bottle"))
+    Ok(root.join("target"))
 }
 
 /// A thousand streams are two thousand descriptors. The proxies inherit the limit.

@@ -72,6 +72,12 @@ pub(crate) enum Command {
     /// Holds the link between the launcher and a container.
     #[command(hide = true)]
     ContainerLink(ContainerLink),
+    /// Switches a virtual machine off when its launcher is gone.
+    #[command(hide = true)]
+    MachineWatch,
+    /// Unpacks an archive of the agent's files.
+    #[command(hide = true)]
+    MachineUnpack,
 }
 
 /// What shapes a bottle, for every command that makes one.
@@ -85,7 +91,7 @@ pub(crate) struct BottleOptions {
     #[arg(long, value_name = "BACKEND", env = "BOT_BOTTLE_BACKEND")]
     pub(crate) backend: Option<BackendName>,
 
-    /// The image of the agent's container, for the docker backend.
+    /// The image of the bottle: a container engine's for the docker backend, an archive or folder for smolmachines.
     #[arg(long, value_name = "IMAGE")]
     pub(crate) image: Option<String>,
 

@@ -23,6 +23,7 @@ mod info;
 mod init;
 mod inspect;
 mod list;
+pub(crate) mod machine;
 mod prepare;
 mod provider;
 mod pull;
@@ -58,5 +59,7 @@ pub(crate) fn run(arguments: Arguments, ui: &Ui) -> Result<ExitCode, CommandErro
         Command::Written(written) => inspect::written(&written, ui),
         Command::ContainerGateway(gateway) => container::gateway(&gateway, ui),
         Command::ContainerLink(link) => container::link(&link),
+        Command::MachineWatch => machine::watch(),
+        Command::MachineUnpack => machine::unpack(),
     }
 }

@@ -25,14 +25,21 @@ fn main() -> ExitCode {
     // arguments, no reading of the environment, no threads.
     let mut raw = std::env::args_os();
     match (raw.nth(1), raw.next()) {
-        (Some(role), Some(descriptor)) if role == "sandbox-init" => {
+        (Some(role), Some(descriptor)) if role == "sandbox-init" || role == "machine-host" => {
             if let Some(descriptor) = descriptor.to_str().and_then(|number| number.parse().ok()) {
+                if role == "machine-host" {
+                    return command::machine::host(descriptor, &ui::Ui::new(false));
+                }
                 bot_bottle_launch::sandbox_init(descriptor);
             }
         }
         (Some(role), None) if role == "container-init" => {
             let ui = ui::Ui::new(false);
             return command::container::init(&ui).unwrap_or_else(|error| ui.fail(&error));
+        }
+        (Some(role), None) if role == "machine-init" => {
+            let ui = ui::Ui::new(false);
+            return command::machine::init(&ui).unwrap_or_else(|error| ui.fail(&error));
         }
         _ => {}
     }

@@ -77,6 +77,21 @@ pub(crate) fn search_path() -> std::ffi::OsString {
     std::env::var_os("PATH").unwrap_or_default()
 }
 
+/// smolvm's program: `BOT_BOTTLE_SMOLVM`, or the first of that name on `PATH`.
+pub(crate) fn smolvm() -> Result<PathBuf, CommandError> {
+    let path = search_path();
+    let named = std::env::var_os("BOT_BOTTLE_SMOLVM").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let on_path = || {
+        let mut programs = std::env::split_paths(&path).map(|folder| folder.join("smolvm"));
+        programs.find(|program| program.is_absolute() && program.is_file())
+    };
+    let found = named.or_else(on_path);
+    found.ok_or_else(|| {
+        CommandError::new(Failure::Backend, "the program `smolvm` is not installed")
+            .with_hint("install smolvm 1.32 or newer, or name it in BOT_BOTTLE_SMOLVM")
+    })
+}
+
 /// A descriptor that this process was started with, by its number.
 pub(crate) fn inherited_descriptor(number: i32) -> Result<OwnedFd, CommandError> {
     if std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_err() || number < 3 {

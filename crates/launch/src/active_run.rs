@@ -37,7 +37,7 @@ impl ActiveRun {
         let Some(directory) = self.directory.take() else { return Settled::default() };
         let look = || state::kept(directory.path(), self.outcome);
         // Of work in an engine it has to be known before it is released.
-        let of_engine = (!self.resources.work().is_empty()).then(look);
+        let of_engine = self.resources.has_work().then(look);
         let failed = match of_engine {
             Some(kept) if kept != Kept::default() => self.resources.release_all_but_work(),
             Some(_) | None => self.resources.release(),

@@ -15,7 +15,8 @@ use std::{
 
 use bot_bottle_core::{
     error::IoError,
-    gateway_config::{GatewayReady, GatewayStart, ListenerKind},
+    gateway_config::{GatewayReady, GatewayStart, InterceptorToken, ListenerKind},
+    identity::Identity,
     limits::Limits,
     plan::BottlePlan,
     provider::GuestPaths,
@@ -34,7 +35,7 @@ use crate::{
 
 pub use crate::{
     docker::EngineObject,
-    resource::{Resource, Resources},
+    resource::{Resource, Resources, WorkObject},
     steps::allocate::Run,
 };
 
@@ -74,6 +75,11 @@ pub trait Backend {
     /// Where a bottle that looks at another run's work has that one's home.
     fn inspected_home(&self, _guest: &GuestPaths) -> PathBuf {
         INSPECTED_HOME.into()
+    }
+
+    /// A folder that a look may make, on a disk: in the home of the throw-away bottle, unless that is the agent's.
+    fn scratch(&self, guest: &GuestPaths, _look: &Identity) -> PathBuf {
+        guest.home.join("scratch")
     }
 
     /// Starts the sandbox of a plan. What takes time may go on after this has returned, until
@@ -159,9 +165,9 @@ pub trait Sandbox {
     /// Kills every program in it.
     fn kill(&mut self);
 
-    /// The objects of an engine that hold what the agent writes, with those that they need; none where it writes to
-    /// folders of the run on this host.
-    fn work(&self) -> Vec<EngineObject> {
+    /// The objects that hold what the agent writes, with those that they need; none where it writes to folders of the
+    /// run on this host.
+    fn work(&self) -> Vec<WorkObject> {
         Vec::new()
     }
 
@@ -180,6 +186,8 @@ pub trait Sandbox {
 pub enum GatewayListeners {
     /// Made in the network of the sandbox, so that they are reached from there alone.
     Inherited(Vec<InheritedSocket>),
+    /// The same for a virtual machine, with what the connections of its interceptor begin with.
+    Intercepted(Vec<InheritedSocket>, InterceptorToken),
     /// Addresses of the host to listen at, for a sandbox whose connections arrive on the host.
     Bound(Vec<BoundSocket>),
     /// Made in the sandbox too, which hands them to its gateway by itself.
@@ -205,10 +213,22 @@ pub struct BoundSocket {
 }
 
 impl GatewayListeners {
-    /// The sockets with what each is for, in the form in which [`GatewayStart`] goes to a gateway's process.
-    pub(crate) fn into_sockets(self) -> io::Result<(Vec<ListenerKind>, Vec<OwnedFd>)> {
+    /// Completes what a gateway is told, and gives the sockets that go with it.
+    pub(crate) fn complete(self, start: &mut GatewayStart) -> io::Result<Vec<OwnedFd>> {
+        let (kinds, sockets) = match self {
+            Self::Intercepted(sockets, token) => {
+                start.interceptor_token = Some(token);
+                Self::Inherited(sockets).into_sockets()?
+            }
+            other => other.into_sockets()?,
+        };
+        start.listeners = kinds;
+        Ok(sockets)
+    }
+
+    fn into_sockets(self) -> io::Result<(Vec<ListenerKind>, Vec<OwnedFd>)> {
         match self {
-            Self::Inherited(sockets) => {
+            Self::Inherited(sockets) | Self::Intercepted(sockets, _) => {
                 Ok(sockets.into_iter().map(|inherited| (inherited.kind, inherited.socket)).unzip())
             }
             Self::Bound(addresses) => {

@@ -2,12 +2,13 @@
 
 use std::{io, path::PathBuf, time::SystemTime};
 
-use bot_bottle_core::{identity::Identity, limits::ByteSize};
+use bot_bottle_core::{error::IoContext, identity::Identity, limits::ByteSize};
 use serde::Serialize;
 
 use crate::{
     agent_folder::AgentFolder,
     docker::EngineObject,
+    error::LaunchError,
     files::remove::remove_tree,
     home::BotBottleHome,
     kept::FetchState,
@@ -60,6 +61,17 @@ impl Leftover {
     #[must_use]
     pub fn objects(&self) -> Vec<EngineObject> {
         Resources::read(&self.folder).map(|resources| resources.of_engine_but_work()).unwrap_or_default()
+    }
+
+    /// Switches the virtual machine off that holds its work. A launcher that was killed may have left it running, if the
+    /// agent has broken out of its confinement there.
+    ///
+    /// # Errors
+    /// When it still runs.
+    pub fn stop_machine(&self) -> Result<(), LaunchError> {
+        let reading = || format!("reading {}", self.folder.display());
+        let machine = Resources::read(&self.folder).io_context(reading)?.work_machine();
+        machine.map_or(Ok(()), |machine| machine.stop())
     }
 
     /// Whether it holds work that is nowhere else.

@@ -73,7 +73,8 @@ pub fn commit(
     reference: Option<&str>,
 ) -> Result<CommittedImage, CommitError> {
     let (path, _) = kept::find(home, run)?;
-    let objects = Resources::read(&path).io_context(|| format!("reading {}", path.display()))?.work();
+    let objects =
+        Resources::read(&path).io_context(|| format!("reading {}", path.display()))?.work_in_engine();
     let work = AgentWork::among(&objects).ok_or_else(|| CommitError::NoContainer(run.clone()))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let reference = reference.map_or_else(|| format!("bot-bottle/{run}:{now}"), str::to_owned);

@@ -6,7 +6,7 @@
 //! its own. The standard streams of each container are its link to the launcher, held by a process on either side
 //! ([`link`]). A plan is rendered into the containers by [`render`], which is pure.
 
-use std::path::PathBuf;
+use std::{cell::OnceCell, path::PathBuf, rc::Rc};
 
 use bot_bottle_core::{limits::Limits, plan::BottlePlan, provider::GuestPaths};
 use bot_bottle_engine::{Engine, EngineAddress, EngineInfo};
@@ -21,7 +21,6 @@ use crate::{
 };
 
 mod agent_image;
-mod archive;
 mod build_context;
 mod dockerfile;
 mod gateway;
@@ -55,19 +54,24 @@ pub(crate) use work::AgentWork;
 pub struct Docker {
     address: EngineAddress,
     images: ImageEnvironment,
+    /// The connection, once something was asked.
+    connected: OnceCell<(Rc<Engine>, EngineInfo)>,
 }
 
 impl Docker {
     /// On this engine, with what the operator's environment says about images.
     #[must_use]
     pub fn new(address: EngineAddress, images: ImageEnvironment) -> Self {
-        Self { address, images }
+        Self { address, images, connected: OnceCell::new() }
     }
 
-    fn engine(&self) -> Result<(Engine, EngineInfo), LaunchError> {
+    fn engine(&self) -> Result<&(Rc<Engine>, EngineInfo), LaunchError> {
+        if let Some(connected) = self.connected.get() {
+            return Ok(connected);
+        }
         let engine = Engine::connect(&self.address)?;
         let info = engine.info()?;
-        Ok((engine, info))
+        Ok(self.connected.get_or_init(|| (Rc::new(engine), info)))
     }
 }
 
@@ -75,7 +79,7 @@ impl Backend for Docker {
     fn prerequisites(&self) -> HostReport {
         let mut report = HostReport::default();
         match self.engine() {
-            Ok((_, info)) => report.notes.push(format!("{} answers at {}", describe(&info), self.address)),
+            Ok((_, info)) => report.notes.push(format!("{} answers at {}", describe(info), self.address)),
             Err(error) => report.missing.push(missing(&error)),
         }
         report
@@ -83,7 +87,7 @@ impl Backend for Docker {
 
     fn check(&self, limits: &Limits) -> Result<Enforcement, LaunchError> {
         let (_, info) = self.engine()?;
-        limits::check(limits, &info).map(Enforcement).map_err(LaunchError::Limits)
+        limits::check(limits, info).map(Enforcement).map_err(LaunchError::Limits)
     }
 
     fn prepare(
@@ -94,12 +98,12 @@ impl Backend for Docker {
         let source = plan.image.as_ref().ok_or(LaunchError::NoImage)?;
         let (engine, _) = self.engine()?;
         let mut report = |line: String| on_event(LaunchEvent::Image(line));
-        agent_image::provide(&engine, &self.images, source, &mut report).map(Some)
+        agent_image::provide(engine, &self.images, source, &mut report).map(Some)
     }
 
     fn start_gateway(&self, run: &Run, resources: &mut Resources) -> Result<Box<dyn Gateway>, LaunchError> {
         let (engine, _) = self.engine()?;
-        Ok(Box::new(gateway::start(&engine, run, resources)?))
+        Ok(Box::new(gateway::start(engine, run, resources)?))
     }
 
     fn inspected_home(&self, guest: &GuestPaths) -> PathBuf {
@@ -114,7 +118,7 @@ impl Backend for Docker {
         resources: &mut Resources,
     ) -> Result<Box<dyn Sandbox>, LaunchError> {
         let (engine, _) = self.engine()?;
-        Ok(Box::new(sandbox::start(engine, plan, run, resources)?))
+        Ok(Box::new(sandbox::start(Rc::clone(engine), plan, run, resources)?))
     }
 }
 

@@ -8,6 +8,7 @@ use bot_bottle_core::{
     printable::printable,
 };
 use bot_bottle_engine::{CredentialsError, EngineError};
+use bot_bottle_smolvm::{SmolvmError, Version};
 use thiserror::Error;
 
 use crate::{
@@ -77,7 +78,7 @@ pub enum LaunchError {
     Engine(Box<EngineError>),
     /// This binary cannot run in a container without libraries.
     #[error(
-        "this bot-bottle is not linked statically, and the docker backend runs it in containers without libraries"
+        "this bot-bottle is not linked statically, and it runs in containers and machines that have none of its libraries"
     )]
     NotStatic,
     /// The credentials for a registry.
@@ -89,6 +90,28 @@ pub enum LaunchError {
     /// A provider has no package for this processor.
     #[error("`{0}` has no package for this processor, so no image can be built for it")]
     NoPackage(String),
+    /// smolvm.
+    #[error(transparent)]
+    Smolvm(Box<SmolvmError>),
+    /// The process in whose network smolvm runs says why the machine does not.
+    #[error("{why}")]
+    Machine {
+        /// Why.
+        why: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+    /// A machine whose work is to be looked at, and which runs: it is looked at by starting it.
+    #[error("{0} runs, and its work can be looked at only when it has ended")]
+    MachineRuns(String),
+    /// smolvm sends what its guests ask name servers past the gateway.
+    #[error(
+        "smolvm {0} has no egress interceptor, without which a machine's network cannot be confined to the gateway"
+    )]
+    NoInterceptor(Version),
+    /// Nothing says which image the machine is made of, or not in a way that smolvm can be given.
+    #[error("nothing says which image the machine is made of")]
+    NoMachineImage,
     /// Nothing says which image the agent's container is made of.
     #[error("nothing says which image the bottle is made of")]
     NoImage,
@@ -158,6 +181,15 @@ impl Hint for LaunchError {
             Self::NotStatic => "use a released binary, or build one: `cargo build-static`, which writes \
                                 target/static/bot-bottle"
                 .into(),
+            Self::Smolvm(error) => return error.hint(),
+            Self::Machine { hint, .. } => return hint.as_deref().map(Cow::from),
+            Self::MachineRuns(_) => "`bot-bottle exec RUN -- git diff` looks at it while it runs".into(),
+            Self::NoInterceptor(_) => "install smolvm 1.32 or newer".into(),
+            Self::NoMachineImage => {
+                "name the archive of `docker save`, or the folder of a root file system, by its absolute path: `--image \
+                 /PATH/image.tar`"
+                    .into()
+            }
             Self::NoImage => {
                 "name one: `--image NAME`, or `--bottle` with a bottle that has `agent_provider: {image: NAME}` or \
                  `{dockerfile: ./Dockerfile}`"
@@ -221,7 +253,14 @@ impl LaunchError {
     pub fn is_unavailable(&self) -> bool {
         matches!(
             self,
-            Self::Missing(_) | Self::Sandbox(_) | Self::Limits(_) | Self::Engine(_) | Self::NotStatic
+            Self::Missing(_)
+                | Self::Sandbox(_)
+                | Self::Limits(_)
+                | Self::Engine(_)
+                | Self::NotStatic
+                | Self::Smolvm(_)
+                | Self::Machine { .. }
+                | Self::NoInterceptor(_)
         )
     }
 }

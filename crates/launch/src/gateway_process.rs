@@ -84,8 +84,8 @@ impl GatewayProcess {
     }
 
     /// Sends a message that comes before the one with the secrets.
-    pub(crate) fn send(&self, message: &impl Serialize) -> Result<(), LaunchError> {
-        self.channel.send(message, &[]).map_err(|_| self.ended())
+    pub(crate) fn send(&self, message: &impl Serialize) -> io::Result<()> {
+        self.channel.send(message, &[])
     }
 
     /// Why it has ended. Its socket closes before it has written its error to the log.
@@ -97,8 +97,7 @@ impl GatewayProcess {
 
 impl Gateway for GatewayProcess {
     fn hand_over(&self, mut start: GatewayStart, listeners: GatewayListeners) -> io::Result<()> {
-        let (kinds, sockets) = listeners.into_sockets()?;
-        start.listeners = kinds;
+        let sockets = listeners.complete(&mut start)?;
         let descriptors: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
         self.channel.send(&start, &descriptors)
     }

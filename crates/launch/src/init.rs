@@ -32,7 +32,7 @@ pub(crate) mod confine;
 mod exec;
 pub mod link_process;
 pub(crate) mod listen;
-mod network;
+pub(crate) mod network;
 pub(crate) mod protocol;
 mod redirect;
 mod seccomp;

@@ -244,6 +244,8 @@ fn find(request: &InspectRequest) -> Result<Found, InspectError> {
 fn plan(backend: &dyn Backend, request: &InspectRequest, found: &Found) -> Result<BottlePlan, LaunchError> {
     let mut command = vec![format!("{AGENT_PROGRAM_FOLDER}/bot-bottle")];
     command.extend(request.arguments.iter().cloned());
+    let scratch = backend.scratch(&GuestPaths::default(), &request.identity);
+    command.push(format!("--scratch={}", scratch.display()));
     if request.needs_home {
         let home = backend.inspected_home(&GuestPaths::default());
         command.push(format!("--home={}", home.display()));

@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{docker::EngineObject, native::remove_group};
+use crate::{docker::EngineObject, native::remove_group, smolmachines::MachineObject};
 
 mod process;
 
@@ -34,6 +34,19 @@ pub enum Resource {
     /// An object of a container engine that holds what the agent made, or that such an object needs. A run with
     /// work keeps it.
     Work(EngineObject),
+    /// A virtual machine.
+    Machine(MachineObject),
+    /// A virtual machine whose disks hold what the agent made. A run with work keeps it, switched off.
+    MachineWork(MachineObject),
+}
+
+/// Something outside of a run's folder that holds what its agent made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorkObject {
+    /// An object of a container engine.
+    Engine(EngineObject),
+    /// A virtual machine.
+    Machine(MachineObject),
 }
 
 impl Resource {
@@ -43,7 +56,14 @@ impl Resource {
             Self::Cgroup(folder) => remove_group(folder),
             Self::Process(process) => process.end(),
             Self::Engine(object) | Self::Work(object) => object.remove(),
+            Self::Machine(machine) | Self::MachineWork(machine) => machine.remove(),
         }
+    }
+}
+
+impl Resource {
+    fn is_work(&self) -> bool {
+        matches!(self, Self::Work(_) | Self::MachineWork(_))
     }
 }
 
@@ -53,6 +73,7 @@ impl fmt::Display for Resource {
             Self::Cgroup(folder) => write!(formatter, "the cgroup {}", folder.display()),
             Self::Process(process) => write!(formatter, "process {}", process.pid),
             Self::Engine(object) | Self::Work(object) => object.fmt(formatter),
+            Self::Machine(machine) | Self::MachineWork(machine) => machine.fmt(formatter),
         }
     }
 }
@@ -97,33 +118,52 @@ impl Resources {
         self.write()
     }
 
-    /// The objects with what the agent made.
-    pub(crate) fn work(&self) -> Vec<EngineObject> {
+    /// The objects of an engine with what the agent made.
+    pub(crate) fn work_in_engine(&self) -> Vec<EngineObject> {
         let work = self.entries.iter().filter_map(|entry| match entry {
             Resource::Work(object) => Some(object.clone()),
-            Resource::Cgroup(_) | Resource::Process(_) | Resource::Engine(_) => None,
+            _ => None,
         });
         work.collect()
+    }
+
+    /// The machine with what the agent made.
+    pub(crate) fn work_machine(&self) -> Option<MachineObject> {
+        self.entries.iter().find_map(|entry| match entry {
+            Resource::MachineWork(machine) => Some(machine.clone()),
+            _ => None,
+        })
+    }
+
+    /// Whether what the agent made is outside of the run's folder.
+    pub(crate) fn has_work(&self) -> bool {
+        self.entries.iter().any(Resource::is_work)
     }
 
     /// The other objects of an engine.
     pub(crate) fn of_engine_but_work(&self) -> Vec<EngineObject> {
         let others = self.entries.iter().rev().filter_map(|entry| match entry {
             Resource::Engine(object) => Some(object.clone()),
-            Resource::Cgroup(_) | Resource::Process(_) | Resource::Work(_) => None,
+            _ => None,
         });
         others.collect()
     }
 
     /// From now on the agent writes to these objects, and to no others: those that had its work before are ordinary
     /// ones. In one step, so that a launcher that is killed leaves the one or the other.
-    pub(crate) fn set_work(&mut self, work: &[EngineObject]) -> io::Result<()> {
+    pub(crate) fn set_work(&mut self, work: &[WorkObject]) -> io::Result<()> {
         for entry in &mut self.entries {
-            if let Resource::Engine(object) | Resource::Work(object) = entry {
-                let object = object.clone();
-                *entry =
-                    if work.contains(&object) { Resource::Work(object) } else { Resource::Engine(object) };
-            }
+            *entry = match entry.clone() {
+                Resource::Engine(object) | Resource::Work(object) => {
+                    let is_work = work.contains(&WorkObject::Engine(object.clone()));
+                    if is_work { Resource::Work(object) } else { Resource::Engine(object) }
+                }
+                Resource::Machine(machine) | Resource::MachineWork(machine) => {
+                    let is_work = work.contains(&WorkObject::Machine(machine.clone()));
+                    if is_work { Resource::MachineWork(machine) } else { Resource::Machine(machine) }
+                }
+                other => other,
+            };
         }
         self.write()
     }
@@ -136,7 +176,7 @@ impl Resources {
 
     /// The same for everything but the objects with what the agent made, which end and stay.
     pub(crate) fn release_all_but_work(&mut self) -> Vec<(Resource, io::Error)> {
-        self.release_if(|resource| !matches!(resource, Resource::Work(_)))
+        self.release_if(|resource| !resource.is_work())
     }
 
     fn release_if(&mut self, is_released: impl Fn(&Resource) -> bool) -> Vec<(Resource, io::Error)> {

@@ -191,7 +191,11 @@ impl Line {
         if let Some(user) = spec.user {
             self.option("--user", format!("{}:{}", user.uid, user.gid));
         }
-        self.words(["--"]).words(WORKLOAD)
+        if let Some(server) = spec.name_server {
+            self.option("--dns", server.to_string());
+        }
+        self.words(["--"]);
+        if spec.workload.is_empty() { self.words(WORKLOAD) } else { self.words(&spec.workload) }
     }
 
     fn exec(&mut self, name: &MachineName, spec: &ExecSpec) -> &mut Self {

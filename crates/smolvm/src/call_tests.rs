@@ -32,6 +32,8 @@ fn smallest(network: Network) -> MachineSpec {
         env: BTreeMap::new(),
         workdir: None,
         user: None,
+        workload: Vec::new(),
+        name_server: None,
     }
 }
 
@@ -44,6 +46,8 @@ fn create_with_an_interceptor() {
         env: pairs(&[("A", "-b"), ("EMPTY", "")]),
         workdir: Some("/work".into()),
         user: Some(User { uid: 1000, gid: 1001 }),
+        workload: vec!["/opt/watch".to_owned(), "a b".to_owned()],
+        name_server: Some(std::net::Ipv4Addr::LOCALHOST.into()),
         ..smallest(Network::Interceptor)
     };
     insta::assert_snapshot!(rendered(&Call::Create(&spec), NEWEST));

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -11,9 +12,7 @@ use crate::{MachineName, SmolvmError};
 
 /// A machine that is to be created.
 ///
-/// Its workload only sleeps, so that what the image would start does not run, and the machine stays until it is
-/// stopped. Programs are started in it with [`Smolvm::exec`](crate::Smolvm::exec). It needs `sh` and `sleep` in
-/// the image.
+/// Programs are started in it with [`Smolvm::exec`](crate::Smolvm::exec).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineSpec {
     /// Its name.
@@ -36,6 +35,12 @@ pub struct MachineSpec {
     pub workdir: Option<PathBuf>,
     /// The user of its programs; the image's if `None`.
     pub user: Option<User>,
+    /// The program that runs as long as the machine does, with its arguments. If there is none, it only sleeps, for
+    /// which the image needs `sh` and `sleep`: what the image would start by itself does not run.
+    pub workload: Vec<String>,
+    /// The name server that answers the machine's questions, wherever they are sent; the host's own if `None`. smolvm
+    /// asks it from the host.
+    pub name_server: Option<IpAddr>,
 }
 
 /// What a machine may use of the host. smolvm's own values would be 4 processors and 8 GiB.

@@ -205,8 +205,11 @@ fn busybox_image(engine: &Engine) -> Result<String, String> {
     Ok(BUSYBOX_IMAGE.to_owned())
 }
 
-/// The first build takes minutes: it compiles every dependency anew.
-fn static_program() -> Result<PathBuf, String> {
+/// A bot-bottle without libraries. The first build takes minutes: it compiles every dependency anew.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn static_program() -> Result<PathBuf, String> {
     if let Some(named) = env::var_os(STATIC_VARIABLE) {
         return Ok(named.into());
     }

@@ -24,7 +24,7 @@ pub use agents::{AGENTS_VARIABLE, InstalledAgent, find_agent};
 pub use anthropic::AnthropicApi;
 pub use authority::Authority;
 pub use credentials::{ClaudeLogin, CodexLogin, json_web_token};
-pub use docker::{DockerHost, engine, podman};
+pub use docker::{DockerHost, engine, podman, static_program};
 pub use echo::Echo;
 pub use files::StaticFiles;
 pub use forwarder::ConnectForwarder;

@@ -11,6 +11,10 @@ pub(crate) struct Inspect {
     /// Where the agent's home is.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) home: Option<PathBuf>,
+
+    /// A folder on a disk that does not exist yet, for what git needs.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) scratch: PathBuf,
 }
 
 /// Says in a bottle what its agent wrote.

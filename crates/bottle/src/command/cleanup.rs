@@ -47,6 +47,12 @@ pub(super) fn run(options: &Cleanup, ui: &Ui) -> Result<ExitCode, CommandError> 
             "`bot-bottle pull ID` fetches it; `bot-bottle cleanup --force ID` removes a run with its work",
         );
     }
+    if !options.dry_run {
+        for error in with_work.iter().filter_map(|leftover| leftover.stop_machine().err()) {
+            ui.warn(&format!("its machine may run on: {error}"));
+            error.hint().iter().for_each(|hint| ui.hint(hint));
+        }
+    }
     let objects = objects(options, &home, &removable, &with_work, ui);
     let is_all_removable = newer.is_empty() && (options.runs.is_empty() || with_work.is_empty());
     let code = if is_all_removable { ExitCode::SUCCESS } else { ExitCode::FAILURE };

@@ -95,7 +95,7 @@ fn receive(control: &UnixStream) -> Result<(GatewayConfig, GatewayStart, Vec<Own
 }
 
 /// Holds the container's end of the link, until it ends.
-fn carry(local: io::Result<UnixStream>, options: ContainerOptions, ui: &Ui) -> i32 {
+pub(super) fn carry(local: io::Result<UnixStream>, options: ContainerOptions, ui: &Ui) -> i32 {
     let carried = || -> io::Result<LinkEnd> {
         let local = local?;
         let (stdin, stdout) =
@@ -157,6 +157,6 @@ pub(super) fn link(arguments: &ContainerLink) -> Result<ExitCode, CommandError> 
     }
 }
 
-fn runtime() -> io::Result<Runtime> {
+pub(super) fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }

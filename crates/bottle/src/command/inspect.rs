@@ -22,20 +22,27 @@ use crate::{
 /// Answers one request from standard input on standard output.
 pub(super) fn run(inspect: &Inspect, ui: &Ui) -> Result<ExitCode, CommandError> {
     let guest = GuestPaths::default();
-    let scratch = guest.home.join("scratch");
+    let scratch = inspect.scratch.clone();
     let home = inspect.home.clone().unwrap_or_else(|| INSPECTED_HOME.into());
     // Nothing of ours goes into the agent's own home. Only files are asked for there, and they need no scratch.
-    if home != guest.home {
+    let has_scratch = !scratch.starts_with(&home);
+    if has_scratch {
         fs::create_dir(&scratch).io_context(|| format!("making {}", scratch.display()))?;
     }
     let places = Places {
         workspace: guest.workspace.clone(),
         home,
-        scratch,
+        scratch: scratch.clone(),
         guest_workspace: guest.workspace,
         guest_home: guest.home,
     };
-    match bot_bottle_inspector::run(&places, &mut BufReader::new(io::stdin()), &mut io::stdout().lock()) {
+    let ended =
+        bot_bottle_inspector::run(&places, &mut BufReader::new(io::stdin()), &mut io::stdout().lock());
+    if has_scratch {
+        // Where the bottle is the agent's own it would stay.
+        let _ = fs::remove_dir_all(&scratch);
+    }
+    match ended {
         Ok(left_out) => {
             ui.lines(&left_out);
             Ok(ExitCode::SUCCESS)

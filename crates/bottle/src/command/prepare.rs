@@ -21,6 +21,7 @@ use bot_bottle_launch::{
         AgentExit, Beginning, EndedBy, FaultKind, FaultMoment, FaultPoint, Kept, LaunchEvent, LaunchRequest,
         ResumableAgent, Step, Terminal,
     },
+    smolmachines::Smolmachines,
 };
 
 use super::work;
@@ -55,7 +56,8 @@ pub(super) fn implementation(name: BackendName) -> Result<Box<dyn Backend>, Comm
         }
         BackendName::Native => Err(CommandError::new(Failure::Backend, "the native backend needs Linux")
             .with_hint("run bot-bottle on a Linux host")),
-        BackendName::Smolmachines | BackendName::Kubernetes => {
+        BackendName::Smolmachines => Ok(Box::new(Smolmachines::new(system::smolvm()?, &home()?))),
+        BackendName::Kubernetes => {
             Err(CommandError::new(Failure::Backend, format!("the {name} backend is not in this version"))
                 .with_hint("use one of those that are: `--backend native` or `--backend docker`"))
         }

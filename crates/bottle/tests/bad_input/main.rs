@@ -86,7 +86,7 @@ fn wrong_arguments_are_usage_errors() -> Result<()> {
     home.refuses(&["run", "--env", "=x", "--", "true"], USAGE, &["name of a variable"])?;
     let mut relative = home.command(&["run", "--", "true"]);
     home.refused(relative.env("BOT_BOTTLE_HOME", "here"), USAGE, &["not an absolute path", "hint"])?;
-    home.refuses(&["run", "--backend", "smolmachines", "--", "true"], BACKEND, &["--backend native"])
+    home.refuses(&["run", "--backend", "kubernetes", "--", "true"], BACKEND, &["--backend native"])
 }
 
 #[test]

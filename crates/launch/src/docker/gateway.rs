@@ -4,20 +4,26 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
     net::SocketAddr,
-    os::unix::net::UnixStream,
+    os::{fd::BorrowedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
 };
 
 use bot_bottle_core::{
     error::{IoContext, IoError},
-    gateway_config::{GatewayConfig, GatewayStart},
+    gateway_config::{GatewayConfig, GatewayReady, GatewayStart},
 };
 use bot_bottle_engine::Engine;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    channel::Channel, error::LaunchError, gateway_process::GatewayProcess, host::facts::system_roots,
-    resource::Resources, state, steps::allocate::Run,
+    backend::{Gateway, GatewayListeners},
+    channel::Channel,
+    error::LaunchError,
+    gateway_process::GatewayProcess,
+    host::facts::system_roots,
+    resource::Resources,
+    state,
+    steps::allocate::Run,
 };
 
 use super::{
@@ -85,7 +91,7 @@ pub(super) fn start(
     engine: &Engine,
     run: &Run,
     resources: &mut Resources,
-) -> Result<GatewayProcess, LaunchError> {
+) -> Result<ContainerGateway, LaunchError> {
     let names = Names::of(run);
     let image = image::gateway(engine, &run.executable_path)?;
     let text = fs::read(run.gateway_config()).io_context(|| "reading the gateway's configuration")?;
@@ -109,9 +115,34 @@ pub(super) fn start(
         receipts: Some((run.path(state::RECEIPTS), start.config.receipts_bytes)),
         dials,
     };
-    let gateway = GatewayProcess::start_link(run, &link, resources)?;
-    gateway.send(&start)?;
-    Ok(gateway)
+    Ok(ContainerGateway { process: GatewayProcess::start_link(run, &link, resources)?, start })
+}
+
+/// The gateway's container, by the process that holds the link to it.
+pub(super) struct ContainerGateway {
+    process: GatewayProcess,
+    start: ContainerGatewayStart,
+}
+
+impl Gateway for ContainerGateway {
+    fn hand_over(&self, start: GatewayStart, listeners: GatewayListeners) -> io::Result<()> {
+        // Not before: it is more than a socket holds, and the container may take a while to start, in which the
+        // agent's is made.
+        self.process.send(&self.start)?;
+        self.process.hand_over(start, listeners)
+    }
+
+    fn ready(&self) -> Result<GatewayReady, LaunchError> {
+        self.process.ready()
+    }
+
+    fn process(&self) -> BorrowedFd<'_> {
+        self.process.process()
+    }
+
+    fn log_tail(&self) -> String {
+        self.process.log_tail()
+    }
 }
 
 /// Makes the volume with this binary for a bottle without a gateway.

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::{self, Read, Seek},
+    io::{self, Seek},
     path::{Path, PathBuf},
 };
 
@@ -13,7 +13,7 @@ use bot_bottle_engine::{Engine, EngineError, RefusalKind};
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
-use crate::error::LaunchError;
+use crate::{error::LaunchError, static_program};
 
 use super::{
     hand_over::GATEWAY_USER,
@@ -41,11 +41,7 @@ pub(super) const GATEWAY_IMAGE: &str = "gateway";
 /// [`LaunchError::NotStatic`] where this binary needs libraries that the image would not have.
 pub(super) fn gateway(engine: &Engine, executable: &Path) -> Result<String, LaunchError> {
     let reading = || format!("reading {}", executable.display());
-    let mut file = File::open(executable).io_context(reading)?;
-    if !is_static(&mut file).io_context(reading)? {
-        return Err(LaunchError::NotStatic);
-    }
-    file.rewind().io_context(reading)?;
+    let mut file = static_program::open(executable)?;
     let mut hash = Sha256::new_with_prefix(LAYOUT);
     io::copy(&mut file, &mut hash).io_context(reading)?;
     let digits: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -97,45 +93,8 @@ fn relative(path: &str) -> &str {
     path.trim_start_matches('/')
 }
 
-/// Whether an executable names no interpreter, that is, no dynamic linker: elf(5), `PT_INTERP`.
-fn is_static(file: &mut File) -> io::Result<bool> {
-    const PT_INTERP: u32 = 3;
-    const HEADER_BYTES: usize = 64;
-    const PROGRAM_HEADER_BYTES: usize = 56;
-    let malformed = || io::Error::new(io::ErrorKind::InvalidData, "not an ELF executable of 64 bits");
-    let mut header = [0; HEADER_BYTES];
-    file.read_exact(&mut header)?;
-    if !header.starts_with(b"\x7fELF\x02") {
-        return Err(malformed());
-    }
-    let half = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
-    let offset = u64::from_le_bytes(header[32..40].try_into().map_err(|_| malformed())?);
-    let (size, count) = (usize::from(half(54)), usize::from(half(56)));
-    if size != PROGRAM_HEADER_BYTES {
-        return Err(malformed());
-    }
-    file.seek(io::SeekFrom::Start(offset))?;
-    let mut headers = vec![0; size * count];
-    file.read_exact(&mut headers)?;
-    Ok(!headers.chunks(size).any(|header| header.starts_with(&PT_INTERP.to_le_bytes())))
-}
-
 impl From<EngineError> for LaunchError {
     fn from(error: EngineError) -> Self {
         Self::Engine(Box::new(error))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_dynamic_executable_is_known() {
-        // The test itself needs the C library; a text is no executable at all.
-        let own = std::env::current_exe().expect("a path");
-        assert!(!is_static(&mut File::open(own).expect("opened")).expect("an executable"));
-        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-        is_static(&mut File::open(manifest).expect("opened")).expect_err("a text");
     }
 }

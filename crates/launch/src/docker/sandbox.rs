@@ -2,12 +2,13 @@
 
 use std::{
     cell::Cell,
-    fs, io,
+    io,
     os::{
         fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
     },
     path::{Path, PathBuf},
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -23,11 +24,11 @@ use rustix::{
 use serde::Serialize;
 
 use crate::{
+    archive::{self, PackedFolder},
     backend::{GatewayListeners, Sandbox, SandboxEvent, SessionId, StartProgram},
     channel::Channel,
     child_process::{ANSWER_TIMEOUT, ChildProgram, spawn},
     error::LaunchError,
-    files::remove::remove_tree,
     image_variables::ImageVariables,
     init::{
         client::{InitClient, NoMessage},
@@ -35,13 +36,13 @@ use crate::{
         spec::{AGENT_USER, Confinement, NetworkSpec},
     },
     log_tail::tail,
-    resource::Resources,
+    resource::{Resources, WorkObject},
     steps::{allocate::Run, system_files::StagedFiles},
     sys::Go,
 };
 
 use super::{
-    archive, image_files,
+    image_files,
     link::{Carries, LinkCommand},
     names::{HAND_OVER_FOLDER, Names},
     object::EngineObject,
@@ -64,15 +65,15 @@ const COPY_BUFFER_BYTES: usize = 256 << 10;
 
 /// The agent's container.
 pub(super) struct ContainerSandbox {
-    engine: Engine,
+    engine: Rc<Engine>,
     container: String,
     /// By the process that holds the link, which ends with the container.
     init: InitClient,
     log: PathBuf,
     /// Sent when the gateway serves.
     files: StagedFiles,
-    /// Folders of the host whose content becomes that of folders of the agent's.
-    copies: Vec<(PathBuf, PathBuf)>,
+    /// The agent's folders.
+    folders: Vec<PackedFolder>,
     /// The objects with what the agent makes.
     work: Vec<EngineObject>,
     /// Variables of the image.
@@ -83,7 +84,7 @@ pub(super) struct ContainerSandbox {
 
 /// Makes the agent's container and starts it. Its first process goes on by itself, up to `Listening`.
 pub(super) fn start(
-    engine: Engine,
+    engine: Rc<Engine>,
     plan: &BottlePlan,
     run: &Run,
     resources: &mut Resources,
@@ -93,7 +94,6 @@ pub(super) fn start(
     let image = engine.image(&parts.image)?;
     engine.create_container(&render::agent(&names, plan, &parts))?;
     image_files::check(&engine, &names.agent, plan, &parts.reference)?;
-    make_folders(&engine, &names.agent, plan, parts.is_new)?;
     let link = LinkCommand {
         engine: engine.address().clone(),
         container: names.agent.clone(),
@@ -109,8 +109,7 @@ pub(super) fn start(
         init,
         log,
         files: StagedFiles::of(plan, run),
-        // What is looked at is there.
-        copies: if run.folders.inspected.is_some() { Vec::new() } else { copies(plan, run) },
+        folders: PackedFolder::of_agent(plan, run, parts.is_new),
         work: parts.work,
         image_variables: ImageVariables::new(&image.config.environment),
         out_of_memory: Cell::default(),
@@ -122,30 +121,6 @@ pub(super) fn start(
     };
     sandbox.send(&setup, "sending the setup")?;
     Ok(sandbox)
-}
-
-/// Makes home, and a workspace that is new, the agent's, which the first process could not without CAP_CHOWN.
-fn make_folders(
-    engine: &Engine,
-    container: &str,
-    plan: &BottlePlan,
-    is_new: bool,
-) -> Result<(), LaunchError> {
-    let mut bytes = Vec::new();
-    let paths = [plan.guest.home.as_path(), plan.guest.workspace.as_path()];
-    let paths = if !is_new || paths[0] == paths[1] { &paths[..1] } else { &paths[..] };
-    archive::folders(paths, AGENT_USER.into(), &mut bytes).io_context(|| "packing the agent's folders")?;
-    Ok(engine.upload(container, "/", &mut bytes.as_slice())?)
-}
-
-/// From the run's folders on the host to those of the agent.
-fn copies(plan: &BottlePlan, run: &Run) -> Vec<(PathBuf, PathBuf)> {
-    let (guest, staged) = (&plan.guest, &run.folders);
-    let mut copies = vec![(staged.home.clone(), guest.home.clone())];
-    if guest.workspace != guest.home {
-        copies.push((staged.workspace.clone(), guest.workspace.clone()));
-    }
-    copies
 }
 
 fn start_link(
@@ -169,19 +144,6 @@ fn start_link(
         Ok(InitClient::new(channel, process))
     };
     Ok(start().io_context(|| "starting the link to the container")?)
-}
-
-/// Removes what is in a folder.
-fn empty(folder: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            remove_tree(&entry.path())?;
-        } else {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
 }
 
 impl ContainerSandbox {
@@ -212,16 +174,17 @@ impl ContainerSandbox {
         LaunchError::Sandbox(IoError::new(doing.to_owned(), source))
     }
 
-    /// Copies a folder of the host into the container, and removes it here.
-    fn copy_in(&self, staged: &Path, inside: &Path) -> Result<(), LaunchError> {
-        let copying = || format!("copying files to {}", inside.display());
+    /// Makes the agent's folders in the container, with what is in them at first, and removes that here.
+    fn copy_in(&self) -> Result<(), LaunchError> {
+        let copying = || "copying the agent's files into its container".to_owned();
         let (mut reader, writer) = UnixStream::pair().io_context(copying)?;
         let (packed, uploaded) = std::thread::scope(|scope| {
+            let folders = &self.folders;
             let packing = scope.spawn(move || {
                 let buffered = io::BufWriter::with_capacity(COPY_BUFFER_BYTES, writer);
-                archive::pack(staged, AGENT_USER.into(), buffered)
+                archive::pack(folders, AGENT_USER.into(), buffered)
             });
-            let uploaded = self.engine.upload(&self.container, &inside.to_string_lossy(), &mut reader);
+            let uploaded = self.engine.upload(&self.container, "/", &mut reader);
             // A writer that nobody reads would wait for ever.
             drop(reader);
             (packing.join(), uploaded)
@@ -229,8 +192,7 @@ impl ContainerSandbox {
         // The engine's error is the reason where both failed.
         uploaded?;
         packed.unwrap_or_else(|_| Err(io::ErrorKind::Other.into())).io_context(copying)?;
-        // Only the container's copy is the agent's.
-        Ok(empty(staged).io_context(|| format!("removing what is in {}", staged.display()))?)
+        Ok(archive::remove_packed(&self.folders)?)
     }
 
     fn ask_about_memory(&self) -> Result<bool, EngineError> {
@@ -252,9 +214,7 @@ impl Sandbox for ContainerSandbox {
         let FromInit::Ready { notes } = self.expect()? else {
             return Err(self.lost("being ready", io::ErrorKind::InvalidData.into()));
         };
-        for (staged, inside) in &self.copies {
-            self.copy_in(staged, inside)?;
-        }
+        self.copy_in()?;
         // Whatever has the time of the agent's start counts as written by it.
         std::thread::sleep(FILE_TIME_TICK);
         let limited = self.init.limit_messages();
@@ -283,8 +243,8 @@ impl Sandbox for ContainerSandbox {
         let _ = self.init.end();
     }
 
-    fn work(&self) -> Vec<EngineObject> {
-        self.work.clone()
+    fn work(&self) -> Vec<WorkObject> {
+        self.work.iter().cloned().map(WorkObject::Engine).collect()
     }
 
     fn is_out_of_memory(&self) -> bool {

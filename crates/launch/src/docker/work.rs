@@ -107,7 +107,7 @@ pub(super) fn parts(
     if let Some(inspected) = &run.folders.inspected {
         return look(engine, inspected, run, &names, resources);
     }
-    let before = AgentWork::among(&resources.work());
+    let before = AgentWork::among(&resources.work_in_engine());
     let mut work = Vec::new();
     let mut add = |resources: &mut Resources, kind, name: &str, is_recorded: bool| {
         let object = EngineObject::new(engine.address(), kind, name);
@@ -155,7 +155,7 @@ fn look(
     resources: &mut Resources,
 ) -> Result<Parts, LaunchError> {
     let finding = || format!("finding the agent's work in {}", inspected.run.display());
-    let objects = Resources::read(&inspected.run).io_context(finding)?.work();
+    let objects = Resources::read(&inspected.run).io_context(finding)?.work_in_engine();
     let work =
         AgentWork::among(&objects).ok_or_else(|| IoError::new(finding(), std::io::ErrorKind::NotFound))?;
     gateway::fill_program(engine, run, resources)?;

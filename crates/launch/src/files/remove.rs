@@ -29,6 +29,19 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     Removal::default().remove(path)
 }
 
+/// Removes what is in a folder.
+pub(crate) fn empty(folder: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove_tree(&entry.path())?;
+        } else {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// One removal. It keeps no state on disk: after every step the tree is an ordinary tree, which a new removal
 /// can start with.
 #[derive(Debug, Default)]

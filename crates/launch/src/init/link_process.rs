@@ -47,6 +47,16 @@ impl LinkProcess {
             let why = "this is what the first process of a container runs, and nothing else";
             return Err(io::Error::new(io::ErrorKind::Unsupported, why));
         }
+        Self::start_in_machine(carry)
+    }
+
+    /// The same for a virtual machine, in which everything is the bottle's, and whose first process is smolvm's.
+    ///
+    /// # Errors
+    /// When no process can be made.
+    pub fn start_in_machine(
+        carry: impl FnOnce(io::Result<UnixStream>) -> i32,
+    ) -> io::Result<(Self, UnixStream)> {
         sys::reset_signals();
         let (ours, theirs) = UnixStream::pair()?;
         let process = sys::fork(|| carry(close().map(|()| theirs)))?;

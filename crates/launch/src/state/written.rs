@@ -27,7 +27,7 @@ pub(crate) struct Written {
 impl Written {
     /// What is known of a run; `None` for one whose files are on this host, or that has none.
     pub(crate) fn of(run: &Path) -> Option<Self> {
-        if Resources::read(run).ok()?.work().is_empty() {
+        if !Resources::read(run).ok()?.has_work() {
             return None;
         }
         let read = fs::read(run.join(WRITTEN_FILE)).ok();

@@ -69,6 +69,8 @@ pub(crate) fn spec(machine: &str, image: &Path, network: Network) -> MachineSpec
         env: BTreeMap::new(),
         workdir: None,
         user: None,
+        workload: Vec::new(),
+        name_server: None,
     }
 }
 

@@ -1,4 +1,4 @@
-//! The agent's files as a tar archive, which the engine unpacks in its container.
+//! The agent's files as a tar archive, which is unpacked in its bottle where that has folders of its own.
 
 use std::{
     collections::BTreeMap,
@@ -8,30 +8,63 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bot_bottle_core::{
+    error::{IoContext, IoError},
+    plan::BottlePlan,
+};
 use tar::{Builder, EntryType, Header, HeaderMode};
 
-/// Writes what is below a folder, owned by this user and its group. Links stay links, files with two names stay
-/// one file, and times and modes are kept. What is neither file, folder nor link is left out.
-pub(super) fn pack(folder: &Path, owner: u64, to: impl Write) -> io::Result<()> {
-    let mut archive = Packer { builder: Builder::new(to), owner, linked: BTreeMap::new() };
-    archive.folder(folder, Path::new(""))?;
-    archive.builder.into_inner()?.flush()
+use crate::{files::remove::empty, steps::allocate::Run};
+
+/// A folder of the agent's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PackedFolder {
+    /// Where it is, absolute.
+    pub(crate) path: PathBuf,
+    /// The folder of this host with what is in it at first.
+    pub(crate) content: Option<PathBuf>,
+    /// Whether it is made, or gets its owner. Otherwise it is there.
+    pub(crate) is_made: bool,
 }
 
-/// Folders that do not exist yet, each owned by this user and its group.
-pub(super) fn folders(paths: &[&Path], owner: u64, to: impl Write) -> io::Result<()> {
-    let mut builder = Builder::new(to);
-    for path in paths {
-        let mut header = Header::new_gnu();
-        header.set_entry_type(EntryType::Directory);
-        header.set_mode(0o755);
-        header.set_size(0);
-        header.set_uid(owner);
-        header.set_gid(owner);
-        let path = path.strip_prefix("/").unwrap_or(path);
-        builder.append_data(&mut header, path, io::empty())?;
+impl PackedFolder {
+    /// Those of a plan: its home, and its workspace, which gets its owner if it is new.
+    pub(crate) fn of_agent(plan: &BottlePlan, run: &Run, is_new: bool) -> Vec<Self> {
+        let (guest, staged) = (&plan.guest, &run.folders);
+        // What is looked at is there.
+        let content = |folder: &PathBuf| staged.inspected.is_none().then(|| folder.clone());
+        let home = Self { path: guest.home.clone(), content: content(&staged.home), is_made: true };
+        let mut folders = vec![home];
+        if guest.workspace != guest.home {
+            let (path, content) = (guest.workspace.clone(), content(&staged.workspace));
+            folders.push(Self { path, content, is_made: is_new });
+        }
+        folders
     }
-    builder.into_inner()?.flush()
+}
+
+/// Removes here what was packed: only the bottle's copy is the agent's.
+pub(crate) fn remove_packed(folders: &[PackedFolder]) -> Result<(), IoError> {
+    for staged in folders.iter().filter_map(|folder| folder.content.as_ref()) {
+        empty(staged).io_context(|| format!("removing what is in {}", staged.display()))?;
+    }
+    Ok(())
+}
+
+/// Writes folders with what is below them, owned by this user and its group. Links stay links, files with two names
+/// stay one file, and times and modes are kept. What is neither file, folder nor link is left out.
+pub(crate) fn pack(folders: &[PackedFolder], owner: u64, to: impl Write) -> io::Result<()> {
+    let mut archive = Packer { builder: Builder::new(to), owner, linked: BTreeMap::new() };
+    for folder in folders {
+        let name = folder.path.strip_prefix("/").unwrap_or(&folder.path);
+        if folder.is_made {
+            archive.made(name)?;
+        }
+        if let Some(content) = &folder.content {
+            archive.folder(content, name)?;
+        }
+    }
+    archive.builder.into_inner()?.flush()
 }
 
 struct Packer<W: Write> {
@@ -42,6 +75,16 @@ struct Packer<W: Write> {
 }
 
 impl<W: Write> Packer<W> {
+    fn made(&mut self, name: &Path) -> io::Result<()> {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(EntryType::Directory);
+        header.set_mode(0o755);
+        header.set_size(0);
+        header.set_uid(self.owner);
+        header.set_gid(self.owner);
+        self.builder.append_data(&mut header, name, io::empty())
+    }
+
     fn folder(&mut self, folder: &Path, name: &Path) -> io::Result<()> {
         let mut entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
         entries.sort_by_key(fs::DirEntry::file_name);
@@ -106,7 +149,13 @@ mod tests {
         let long = "a".repeat(200);
         fs::write(root.join(&long), "x").expect("written");
         let mut bytes = Vec::new();
-        pack(&root, 1000, &mut bytes).expect("packed");
+        let folder = |path: &str, content: Option<&Path>, is_made| PackedFolder {
+            path: path.into(),
+            content: content.map(Path::to_owned),
+            is_made,
+        };
+        let folders = [folder("/home/agent", None, true), folder("/work", Some(&root), false)];
+        pack(&folders, 1000, &mut bytes).expect("packed");
 
         let mut archive = tar::Archive::new(bytes.as_slice());
         let entries: Vec<(String, EntryType, u64, u32, Option<PathBuf>)> = archive
@@ -125,10 +174,13 @@ mod tests {
             })
             .collect();
         let names: Vec<&str> = entries.iter().map(|entry| entry.0.as_str()).collect();
-        assert_eq!(names, [&long, "again", "bin", "bin/tool", "dangling"].map(|name: &str| name));
+        let below = [&long, "again", "bin", "bin/tool", "dangling"].map(|name: &str| format!("work/{name}"));
+        assert_eq!(names[0].trim_end_matches('/'), "home/agent");
+        assert_eq!(names[1..], below);
         assert!(entries.iter().all(|entry| entry.2 == 1000));
-        assert_eq!((entries[1].1, entries[1].3), (EntryType::Regular, 0o750));
-        assert_eq!((entries[3].1, entries[3].4.as_deref()), (EntryType::Link, Some(Path::new("again"))));
-        assert_eq!(entries[4].4.as_deref(), Some(Path::new("/nowhere/at/all")));
+        assert_eq!((entries[0].1, entries[0].3), (EntryType::Directory, 0o755));
+        assert_eq!((entries[2].1, entries[2].3), (EntryType::Regular, 0o750));
+        assert_eq!((entries[4].1, entries[4].4.as_deref()), (EntryType::Link, Some(Path::new("work/again"))));
+        assert_eq!(entries[5].4.as_deref(), Some(Path::new("/nowhere/at/all")));
     }
 }

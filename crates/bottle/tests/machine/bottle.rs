@@ -1,0 +1,88 @@
+//! What a bottle in a machine is: its user, its one door, its streams.
+
+use anyhow::{Result, ensure};
+use bot_bottle_testkit::{Echo, FakeUpstream, random_secret};
+
+use crate::fixture::{Home, described};
+
+/// One machine for all of it: each takes half a minute.
+#[test]
+fn a_machine_reaches_its_gateway_and_nothing_else() -> Result<()> {
+    let Some(home) = Home::with_distribution()? else { return Ok(()) };
+    let upstream = FakeUpstream::builder().host("api.test", Echo).start()?;
+    let authority = home.project().join("authority.pem");
+    std::fs::write(&authority, upstream.certificate())?;
+    let (secret, address) = (random_secret("token_"), upstream.address());
+    let settings =
+        format!("egress:\n  extra_ca: [{}]\n  resolve: {{api.test: \"{address}\"}}\n", authority.display());
+    home.write("settings.yml", settings)?;
+    home.write(
+        "bottles/small.md",
+        "---\nlimits: {memory: 512MiB, cpus: 1, disk: 1GiB}\negress:\n  routes:\n    - host: api.test\n      \
+         auth: {scheme: Bearer, token_ref: API_TOKEN}\n---\n",
+    )?;
+    std::fs::write(home.project().join("given"), "from the host\n")?;
+    // Each line of the answer begins with what was asked.
+    let script = "ask() { name=$1; shift; echo \"$name: $(\"$@\" 2>&1 | tr '\\n' ' ')\"; }
+        proxy=$https_proxy$HTTPS_PROXY
+        ask user id -u
+        ask file cat given
+        ask capabilities grep -E 'Cap(Prm|Eff|Bnd|Amb)' /proc/self/status
+        ask confined grep -E 'NoNewPrivs|Seccomp:' /proc/self/status
+        ask by-proxy curl -sS -m 60 https://api.test/echo?by-proxy
+        unset http_proxy https_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY all_proxy
+        ask by-name curl -sS -m 60 https://api.test/echo?by-name
+        ask other-name curl -sS -m 60 http://other.test/
+        ask other-question getent ahosts secret.other.test
+        ask address curl -sS -m 60 http://192.0.2.7/
+        ask host curl -sS -m 60 http://PORT/
+        ask setuid /usr/bin/su -c id
+        ask off sh -c 'echo o > /proc/sysrq-trigger'
+        ask environment sh -c 'env; cat /proc/*/environ 2>/dev/null | tr \"\\0\" \" \"'
+        ask size sh -c 'head -c 3000000 /dev/zero | wc -c'
+        exit 7";
+    let script = script.replace("PORT", &address.to_string());
+    let mut command = home.run(&["--cwd"], &script);
+    let output = command.env("API_TOKEN", &secret).output()?;
+    let text = described(&output);
+    ensure!(output.status.code() == Some(7), "the exit code is the program's: {text}");
+    let answer = |asked: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{asked}: ")));
+        line.map(str::trim).unwrap_or_default().to_owned()
+    };
+    ensure!(answer("user") == "1000" && answer("file") == "from the host", "{text}");
+    ensure!(!answer("capabilities").is_empty(), "{text}");
+    ensure!(
+        answer("capabilities")
+            .split_whitespace()
+            .all(|word| word.ends_with(':') || word.bytes().all(|b| b == b'0')),
+        "{text}"
+    );
+    ensure!(
+        answer("confined").contains("NoNewPrivs:\t1") && answer("confined").contains("Seccomp:\t2"),
+        "{text}"
+    );
+    for way in ["by-proxy", "by-name"] {
+        ensure!(!answer(way).is_empty() && !answer(way).contains("reason"), "{way} is answered: {text}");
+    }
+    let seen = upstream.requests();
+    ensure!(seen.len() == 2, "nothing else arrives: {seen:?}");
+    let injected = format!("Bearer {secret}");
+    let has_credential = seen.iter().all(|request| request.header("authorization") == Some(&injected));
+    ensure!(has_credential, "the credential is injected: {seen:?}");
+    ensure!(answer("other-name").contains("Could not resolve host"), "{text}");
+    ensure!(answer("other-question").is_empty(), "{text}");
+    ensure!(answer("address").contains("address_literal"), "{text}");
+    ensure!(answer("host").contains("Failed to connect"), "{text}");
+    ensure!(!answer("setuid").contains("uid=0") && answer("off").contains("denied"), "{text}");
+    ensure!(answer("size") == "3000000", "{text}");
+    // The upstream echoes what it was sent; nothing else has it.
+    let mut others = text.lines().filter(|line| !line.starts_with("by-"));
+    ensure!(others.all(|line| !line.contains(&secret)), "the credential is on the host alone");
+    let [identity] = &home.identities()[..] else { anyhow::bail!("{text}") };
+    let run = home.path("state").join(identity);
+    let receipts = std::fs::read_to_string(run.join("receipts.jsonl"))?;
+    ensure!(receipts.contains("address_literal") && receipts.contains("other.test"), "{receipts}");
+    home.succeeds(&mut home.command(&["cleanup", "--yes", "--force"]))?;
+    home.is_empty()
+}

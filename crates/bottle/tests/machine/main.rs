@@ -1,0 +1,7 @@
+//! Bottles in virtual machines of a real smolvm, with a stand-in for libkrun.
+
+mod bottle;
+mod ends;
+mod fixture;
+mod refused;
+mod work;

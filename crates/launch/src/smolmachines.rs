@@ -1,0 +1,166 @@
+//! The smolmachines backend: a bottle as a micro virtual machine of the program `smolvm`.
+//!
+//! smolvm runs in a network of its own ([`host_side`]), whose loopback device has the gateway's sockets and nothing
+//! else: whatever smolvm does for its guest, a question to a name server included, reaches the gateway or nobody. A
+//! program of ours in the machine ([`init`]) starts the agent and is told what to do over the standard streams of
+//! `smolvm machine exec`. Another one ([`watch`]) switches the machine off when the launcher is gone.
+
+use std::path::PathBuf;
+
+use bot_bottle_core::{
+    identity::Identity,
+    limits::Limits,
+    plan::{BottlePlan, ImageSource},
+    provider::GuestPaths,
+};
+use bot_bottle_smolvm::{EgressControl, Environment, Runtime, Settings, Smolvm, SmolvmError};
+
+use crate::{
+    backend::{Backend, Enforcement, Sandbox},
+    error::LaunchError,
+    home::BotBottleHome,
+    host::prerequisites::{HostReport, Prerequisite},
+    request::LaunchEvent,
+    resource::Resources,
+    steps::allocate::Run,
+};
+
+mod host_side;
+mod init;
+mod limits;
+mod machine;
+mod names;
+mod render;
+mod sandbox;
+mod watch;
+
+pub use host_side::run as host_side;
+pub use init::run as machine_init;
+pub use machine::MachineObject;
+pub use watch::run as machine_watch;
+
+/// Where smolvm and what it starts look for programs.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// The smolmachines backend.
+#[derive(Debug, Clone)]
+pub struct Smolmachines {
+    program: PathBuf,
+    state_dir: PathBuf,
+}
+
+impl Smolmachines {
+    /// With this program, which keeps its machines in the operator's folder.
+    #[must_use]
+    pub fn new(program: PathBuf, home: &BotBottleHome) -> Self {
+        Self { program, state_dir: home.path().join("vm") }
+    }
+
+    fn open(&self) -> Result<Smolvm, LaunchError> {
+        open(&self.program, self.state_dir.clone())
+    }
+}
+
+/// smolvm, as every part of this program runs it: nothing of the operator's environment reaches it.
+///
+/// # Errors
+/// When it is not smolvm, or too old.
+fn open(program: &std::path::Path, state_dir: PathBuf) -> Result<Smolvm, LaunchError> {
+    let settings = Settings {
+        program: program.to_owned(),
+        state_dir,
+        environment: Environment::of_caller([("PATH".into(), PATH.into())]),
+        // In its namespace there is no other user that it could become.
+        runtime: Runtime { keeps_uid: true, ..Runtime::default() },
+        limits: bot_bottle_smolvm::Limits::default(),
+    };
+    Ok(Smolvm::open(settings)?)
+}
+
+impl Backend for Smolmachines {
+    fn prerequisites(&self) -> HostReport {
+        let mut report = HostReport::default();
+        match self.open() {
+            Ok(smolvm) => {
+                report.notes.push(format!("smolvm {} is {}", smolvm.version(), self.program.display()));
+                if smolvm.version().is_untested() {
+                    report
+                        .notes
+                        .push("this version of smolvm is newer than those that were tried".to_owned());
+                }
+                if let Err(error) = with_interceptor(&smolvm) {
+                    report.missing.push(missing(&error));
+                }
+            }
+            Err(error) => report.missing.push(missing(&error)),
+        }
+        if let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+            report.missing.push(Prerequisite {
+                problem: format!("/dev/kvm cannot be opened: {error}"),
+                remedy: "switch virtualisation on in the firmware, load the module kvm_intel or kvm_amd, and join the \
+                         group kvm"
+                    .to_owned(),
+            });
+        }
+        report
+    }
+
+    fn check(&self, limits: &Limits) -> Result<Enforcement, LaunchError> {
+        limits::check(limits).map(Enforcement).map_err(LaunchError::Limits)
+    }
+
+    fn prepare(
+        &self,
+        plan: &BottlePlan,
+        _on_event: &mut dyn FnMut(LaunchEvent),
+    ) -> Result<Option<String>, LaunchError> {
+        match &plan.image {
+            Some(ImageSource::Reference(reference)) if reference.starts_with('/') => {
+                Ok(Some(reference.clone()))
+            }
+            _ => Err(LaunchError::NoMachineImage),
+        }
+    }
+
+    fn inspected_home(&self, guest: &GuestPaths) -> PathBuf {
+        // It is the agent's own machine.
+        guest.home.clone()
+    }
+
+    fn scratch(&self, _guest: &GuestPaths, look: &Identity) -> PathBuf {
+        // A name that the agent could not take, in a folder of the machine's disk.
+        format!("/tmp/bot-bottle-{look}").into()
+    }
+
+    fn start(
+        &self,
+        plan: &BottlePlan,
+        run: &Run,
+        resources: &mut Resources,
+    ) -> Result<Box<dyn Sandbox>, LaunchError> {
+        let smolvm = self.open()?;
+        with_interceptor(&smolvm)?;
+        Ok(Box::new(sandbox::start(smolvm, &self.program, plan, run, resources)?))
+    }
+}
+
+/// Refuses a smolvm whose machines reach the host's name server past the gateway.
+fn with_interceptor(smolvm: &Smolvm) -> Result<(), LaunchError> {
+    match smolvm.version().egress_control() {
+        EgressControl::Interceptor => Ok(()),
+        EgressControl::AllowList => Err(LaunchError::NoInterceptor(smolvm.version())),
+    }
+}
+
+fn missing(error: &LaunchError) -> Prerequisite {
+    use bot_bottle_core::error::Hint;
+    let remedy =
+        error.hint().map_or_else(|| "install smolvm 1.32 or newer".to_owned(), |hint| hint.into_owned());
+    Prerequisite { problem: error.to_string(), remedy }
+}
+
+impl From<SmolvmError> for LaunchError {
+    fn from(error: SmolvmError) -> Self {
+        Self::Smolvm(Box::new(error))
+    }
+}

@@ -1,0 +1,145 @@
+//! The process on the host in whose network smolvm runs.
+//!
+//! It has a user namespace and a network namespace of its own. The network has a loopback device alone, with the
+//! sockets that the gateway serves: the interceptor's, and those for DNS, because smolvm sends every question of its
+//! guest to its name server by itself, past the interceptor. Their descriptors go to the launcher. Then smolvm starts
+//! the machine in here, and this process holds the link to the first program of ours in it:
+//! the standard streams of `smolvm machine exec`.
+
+use std::{
+    fs, io,
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    os::fd::{AsFd, OwnedFd, RawFd},
+    path::PathBuf,
+    process::Command,
+    time::Duration,
+};
+
+use bot_bottle_core::{
+    error::{Hint, IoContext, IoError},
+    gateway_config::{InterceptorToken, ListenerKind},
+    plan::BOTTLE_ADDRESS,
+};
+use bot_bottle_smolvm::{ExecSpec, Interceptor, MachineName};
+use rustix::process::{getegid, geteuid};
+use serde::{Deserialize, Serialize};
+
+use crate::{channel::Channel, error::LaunchError, init::network, sys};
+
+use super::names::PROGRAM;
+
+/// How long the image's file system may take to be there once smolvm says that the machine runs.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The port of DNS.
+const DNS_PORT: u16 = 53;
+
+/// What it is told first. The launcher's socket to the machine's first program of ours comes along.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct HostSetup {
+    /// smolvm's program.
+    pub(super) program: PathBuf,
+    /// Where it keeps the machine.
+    pub(super) state_dir: PathBuf,
+    /// The machine, which exists.
+    pub(super) machine: String,
+}
+
+/// What it is told once the gateway serves its sockets.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct StartMachine {
+    /// What smolvm's connections begin with.
+    pub(super) token: InterceptorToken,
+}
+
+/// What it says.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum FromHostSide {
+    /// It listens; the sockets come along.
+    Listening {
+        /// What each of them is for.
+        kinds: Vec<ListenerKind>,
+    },
+    /// The machine runs, and a program can be started in it: the link is up.
+    Started,
+    /// It does not.
+    Failed {
+        /// Why.
+        why: String,
+        /// What to do.
+        hint: Option<String>,
+    },
+}
+
+/// Runs as that process; `control` is the descriptor of the launcher's socket. `carry` gets the command whose standard
+/// input and output are the link to the machine, and the launcher's socket for it, and returns when the link has
+/// ended. Returns the exit status of the process.
+pub fn run(control: RawFd, carry: impl FnOnce(Command, OwnedFd) -> i32) -> i32 {
+    let channel = Channel::new(sys::take_control(control));
+    match serve(&channel) {
+        Ok((command, link)) => match channel.send(&FromHostSide::Started, &[]) {
+            Ok(()) => carry(command, link),
+            // The launcher has ended.
+            Err(_) => 1,
+        },
+        Err(error) => {
+            let hint = error.hint().map(|hint| hint.into_owned());
+            // Fails only if the launcher has ended.
+            let _ = channel.send(&FromHostSide::Failed { why: error.to_string(), hint }, &[]);
+            1
+        }
+    }
+}
+
+fn serve(channel: &Channel) -> Result<(Command, OwnedFd), LaunchError> {
+    let (setup, mut link) = next::<HostSetup>(channel, "reading which machine to start")?;
+    let link = link.pop().ok_or_else(|| IoError::new("taking the link", io::ErrorKind::InvalidData))?;
+    enter_namespaces().io_context(|| "making a network for smolvm")?;
+    // Whatever address smolvm connects to is this namespace's own, and nobody listens there but the gateway.
+    network::bring_up(BOTTLE_ADDRESS).io_context(|| "bringing the loopback device up")?;
+    let (address, kinds, sockets) = listen().io_context(|| "listening for the machine's connections")?;
+    let descriptors: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+    channel
+        .send(&FromHostSide::Listening { kinds }, &descriptors)
+        .io_context(|| "handing the listeners over")?;
+    let (StartMachine { token }, _) = next(channel, "waiting for the gateway")?;
+    drop(sockets);
+    let smolvm = super::open(&setup.program, setup.state_dir)?;
+    let machine = MachineName::new(setup.machine)?;
+    let token = bot_bottle_smolvm::InterceptorToken::new(*token.as_bytes())?;
+    smolvm.start(&machine, Some(&Interceptor::new(address, token)?))?;
+    smolvm.wait_until_ready(&machine, READY_TIMEOUT)?;
+    // Interactive: smolvm collects the output of others, or cuts it off after 11 MiB.
+    let init = ExecSpec { interactive: true, ..ExecSpec::new([PROGRAM, "machine-init"]) };
+    Ok((smolvm.exec(&machine, &init)?, link))
+}
+
+/// Makes a user namespace, in which this user has the same number, and a network namespace of it. What this process
+/// starts is this user without any capability, unless that is root: execve(2).
+fn enter_namespaces() -> io::Result<()> {
+    let (user, group) = (geteuid().as_raw(), getegid().as_raw());
+    sys::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET)?;
+    // Without it no group can be mapped, user_namespaces(7). The process keeps those that it has: that of /dev/kvm is
+    // one of them.
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("{user} {user} 1\n"))?;
+    fs::write("/proc/self/gid_map", format!("{group} {group} 1\n"))
+}
+
+/// The sockets of the namespace: the interceptor's address, and all with what they are for.
+fn listen() -> io::Result<(SocketAddr, Vec<ListenerKind>, Vec<OwnedFd>)> {
+    let interceptor = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = interceptor.local_addr()?;
+    let questions = UdpSocket::bind((Ipv4Addr::LOCALHOST, DNS_PORT))?;
+    let long_questions = TcpListener::bind((Ipv4Addr::LOCALHOST, DNS_PORT))?;
+    let kinds = vec![ListenerKind::Interceptor, ListenerKind::DnsUdp, ListenerKind::DnsTcp];
+    Ok((address, kinds, vec![interceptor.into(), questions.into(), long_questions.into()]))
+}
+
+fn next<T: serde::de::DeserializeOwned>(
+    channel: &Channel,
+    doing: &'static str,
+) -> Result<(T, Vec<OwnedFd>), IoError> {
+    let message = channel.receive().io_context(|| doing)?;
+    message.ok_or_else(|| IoError::new(doing, io::ErrorKind::UnexpectedEof))
+}

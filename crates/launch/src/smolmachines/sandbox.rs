@@ -1,0 +1,379 @@
+//! The machine of a bottle: how it is started, and the launcher's end of the link to it.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Seek},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::{
+            fs::PermissionsExt,
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use bot_bottle_core::{
+    error::{IoContext, IoError},
+    gateway_config::InterceptorToken,
+    limits::Limits,
+    plan::BottlePlan,
+};
+use bot_bottle_smolvm::{MachineName, Smolvm};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::Signal,
+    rand::{GetRandomFlags, getrandom},
+};
+use serde::Serialize;
+
+use crate::{
+    archive::{self, PackedFolder},
+    backend::{GatewayListeners, InheritedSocket, Sandbox, SandboxEvent, SessionId, StartProgram},
+    channel::Channel,
+    child_process::{ANSWER_TIMEOUT, ChildProgram, spawn},
+    error::LaunchError,
+    init::{
+        client::{InitClient, NoMessage},
+        protocol::FromInit,
+        spec::{AGENT_USER, Confinement},
+    },
+    log_tail::tail,
+    program_run::ProgramRun,
+    request::{ProgramStatus, Terminal},
+    resource::{Resource, Resources, WorkObject},
+    session::LimitWatchers,
+    state, static_program,
+    steps::{allocate::Run, system_files::StagedFiles},
+    sys::Go,
+};
+
+use super::{
+    host_side::{FromHostSide, HostSetup, StartMachine},
+    init::MachineSetup,
+    limits,
+    machine::MachineObject,
+    names::{Names, PROGRAM},
+    render,
+};
+
+/// How long smolvm may take to start a machine. The first start of an image reads the whole of it.
+const START_TIMEOUT: Duration = Duration::from_secs(330);
+
+/// How long the agent's files may take on their way into the machine.
+const COPY_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
+/// How long the machine's workload may take to connect once programs can be run there.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long the process that holds the link may take to say in its log why it ended.
+const LOG_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The number of the program that unpacks the agent's files; the agent has 0, and what else runs before it counts down
+/// from the largest.
+const UNPACK: SessionId = SessionId(u64::MAX >> 2);
+
+/// The machine of a bottle.
+pub(super) struct MachineSandbox {
+    smolvm: Smolvm,
+    machine: MachineObject,
+    name: MachineName,
+    /// To the process in whose network smolvm runs, which holds the link too.
+    host_side: Channel,
+    token: InterceptorToken,
+    /// To the machine's first program of ours, by that process.
+    init: InitClient,
+    /// Where the machine's workload connects to.
+    life: UnixListener,
+    /// That connection, once the machine runs: the machine is switched off when it is closed.
+    watched: Option<UnixStream>,
+    files: StagedFiles,
+    /// The agent's folders, and what is in them at first.
+    folders: Vec<PackedFolder>,
+    confinement: Confinement,
+    directory: PathBuf,
+    program_folder: PathBuf,
+    log: PathBuf,
+}
+
+/// Makes the machine, and starts the process in whose network smolvm will run. It goes on by itself, up to
+/// `Listening`.
+pub(super) fn start(
+    smolvm: Smolvm,
+    program: &Path,
+    plan: &BottlePlan,
+    run: &Run,
+    resources: &mut Resources,
+) -> Result<MachineSandbox, LaunchError> {
+    let (before, folder) = match &run.folders.inspected {
+        Some(inspected) => (Some(inspected_machine(&inspected.run)?), &inspected.run),
+        None => (resources.work_machine(), &run.directory),
+    };
+    let name =
+        before.as_ref().map_or_else(|| format!("bot-bottle-{}", run.name), |before| before.name.clone());
+    let names = Names::new(name, run, folder)?;
+    let name = names.machine.clone();
+    let machine = MachineObject {
+        program: program.to_owned(),
+        state_dir: smolvm.state_dir().to_owned(),
+        name: name.to_string(),
+    };
+    let life = prepare_host(&names, run).map_err(|source| names.making("what is mounted", source))?;
+    match &before {
+        // It may be on its way to an end: its launcher was killed.
+        Some(before) => before.stop()?,
+        None => {
+            let recorded = resources.add(Resource::Machine(machine.clone()));
+            recorded.io_context(|| "recording the machine")?;
+            let image = run.image.clone().ok_or(LaunchError::NoMachineImage)?;
+            smolvm.create(&render::machine(&names, plan, image.into()))?;
+        }
+    }
+    let log = run.path("sandbox.log");
+    let (host_side, init) = start_host_side(run, &machine, &log, resources)
+        .map_err(|source| names.making("the process that starts smolvm", source))?;
+    let mut token = [0; 32];
+    getrandom(&mut token, GetRandomFlags::empty()).io_context(|| "no random numbers")?;
+    Ok(MachineSandbox {
+        smolvm,
+        machine,
+        name,
+        host_side,
+        token: InterceptorToken::new(token),
+        init,
+        life,
+        watched: None,
+        files: StagedFiles::of(plan, run),
+        folders: PackedFolder::of_agent(plan, run, before.is_none()),
+        confinement: Confinement {
+            user: AGENT_USER,
+            processes: Some(limits::processes(&plan.limits)),
+            file_size: None,
+            processors: None,
+        },
+        directory: run.directory.clone(),
+        program_folder: names.program_folder,
+        log,
+    })
+}
+
+/// The machine of another run, whose work is looked at: it is started once more, with no way out. It is not this run's,
+/// and stays when this one is released.
+fn inspected_machine(run: &Path) -> Result<MachineObject, LaunchError> {
+    let finding = || format!("finding the agent's work in {}", run.display());
+    let machine = Resources::read(run).io_context(finding)?.work_machine();
+    let machine = machine.ok_or_else(|| IoError::new(finding(), io::ErrorKind::NotFound))?;
+    match state::is_alive(run).io_context(finding)? {
+        true => Err(LaunchError::MachineRuns(machine.name)),
+        false => Ok(machine),
+    }
+}
+
+/// What the machine is offered of the host: the folder with this binary, and the socket that is open as long as this
+/// process lives.
+fn prepare_host(names: &Names, run: &Run) -> Result<UnixListener, io::Error> {
+    let mut program = static_program::open(&run.executable_path).map_err(io::Error::other)?;
+    fs::create_dir_all(&names.program_folder)?;
+    // Whole, or not there: a run that goes on may have another version of it.
+    let unfinished = names.program_folder.join("new");
+    let mut copy = OpenOptions::new().write(true).create(true).truncate(true).open(&unfinished)?;
+    io::copy(&mut program, &mut copy)?;
+    fs::set_permissions(&unfinished, fs::Permissions::from_mode(0o555))?;
+    fs::rename(&unfinished, names.program_folder.join("bot-bottle"))?;
+    match fs::remove_file(&names.life_socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    UnixListener::bind(&names.life_socket)
+}
+
+fn start_host_side(
+    run: &Run,
+    machine: &MachineObject,
+    log: &Path,
+    resources: &mut Resources,
+) -> io::Result<(Channel, InitClient)> {
+    let (channel, theirs) = Channel::pair()?;
+    channel.set_timeout(Some(ANSWER_TIMEOUT))?;
+    let child = ChildProgram {
+        executable: &run.executable,
+        arguments: &[c"bot-bottle", c"machine-host", c"3"],
+        namespaces: 0,
+        control: theirs.as_fd(),
+        log,
+    };
+    let process = spawn(&child, resources, |_| Ok(Go::On))?;
+    let (link, its_link) = Channel::pair()?;
+    link.set_timeout(Some(ANSWER_TIMEOUT))?;
+    let setup = HostSetup {
+        program: machine.program.clone(),
+        state_dir: machine.state_dir.clone(),
+        machine: machine.name.clone(),
+    };
+    channel.send(&setup, &[its_link.as_fd()])?;
+    Ok((channel, InitClient::new(link, process)))
+}
+
+impl MachineSandbox {
+    /// What the process in whose network smolvm runs says next.
+    fn host_side_says(&self) -> Result<(FromHostSide, Vec<std::os::fd::OwnedFd>), LaunchError> {
+        match self.host_side.receive() {
+            Ok(Some((FromHostSide::Failed { why, hint }, _))) => Err(LaunchError::Machine { why, hint }),
+            Ok(Some(message)) => Ok(message),
+            Ok(None) => Err(self.lost("starting smolvm", io::ErrorKind::UnexpectedEof.into())),
+            Err(source) => Err(self.lost("starting smolvm", source)),
+        }
+    }
+
+    /// The next message of the machine's first program of ours, which has to come while the bottle starts.
+    fn expect(&self) -> Result<FromInit, LaunchError> {
+        match self.init.expect() {
+            Ok((message, _)) => Ok(message),
+            Err(NoMessage::Failed(error)) => Err(LaunchError::Sandbox(error)),
+            Err(NoMessage::Lost(source)) => Err(self.lost("waiting for the machine", source)),
+        }
+    }
+
+    fn send(&self, message: &impl Serialize, doing: &str) -> Result<(), LaunchError> {
+        self.init.send(message, &[]).map_err(|source| self.lost(doing, source))
+    }
+
+    /// What the process has written to its log says more than the end of its socket.
+    fn lost(&self, doing: &str, source: io::Error) -> LaunchError {
+        let mut ended = [PollFd::from_borrowed_fd(self.init.process(), PollFlags::IN)];
+        let limit = Timespec::try_from(LOG_TIMEOUT).ok();
+        let source = match poll(&mut ended, limit.as_ref()) {
+            Ok(1..) => io::Error::other(tail(&self.log)),
+            _ => source,
+        };
+        LaunchError::Sandbox(IoError::new(doing.to_owned(), source))
+    }
+
+    /// The connection of the workload, which is there before any program of the agent's could make one.
+    fn accept_watch(&self) -> io::Result<UnixStream> {
+        let limit = Timespec::try_from(WATCH_TIMEOUT).ok();
+        match poll(&mut [PollFd::new(&self.life, PollFlags::IN)], limit.as_ref())? {
+            0 => Err(io::ErrorKind::TimedOut.into()),
+            _ => self.life.accept().map(|(stream, _)| stream),
+        }
+    }
+
+    /// Sends the agent's files into the machine, and removes them here.
+    fn copy_in(&mut self) -> Result<(), LaunchError> {
+        let copying = || "copying the agent's files into its machine";
+        let mut packed = self.pack().io_context(copying)?;
+        let program = StartProgram {
+            command: vec![PROGRAM.to_owned(), "machine-unpack".to_owned()],
+            environment: [].into(),
+            working_directory: "/".into(),
+            terminal: Terminal::Pipes,
+            size: None,
+        };
+        let directory = self.directory.clone();
+        let running = ProgramRun {
+            input: &mut packed,
+            output: &mut |_| Ok(()),
+            signals: None,
+            limits: LimitWatchers::new(&Limits::default(), &directory),
+            deadline: Some(Instant::now() + COPY_TIMEOUT),
+        };
+        let end = running.run(self, UNPACK, &program).map_err(io::Error::from).io_context(copying)?;
+        if end.status != ProgramStatus::Exited(0) || end.ended_by.is_some() {
+            return Err(LaunchError::Sandbox(IoError::new(copying(), io::Error::other(end.error))));
+        }
+        Ok(archive::remove_packed(&self.folders)?)
+    }
+
+    /// The agent's folders in a file that has no name.
+    fn pack(&self) -> io::Result<File> {
+        let path = self.directory.join("packed.tar");
+        let mut packed = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path)?;
+        fs::remove_file(&path)?;
+        archive::pack(&self.folders, AGENT_USER.into(), io::BufWriter::new(&mut packed))?;
+        packed.rewind()?;
+        Ok(packed)
+    }
+}
+
+impl Sandbox for MachineSandbox {
+    fn listeners(&mut self) -> Result<GatewayListeners, LaunchError> {
+        let (FromHostSide::Listening { kinds }, sockets) = self.host_side_says()? else {
+            return Err(self.lost("listening", io::ErrorKind::InvalidData.into()));
+        };
+        if kinds.len() != sockets.len() {
+            return Err(self.lost("taking its listeners", io::ErrorKind::InvalidData.into()));
+        }
+        let sockets = kinds.into_iter().zip(sockets).map(|(kind, socket)| InheritedSocket { kind, socket });
+        Ok(GatewayListeners::Intercepted(sockets.collect(), self.token.clone()))
+    }
+
+    fn initialise(&mut self) -> Result<Vec<String>, LaunchError> {
+        let files = self.files.read().io_context(|| "reading the bottle's certificates")?;
+        let limit = |channel: &Channel| channel.set_timeout(Some(START_TIMEOUT));
+        limit(&self.host_side).io_context(|| "limiting the time for smolvm")?;
+        let start = StartMachine { token: self.token.clone() };
+        self.host_side.send(&start, &[]).map_err(|source| self.lost("starting smolvm", source))?;
+        let (FromHostSide::Started, _) = self.host_side_says()? else {
+            return Err(self.lost("starting smolvm", io::ErrorKind::InvalidData.into()));
+        };
+        self.watched = Some(self.accept_watch().io_context(|| "waiting for the machine's workload")?);
+        let folders = self.folders.iter().map(|folder| folder.path.clone()).collect();
+        self.send(&MachineSetup { folders, confinement: self.confinement.clone() }, "sending the setup")?;
+        self.send(&files, "sending files")?;
+        let FromInit::Ready { notes } = self.expect()? else {
+            return Err(self.lost("being ready", io::ErrorKind::InvalidData.into()));
+        };
+        if self.folders.iter().any(|folder| folder.content.is_some()) {
+            self.copy_in()?;
+        }
+        let limited = self.init.limit_messages();
+        limited.map_err(|source| self.lost("limiting the time for a message", source))?;
+        Ok(notes)
+    }
+
+    fn exec(&mut self, session: SessionId, program: &StartProgram) -> io::Result<()> {
+        self.init.exec(session, program.clone())
+    }
+
+    fn signal(&mut self, session: SessionId, signal: Signal) -> io::Result<()> {
+        self.init.signal(session, signal)
+    }
+
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.init.descriptors()
+    }
+
+    fn next(&mut self) -> Option<SandboxEvent> {
+        self.init.next()
+    }
+
+    fn kill(&mut self) {
+        // Fails only if it has ended.
+        let _ = self.init.end();
+    }
+
+    fn work(&self) -> Vec<WorkObject> {
+        vec![WorkObject::Machine(self.machine.clone())]
+    }
+
+    fn is_out_of_memory(&self) -> bool {
+        // The machine's kernel kills a program of its own then, and the machine goes on.
+        false
+    }
+
+    fn disk_usage(&self) -> Result<u64, String> {
+        // The limit is the size of its disks, and nothing of the bottle's is written elsewhere.
+        Ok(0)
+    }
+}
+
+impl Drop for MachineSandbox {
+    /// Its disks are to be whole. What fails here the release of the machine reports.
+    fn drop(&mut self) {
+        let _ = self.init.end();
+        let _ = self.smolvm.stop(&self.name, super::machine::STOP_TIMEOUT);
+        // Each start copies it anew. What stays is removed with the run.
+        let _ = fs::remove_dir_all(&self.program_folder);
+    }
+}
