@@ -78,6 +78,9 @@ pub(crate) enum Command {
     /// Unpacks an archive of the agent's files.
     #[command(hide = true)]
     MachineUnpack,
+    /// Says which time a file would get in a virtual machine.
+    #[command(hide = true)]
+    MachineClock,
 }
 
 /// What shapes a bottle, for every command that makes one.

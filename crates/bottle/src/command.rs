@@ -61,5 +61,6 @@ pub(crate) fn run(arguments: Arguments, ui: &Ui) -> Result<ExitCode, CommandErro
         Command::ContainerLink(link) => container::link(&link),
         Command::MachineWatch => machine::watch(),
         Command::MachineUnpack => machine::unpack(),
+        Command::MachineClock => machine::clock(ui),
     }
 }

@@ -20,6 +20,7 @@ use bot_bottle_core::{
     limits::Limits,
     plan::BottlePlan,
     provider::GuestPaths,
+    work::FileTime,
 };
 use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
@@ -169,6 +170,15 @@ pub trait Sandbox {
     /// run on this host.
     fn work(&self) -> Vec<WorkObject> {
         Vec::new()
+    }
+
+    /// The time that a file would get that the agent wrote now, where its files have another clock than this host's;
+    /// later than that of any file that is there.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    fn file_time(&mut self) -> io::Result<Option<FileTime>> {
+        Ok(None)
     }
 
     /// Whether the kernel has killed a program because the bottle had used its memory.

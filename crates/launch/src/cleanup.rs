@@ -210,7 +210,7 @@ mod tests {
         let dead = RunDirectory::create(&home, &identity("agent-bbbbb")).expect("made");
         let agent = AgentFolder::of(dead.path());
         agent.create(None).expect("made");
-        StartRecord::write(dead.path(), Baseline::default()).expect("recorded");
+        StartRecord::write(dead.path(), Baseline::default(), None).expect("recorded");
         fs::write(agent.workspace().join("work"), b"x").expect("a file");
         agent.close().expect("closed");
         let (child, recorded) = sleeping();

@@ -154,7 +154,9 @@ fn run_bottle(
     let mut session = progress.step(Step::Attach, |on_event| {
         if request.beginning == Beginning::New {
             let baseline = baseline::observe(plan, &left_out, &mut *sandbox, on_event);
-            StartRecord::write(&run.directory, baseline).io_context(|| "recording the agent's start")?;
+            let recording = || "recording the agent's start";
+            let file_time = sandbox.file_time().io_context(recording)?;
+            StartRecord::write(&run.directory, baseline, file_time).io_context(recording)?;
         }
         let work = sandbox.work();
         if !work.is_empty() {

@@ -25,6 +25,7 @@ use crate::{
     steps::allocate::Run,
 };
 
+mod clock;
 mod host_side;
 mod init;
 mod limits;
@@ -34,6 +35,7 @@ mod render;
 mod sandbox;
 mod watch;
 
+pub use clock::file_time;
 pub use host_side::run as host_side;
 pub use init::run as machine_init;
 pub use machine::MachineObject;

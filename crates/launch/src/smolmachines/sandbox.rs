@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Seek},
+    io::{self, Read, Seek},
     os::{
         fd::{AsFd, BorrowedFd},
         unix::{
@@ -19,6 +19,7 @@ use bot_bottle_core::{
     gateway_config::InterceptorToken,
     limits::Limits,
     plan::BottlePlan,
+    work::FileTime,
 };
 use bot_bottle_smolvm::{MachineName, Smolvm};
 use rustix::{
@@ -73,6 +74,12 @@ const LOG_TIMEOUT: Duration = Duration::from_secs(5);
 /// The number of the program that unpacks the agent's files; the agent has 0, and what else runs before it counts down
 /// from the largest.
 const UNPACK: SessionId = SessionId(u64::MAX >> 2);
+
+/// The same for the one that asks for the time.
+const CLOCK: SessionId = SessionId(UNPACK.0 - 1);
+
+/// Most bytes that a part of this program writes in a machine.
+const MAX_ANSWER_BYTES: usize = 4 << 10;
 
 /// The machine of a bottle.
 pub(super) struct MachineSandbox {
@@ -263,26 +270,38 @@ impl MachineSandbox {
     fn copy_in(&mut self) -> Result<(), LaunchError> {
         let copying = || "copying the agent's files into its machine";
         let mut packed = self.pack().io_context(copying)?;
+        self.run(UNPACK, "machine-unpack", &mut packed).io_context(copying)?;
+        Ok(archive::remove_packed(&self.folders)?)
+    }
+
+    /// Runs a part of this program in the machine, as the agent's user. Returns what it wrote.
+    fn run(&mut self, session: SessionId, role: &str, input: &mut dyn Read) -> io::Result<Vec<u8>> {
         let program = StartProgram {
-            command: vec![PROGRAM.to_owned(), "machine-unpack".to_owned()],
+            command: vec![PROGRAM.to_owned(), role.to_owned()],
             environment: [].into(),
             working_directory: "/".into(),
             terminal: Terminal::Pipes,
             size: None,
         };
+        let mut written = Vec::new();
+        let mut output = |bytes: &[u8]| {
+            written.extend_from_slice(bytes);
+            if written.len() > MAX_ANSWER_BYTES { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(()) }
+        };
         let directory = self.directory.clone();
         let running = ProgramRun {
-            input: &mut packed,
-            output: &mut |_| Ok(()),
+            input,
+            output: &mut output,
             signals: None,
             limits: LimitWatchers::new(&Limits::default(), &directory),
             deadline: Some(Instant::now() + COPY_TIMEOUT),
         };
-        let end = running.run(self, UNPACK, &program).map_err(io::Error::from).io_context(copying)?;
-        if end.status != ProgramStatus::Exited(0) || end.ended_by.is_some() {
-            return Err(LaunchError::Sandbox(IoError::new(copying(), io::Error::other(end.error))));
+        let end = running.run(self, session, &program).map_err(io::Error::from)?;
+        if end.status == ProgramStatus::Exited(0) && end.ended_by.is_none() {
+            Ok(written)
+        } else {
+            Err(io::Error::other(end.error))
         }
-        Ok(archive::remove_packed(&self.folders)?)
     }
 
     /// The agent's folders in a file that has no name.
@@ -355,6 +374,11 @@ impl Sandbox for MachineSandbox {
 
     fn work(&self) -> Vec<WorkObject> {
         vec![WorkObject::Machine(self.machine.clone())]
+    }
+
+    fn file_time(&mut self) -> io::Result<Option<FileTime>> {
+        let written = self.run(CLOCK, "machine-clock", &mut io::empty())?;
+        Ok(Some(serde_json::from_slice(&written)?))
     }
 
     fn is_out_of_memory(&self) -> bool {

@@ -30,8 +30,9 @@ pub(crate) struct StartRecord {
 }
 
 impl StartRecord {
-    /// Records the moment, and the workspace as it is, in the folder of a run.
-    pub(crate) fn write(run: &Path, baseline: Baseline) -> io::Result<Self> {
+    /// Records the moment, and the workspace as it is, in the folder of a run. `file_time` is the moment by the clock of
+    /// the workspace, where that is not this host's.
+    pub(crate) fn write(run: &Path, baseline: Baseline, file_time: Option<FileTime>) -> io::Result<Self> {
         let path = run.join(START_FILE);
         // The time of this very file: the kernel takes the time of a file from a clock that ticks, and so
         // what is written next has the same time or a later one.
@@ -48,6 +49,7 @@ impl StartRecord {
                 started = now()?;
             }
         }
+        let started = file_time.unwrap_or(started);
         let record = Self { baseline: Baseline { started, ..baseline }, clocks: clocks() };
         replace(&path, &serde_json::to_vec(&record)?)?;
         Ok(record)
@@ -104,7 +106,7 @@ mod tests {
         assert_eq!(StartRecord::read(run.path()).expect("looked"), None);
         // The folder's own time is of another tick.
         std::thread::sleep(Duration::from_millis(50));
-        let start = StartRecord::write(run.path(), Baseline::default()).expect("recorded");
+        let start = StartRecord::write(run.path(), Baseline::default(), None).expect("recorded");
         assert_eq!(StartRecord::read(run.path()).expect("read").as_ref(), Some(&start));
         let folder = File::open(workspace.path()).expect("opened");
         assert!(!start.is_changed(folder.as_fd()));
