@@ -82,6 +82,8 @@ pub struct EngineInfo {
     pub limits: EnforcedLimits,
     /// Names of the runtimes that a container can ask for, sorted.
     pub runtimes: Vec<String>,
+    /// The one that a container gets that asks for none; empty if it does not say.
+    pub default_runtime: String,
     /// `overlay2` or another.
     pub storage_driver: String,
     /// Whether containers get its default seccomp filter.
@@ -114,6 +116,7 @@ impl EngineInfo {
             && info.cgroup_version.is_some_and(|version| version.to_string() == "1"));
         Ok(Self {
             kind,
+            default_runtime: info.default_runtime.unwrap_or_default(),
             version: info.server_version.unwrap_or_default(),
             api_version,
             is_rootless,

@@ -71,6 +71,9 @@ impl Docker {
         }
         let engine = Engine::connect(&self.address)?;
         let info = engine.info()?;
+        if runs_another_kernel(&info.default_runtime) {
+            return Err(LaunchError::Runtime(info.default_runtime));
+        }
         Ok(self.connected.get_or_init(|| (Rc::new(engine), info)))
     }
 }
@@ -122,6 +125,13 @@ impl Backend for Docker {
     }
 }
 
+/// Whether a runtime puts a kernel of its own between a container and the host's. What the first process of an agent's
+/// container needs of it (redirection of connections, sockets that are handed to another container) was not tried there,
+/// and another container has another kernel.
+fn runs_another_kernel(runtime: &str) -> bool {
+    ["runsc", "gvisor", "kata"].iter().any(|name| runtime.to_ascii_lowercase().contains(name))
+}
+
 fn describe(info: &EngineInfo) -> String {
     format!("{} {} (API {})", info.kind, info.version, info.api_version)
 }
@@ -130,4 +140,19 @@ fn missing(error: &LaunchError) -> Prerequisite {
     use bot_bottle_core::error::Hint;
     let remedy = error.hint().map_or_else(|| "start the engine".to_owned(), |hint| hint.into_owned());
     Prerequisite { problem: error.to_string(), remedy }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runtimes_with_a_kernel_of_their_own_are_known() {
+        for runtime in ["runsc", "io.containerd.runsc.v1", "kata", "io.containerd.kata.v2", "gVisor"] {
+            assert!(runs_another_kernel(runtime), "{runtime}");
+        }
+        for runtime in ["runc", "io.containerd.runc.v2", "crun", "nvidia", "youki", ""] {
+            assert!(!runs_another_kernel(runtime), "{runtime}");
+        }
+    }
 }

@@ -81,6 +81,11 @@ pub enum LaunchError {
         "this bot-bottle is not linked statically, and it runs in containers and machines that have none of its libraries"
     )]
     NotStatic,
+    /// The engine starts containers in a sandbox of its own.
+    #[error(
+        "the engine's default runtime is `{0}`, in which the docker backend is not known to keep its promises"
+    )]
+    Runtime(String),
     /// The credentials for a registry.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
@@ -175,6 +180,7 @@ impl Hint for LaunchError {
             Self::Occupied(_) => "run `bot-bottle cleanup`, or choose another identity".into(),
             Self::StillRunning(error) => return error.hint(),
             Self::Engine(error) => return error.hint(),
+            Self::Runtime(_) => "make `runc` or `crun` the engine's default runtime, or use the smolmachines backend".into(),
             Self::NoPackage(_) => "write a Dockerfile, and name it in `agent_provider.dockerfile`".into(),
             Self::Credentials(error) => return error.hint(),
             Self::BuildContext(error) => return error.hint(),
@@ -258,6 +264,7 @@ impl LaunchError {
                 | Self::Limits(_)
                 | Self::Engine(_)
                 | Self::NotStatic
+                | Self::Runtime(_)
                 | Self::Smolvm(_)
                 | Self::Machine { .. }
                 | Self::NoInterceptor(_)

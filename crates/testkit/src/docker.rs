@@ -64,7 +64,7 @@ impl DockerHost {
         Self::on(&engine()?)
     }
 
-    fn on(engine: &Engine) -> Result<Self, String> {
+    pub(crate) fn on(engine: &Engine) -> Result<Self, String> {
         Ok(Self { image: busybox_image(engine)?, program: static_program()? })
     }
 

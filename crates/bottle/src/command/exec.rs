@@ -13,5 +13,5 @@ pub(super) fn run(exec: &Exec, _ui: &Ui) -> Result<ExitCode, CommandError> {
         ExecRequest { command: exec.command.clone(), environment: BTreeMap::new(), working_directory: None };
     let exit = client::exec(&prepare::home()?, &exec.identity, &request, prepare::terminal())
         .map_err(CommandError::from_error)?;
-    prepare::exit_code(&exec.identity, &exit)
+    prepare::exit_code(&exec.identity, None, &exit)
 }

@@ -168,7 +168,7 @@ pub(super) fn launch(
         return Err(CommandError::failed("not started"));
     }
     let environment = secret_values::for_agent(&plan, from_host, ui)?;
-    let identity = plan.identity.clone();
+    let (identity, made_by) = (plan.identity.clone(), plan.backend);
     let program = match &plan.program.source {
         ProgramSource::AgentProgram(name) => {
             let companions = provider::all().into_iter().find(|provider| provider.program() == name);
@@ -199,7 +199,7 @@ pub(super) fn launch(
         event => show(&event, quiet, ui),
     });
     work::tell(&identity, kept, ui);
-    exit_code(&identity, &exit.map_err(launch_error)?)
+    exit_code(&identity, Some(made_by), &exit.map_err(launch_error)?)
 }
 
 /// Prints the progress of a launch.
@@ -237,7 +237,15 @@ fn show(event: &LaunchEvent, quiet: bool, ui: &Ui) {
 }
 
 /// The program's own code, unless something else ended it.
-pub(super) fn exit_code(identity: &Identity, exit: &AgentExit) -> Result<ExitCode, CommandError> {
+pub(super) fn exit_code(
+    identity: &Identity,
+    backend: Option<BackendName>,
+    exit: &AgentExit,
+) -> Result<ExitCode, CommandError> {
+    let engine = match backend {
+        Some(BackendName::Docker) => "if the container engine was stopped or restarted, start it again; ",
+        _ => "",
+    };
     match &exit.ended_by {
         None | Some(EndedBy::Stop | EndedBy::Signal(_)) => Ok(ExitCode::from(exit.code())),
         Some(EndedBy::Limit(limit)) => Err(CommandError::failed(format!("{identity} was ended: {limit}"))
@@ -245,11 +253,11 @@ pub(super) fn exit_code(identity: &Identity, exit: &AgentExit) -> Result<ExitCod
         Some(EndedBy::GatewayEnded(log)) => Err(CommandError::failed(format!(
             "{identity} was ended: its gateway ended, so it had no way out left: {log}"
         ))
-        .with_hint("start it again")),
+        .with_hint(format!("{engine}start the bottle again"))),
         Some(EndedBy::SandboxEnded) => Err(CommandError::failed(format!(
             "{identity} was ended: its first process was killed, and everything in it ends with that"
         ))
-        .with_hint("if the host was out of memory, give the bottle less: `limits.memory`")),
+        .with_hint(format!("{engine}if the host was out of memory, give the bottle less: `limits.memory`"))),
     }
 }
 

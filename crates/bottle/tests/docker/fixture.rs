@@ -36,7 +36,8 @@ impl Home {
         Self::on(host, podman()).map(Some)
     }
 
-    fn on(host: DockerHost, engine: Result<Engine, String>) -> Result<Self> {
+    /// On this engine.
+    pub(crate) fn on(host: DockerHost, engine: Result<Engine, String>) -> Result<Self> {
         let engine = engine.map_err(anyhow::Error::msg)?;
         let home = Self { host, engine, folder: tempfile::tempdir()? };
         for name in [".bot-bottle/bottles", ".bot-bottle/agents", "project"] {

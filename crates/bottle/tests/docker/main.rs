@@ -2,6 +2,7 @@
 
 mod cleanup;
 mod ends;
+mod engine_ends;
 mod fixture;
 mod hostile_image;
 mod images;
