@@ -58,6 +58,9 @@ pub(super) fn run(ui: &Ui) -> Result<ExitCode, CommandError> {
             hint: None,
         });
     }
+    for backend in [BackendName::Docker, BackendName::Smolmachines] {
+        checks.extend(other_backend(backend));
+    }
     let home = prepare::home()?;
     for provider in provider::all() {
         let program = prepare::find_program(&home, provider);
@@ -117,4 +120,22 @@ fn render(checks: &[Check]) -> String {
         }
     }
     table.render()
+}
+
+/// What a backend lacks that is not needed, or what it has.
+fn other_backend(backend: BackendName) -> Vec<Check> {
+    let check = |state, found: String, hint| Check { name: format!("{backend} backend"), state, found, hint };
+    let report = match prepare::implementation(backend) {
+        Ok(backend) => backend.prerequisites(),
+        Err(error) => {
+            return vec![check(State::Missing, error.to_string(), error.hint().map(Cow::into_owned))];
+        }
+    };
+    let missing = report.missing.iter();
+    let missing: Vec<Check> = missing
+        .map(|missing| check(State::Missing, missing.problem.clone(), Some(missing.remedy.clone())))
+        .collect();
+    let is_complete = missing.is_empty();
+    let notes = report.notes.into_iter().filter(|_| is_complete);
+    missing.into_iter().chain(notes.map(|note| check(State::Good, note, None))).collect()
 }

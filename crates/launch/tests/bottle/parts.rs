@@ -69,7 +69,7 @@ pub(crate) fn play(arguments: &[String]) -> Option<ExitCode> {
             Some(done(client::stop(&BotBottleHome::new(home), &identity)))
         }
         [_, "inspect-order", home, identity, access, script] => Some(inspect(home, identity, access, script)),
-        [_, "shell", script] => {
+        [_, "shell", script, ..] => {
             let error = std::os::unix::process::CommandExt::exec(
                 std::process::Command::new("/bin/sh").args(["-c", script]),
             );
