@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Result, ensure};
 use bot_bottle_testkit::{Echo, FakeUpstream, random_secret};
 
-use crate::fixture::Home;
+use crate::fixture::{Home, eventually};
 
 #[test]
 fn the_gateway_injects_what_the_engine_never_shows() -> Result<()> {
@@ -50,8 +50,10 @@ pub(crate) fn secret_is_injected(home: &Home) -> Result<()> {
         let text = fs::read_to_string(run.join(name)).unwrap_or_default();
         ensure!(!text.contains(&secret), "{name}: {text}");
     }
-    let receipts = fs::read_to_string(run.join("receipts.jsonl"))?;
-    ensure!(receipts.contains("api.test"), "the receipts are on the host: {receipts:?}");
+    // They come over the link, which may take a moment longer than the answer.
+    eventually("the receipts are on the host", || {
+        Ok(fs::read_to_string(run.join("receipts.jsonl"))?.contains("api.test"))
+    })?;
     drop(bottle);
     home.clean_up()
 }
