@@ -39,8 +39,8 @@ const KILL_LIMIT: Duration = Duration::from_secs(60);
 /// A smolvm whose machines run, and the turn to use it: a machine takes a whole processor, so that one test at a
 /// time has one.
 ///
-/// It works for root and for any other user. It is not libkrun: the processor is emulated, and a machine takes about
-/// ten times as long as with KVM. What confines the virtual machine monitor itself is not tested with it.
+/// It works for root and for any other user. It is not libkrun: the processor is emulated. What confines the virtual
+/// machine monitor itself is not tested with it.
 ///
 /// When it is dropped, every process of its machines is killed.
 #[derive(Debug)]

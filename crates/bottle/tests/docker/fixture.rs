@@ -141,11 +141,12 @@ impl Home {
         Ok(())
     }
 
-    /// `cleanup`, until nothing is left. A process that was just killed holds the run's lock for a moment.
+    /// `cleanup`, until nothing is left. A process that was just killed holds the run's lock for a moment, and the
+    /// engine what it was making for it.
     pub(crate) fn clean_up(&self) -> Result<()> {
         eventually("everything is removed", || {
-            self.succeeds(&mut self.command(&["cleanup", "--yes", "--force"]))?;
-            Ok(self.identities().is_empty())
+            let cleaned = self.command(&["cleanup", "--yes", "--force"]).output()?;
+            Ok(cleaned.status.success() && self.identities().is_empty())
         })
     }
 }
