@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use bot_bottle_core::error::{IoContext, IoError};
 use rustix::{
     io::Errno,
     net::{
@@ -95,6 +96,15 @@ impl Channel {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         Ok(Some((serde_json::from_slice(&body)?, descriptors)))
+    }
+
+    /// The next message, which has to come: the end of the connection is an error. `doing` says what it is for.
+    pub(crate) fn next<T: DeserializeOwned>(
+        &self,
+        doing: &'static str,
+    ) -> Result<(T, Vec<OwnedFd>), IoError> {
+        let message = self.receive().io_context(|| doing)?;
+        message.ok_or_else(|| IoError::new(doing, io::ErrorKind::UnexpectedEof))
     }
 
     /// Fills the buffer; false if the connection ended before its first byte.

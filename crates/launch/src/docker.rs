@@ -83,7 +83,7 @@ impl Backend for Docker {
         let mut report = HostReport::default();
         match self.engine() {
             Ok((_, info)) => report.notes.push(format!("{} answers at {}", describe(info), self.address)),
-            Err(error) => report.missing.push(missing(&error)),
+            Err(error) => report.missing.push(Prerequisite::of(&error, "start the engine")),
         }
         report
     }
@@ -134,12 +134,6 @@ fn runs_another_kernel(runtime: &str) -> bool {
 
 fn describe(info: &EngineInfo) -> String {
     format!("{} {} (API {})", info.kind, info.version, info.api_version)
-}
-
-fn missing(error: &LaunchError) -> Prerequisite {
-    use bot_bottle_core::error::Hint;
-    let remedy = error.hint().map_or_else(|| "start the engine".to_owned(), |hint| hint.into_owned());
-    Prerequisite { problem: error.to_string(), remedy }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use bot_bottle_core::{
     plan::{BottlePlan, ImageSource},
     provider::GuestPaths,
 };
-use bot_bottle_smolvm::{EgressControl, Environment, Runtime, Settings, Smolvm, SmolvmError};
+use bot_bottle_smolvm::{EgressControl, Environment, Settings, Smolvm, SmolvmError};
 
 use crate::{
     backend::{Backend, Enforcement, Sandbox},
@@ -73,7 +73,7 @@ fn open(program: &std::path::Path, state_dir: PathBuf) -> Result<Smolvm, LaunchE
         state_dir,
         environment: Environment::of_caller([("PATH".into(), PATH.into())]),
         // In its namespace there is no other user that it could become.
-        runtime: Runtime { keeps_uid: true, ..Runtime::default() },
+        keeps_uid: true,
         limits: bot_bottle_smolvm::Limits::default(),
     };
     Ok(Smolvm::open(settings)?)
@@ -91,10 +91,10 @@ impl Backend for Smolmachines {
                         .push("this version of smolvm is newer than those that were tried".to_owned());
                 }
                 if let Err(error) = with_interceptor(&smolvm) {
-                    report.missing.push(missing(&error));
+                    report.missing.push(Prerequisite::of(&error, "install smolvm 1.32 or newer"));
                 }
             }
-            Err(error) => report.missing.push(missing(&error)),
+            Err(error) => report.missing.push(Prerequisite::of(&error, "install smolvm 1.32 or newer")),
         }
         if let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
             report.missing.push(Prerequisite {
@@ -152,13 +152,6 @@ fn with_interceptor(smolvm: &Smolvm) -> Result<(), LaunchError> {
         EgressControl::Interceptor => Ok(()),
         EgressControl::AllowList => Err(LaunchError::NoInterceptor(smolvm.version())),
     }
-}
-
-fn missing(error: &LaunchError) -> Prerequisite {
-    use bot_bottle_core::error::Hint;
-    let remedy =
-        error.hint().map_or_else(|| "install smolvm 1.32 or newer".to_owned(), |hint| hint.into_owned());
-    Prerequisite { problem: error.to_string(), remedy }
 }
 
 impl From<SmolvmError> for LaunchError {

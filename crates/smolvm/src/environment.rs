@@ -21,8 +21,8 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// What it gets of the caller's environment.
     pub environment: Environment,
-    /// Another runtime than the one beside the program.
-    pub runtime: Runtime,
+    /// Whether the virtual machine keeps root's rights if root starts it (`SMOLVM_VM_UID_DROP=off`).
+    pub keeps_uid: bool,
     /// How long calls may take.
     pub limits: Limits,
 }
@@ -37,17 +37,6 @@ impl Environment {
         let is_inherited = |name: &OsStr| INHERITED.iter().any(|inherited| name == *inherited);
         Self(variables.into_iter().filter(|(name, _)| is_inherited(name)).collect())
     }
-}
-
-/// Parts of smolvm that lie elsewhere, for tests.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Runtime {
-    /// The folder with `libkrun.so` (`SMOLVM_LIB_DIR`).
-    pub lib_dir: Option<PathBuf>,
-    /// The root file system of smolvm's agent, which smolvm writes to (`SMOLVM_AGENT_ROOTFS`).
-    pub agent_rootfs: Option<PathBuf>,
-    /// Whether the virtual machine keeps root's rights if it is started by root (`SMOLVM_VM_UID_DROP=off`).
-    pub keeps_uid: bool,
 }
 
 /// How long calls may take.
@@ -97,10 +86,7 @@ impl Settings {
     pub(crate) fn variables(&self) -> Vec<(OsString, OsString)> {
         let mut variables = self.environment.0.clone();
         variables.push(("HOME".into(), self.state_dir.clone().into()));
-        let Runtime { lib_dir, agent_rootfs, keeps_uid } = &self.runtime;
-        variables.extend(lib_dir.iter().map(|path| ("SMOLVM_LIB_DIR".into(), path.into())));
-        variables.extend(agent_rootfs.iter().map(|path| ("SMOLVM_AGENT_ROOTFS".into(), path.into())));
-        if *keeps_uid {
+        if self.keeps_uid {
             variables.push(("SMOLVM_VM_UID_DROP".into(), "off".into()));
         }
         variables
@@ -128,18 +114,13 @@ mod tests {
             program: "/smolvm".into(),
             state_dir: "/state".into(),
             environment: Environment::of_caller(caller.map(|name| variable(name, "caller"))),
-            runtime: Runtime::default(),
+            keeps_uid: false,
             limits: Limits::default(),
         };
         let plain = [variable("PATH", "caller"), variable("TERM", "caller"), variable("HOME", "/state")];
         assert_eq!(settings.variables(), plain);
-        settings.runtime =
-            Runtime { lib_dir: Some("/lib".into()), agent_rootfs: Some("/rootfs".into()), keeps_uid: true };
-        let runtime = [
-            variable("SMOLVM_LIB_DIR", "/lib"),
-            variable("SMOLVM_AGENT_ROOTFS", "/rootfs"),
-            variable("SMOLVM_VM_UID_DROP", "off"),
-        ];
-        assert_eq!(settings.variables(), [&plain[..], &runtime[..]].concat());
+        settings.keeps_uid = true;
+        let kept = [variable("SMOLVM_VM_UID_DROP", "off")];
+        assert_eq!(settings.variables(), [&plain[..], &kept[..]].concat());
     }
 }

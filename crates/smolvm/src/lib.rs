@@ -27,10 +27,10 @@ mod spec;
 mod version;
 
 pub use client::Smolvm;
-pub use environment::{Environment, Limits, Runtime, Settings};
+pub use environment::{Environment, Limits, Settings};
 pub use error::{RefusalKind, SmolvmError};
 pub use exec::ExecSpec;
-pub use interceptor::{Interceptor, InterceptorToken};
+pub use interceptor::Interceptor;
 pub use machine::{LastExit, Machine, MachineState};
 pub use name::MachineName;
 pub use spec::{AllowList, FileOwner, MachineSpec, Network, ReadOnlyMount, Resources, SocketMount, User};

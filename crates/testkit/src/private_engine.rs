@@ -46,18 +46,15 @@ impl PrivateEngine {
         }
         let folder = tempfile::Builder::new().prefix("engine-").tempdir().expect("a folder");
         let path = |name: &str| folder.path().join(name);
-        let containerd = Command::new("containerd")
+        let mut containerd = Command::new("containerd");
+        containerd
             .arg("--address")
             .arg(path("containerd.sock"))
             .arg("--root")
             .arg(path("containerd"))
             .arg("--state")
-            .arg(path("containers"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("containerd starts");
+            .arg(path("containers"));
+        let containerd = spawn(containerd, Stdio::null());
         let mut engine = Self { folder, containerd, process: None };
         engine.start_again();
         Some(engine)
@@ -70,7 +67,8 @@ impl PrivateEngine {
     pub fn start_again(&mut self) {
         let path = |name: &str| self.folder.path().join(name);
         let log = File::options().create(true).append(true).open(path("log")).expect("a log");
-        let process = Command::new("unshare")
+        let mut dockerd = Command::new("unshare");
+        dockerd
             .args(["--net", "dockerd", "--host", &self.socket()])
             .arg("--containerd")
             .arg(path("containerd.sock"))
@@ -79,13 +77,8 @@ impl PrivateEngine {
             .arg("--exec-root")
             .arg(path("exec"))
             .arg("--pidfile")
-            .arg(path("pid"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("dockerd starts");
-        self.process = Some(process);
+            .arg(path("pid"));
+        self.process = Some(spawn(dockerd, log.into()));
         let deadline = Instant::now() + LIMIT;
         while self.engine().is_err() {
             assert!(Instant::now() < deadline, "{}", fs::read_to_string(path("log")).unwrap_or_default());
@@ -143,4 +136,9 @@ impl Drop for PrivateEngine {
         let _ = kill_process(Pid::from_child(&self.containerd), Signal::TERM);
         let _ = self.containerd.wait();
     }
+}
+
+/// Starts a service.
+fn spawn(mut service: Command, log: Stdio) -> Child {
+    service.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("it starts")
 }

@@ -4,10 +4,9 @@
 use std::{process::Command, time::Instant};
 
 use anyhow::{Result, ensure};
-use bot_bottle_engine::ContainerStatus;
 use bot_bottle_launch::request::Step;
 
-use crate::fixture::{Home, eventually};
+use crate::fixture::Home;
 
 /// How long a bottle may go on without its launcher.
 const END: std::time::Duration = std::time::Duration::from_secs(5);
@@ -42,11 +41,7 @@ pub(crate) fn launcher_is_killed(home: &Home) -> Result<()> {
     ensure!(objects.len() == 6, "{objects:?}");
     let (pid, killed) = (bottle.launcher_pid()?, Instant::now());
     ensure!(Command::new("kill").args(["-KILL", &pid]).status()?.success());
-    let label = format!("bot-bottle.run={}", bottle.identity);
-    eventually("both containers have ended", || {
-        let containers = home.engine.containers(&label)?;
-        Ok(containers.iter().all(|container| container.status == ContainerStatus::Exited))
-    })?;
+    home.containers_end(&bottle.identity)?;
     ensure!(killed.elapsed() < END, "it took {:?}", killed.elapsed());
     let identity = bottle.identity.clone();
     drop(bottle);

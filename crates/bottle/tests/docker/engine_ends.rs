@@ -3,10 +3,9 @@
 use std::io::Read;
 
 use anyhow::{Context, Result, ensure};
-use bot_bottle_engine::ContainerStatus;
 use bot_bottle_testkit::PrivateEngine;
 
-use crate::fixture::{Home, eventually};
+use crate::fixture::Home;
 
 fn engine_ends(end: impl FnOnce(&mut PrivateEngine)) -> Result<()> {
     let Some(mut engine) = PrivateEngine::start() else { return Ok(()) };
@@ -26,11 +25,7 @@ fn engine_ends(end: impl FnOnce(&mut PrivateEngine)) -> Result<()> {
     ensure!(message.contains("engine"), "it says what may be the reason: {message}");
 
     engine.start_again();
-    let label = format!("bot-bottle.run={}", bottle.identity);
-    eventually("both containers have ended", || {
-        let containers = home.engine.containers(&label)?;
-        Ok(containers.len() == 2 && containers.iter().all(|found| found.status != ContainerStatus::Running))
-    })?;
+    home.containers_end(&bottle.identity)?;
     let copied = home.project().join("copied");
     let from = format!("{}:work", bottle.identity);
     home.succeeds(&mut home.command(&["cp", &from, &copied.to_string_lossy()]))?;

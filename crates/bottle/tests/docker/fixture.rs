@@ -5,12 +5,12 @@ use std::{
     io::Read,
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use bot_bottle_engine::Engine;
+use bot_bottle_engine::{ContainerStatus, Engine};
+pub(crate) use bot_bottle_testkit::eventually;
 use bot_bottle_testkit::{DockerHost, engine, podman};
 
 /// For what takes a moment: a test that waits this long fails.
@@ -134,6 +134,16 @@ impl Home {
         Ok(names)
     }
 
+    /// Waits until both containers of a run have ended.
+    pub(crate) fn containers_end(&self, identity: &str) -> Result<()> {
+        let label = format!("bot-bottle.run={identity}");
+        eventually("both containers have ended", || {
+            let containers = self.engine.containers(&label)?;
+            let has_ended = |status: &ContainerStatus| *status == ContainerStatus::Exited;
+            Ok(containers.len() == 2 && containers.iter().all(|found| has_ended(&found.status)))
+        })
+    }
+
     /// Neither the host nor the engine has anything of a run of this home.
     pub(crate) fn is_empty(&self) -> Result<()> {
         let identities = self.identities();
@@ -179,14 +189,4 @@ impl Drop for Running {
         }
         let _ = self.launcher.wait();
     }
-}
-
-/// Waits until it is so.
-pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + LONG;
-    while !holds()? {
-        ensure!(Instant::now() < deadline, "not in time: {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
 }

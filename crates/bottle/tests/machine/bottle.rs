@@ -1,5 +1,7 @@
 //! What a bottle in a machine is: its user, its one door, its streams.
 
+use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+
 use anyhow::{Result, ensure};
 use bot_bottle_testkit::{Echo, FakeUpstream, random_secret};
 
@@ -22,6 +24,10 @@ fn a_machine_reaches_its_gateway_and_nothing_else() -> Result<()> {
          auth: {scheme: Bearer, token_ref: API_TOKEN}\n---\n",
     )?;
     std::fs::write(home.project().join("given"), "from the host\n")?;
+    // A program of the image that would be root's wherever it gains anything.
+    let setuid = home.image().join("usr/bin/setuid-id");
+    std::fs::copy(home.image().join("usr/bin/id"), &setuid)?;
+    std::fs::set_permissions(&setuid, Permissions::from_mode(0o4755))?;
     // Each line of the answer begins with what was asked.
     let script = "ask() { name=$1; shift; echo \"$name: $(\"$@\" 2>&1 | tr '\\n' ' ')\"; }
         proxy=$https_proxy$HTTPS_PROXY
@@ -36,7 +42,7 @@ fn a_machine_reaches_its_gateway_and_nothing_else() -> Result<()> {
         ask other-question getent ahosts secret.other.test
         ask address curl -sS -m 60 http://192.0.2.7/
         ask host curl -sS -m 60 http://PORT/
-        ask setuid /usr/bin/su -c id
+        ask setuid /usr/bin/setuid-id -u
         ask off sh -c 'echo o > /proc/sysrq-trigger'
         ask environment sh -c 'env; cat /proc/*/environ 2>/dev/null | tr \"\\0\" \" \"'
         ask size sh -c 'head -c 3000000 /dev/zero | wc -c'
@@ -75,7 +81,7 @@ fn a_machine_reaches_its_gateway_and_nothing_else() -> Result<()> {
     ensure!(answer("other-question").is_empty(), "{text}");
     ensure!(answer("address").contains("address_literal"), "{text}");
     ensure!(answer("host").contains("Failed to connect"), "{text}");
-    ensure!(!answer("setuid").contains("uid=0") && answer("off").contains("denied"), "{text}");
+    ensure!(answer("setuid") == "1000" && answer("off").contains("denied"), "{text}");
     ensure!(answer("size") == "3000000", "{text}");
     // The upstream echoes what it was sent; nothing else has it.
     let mut others = text.lines().filter(|line| !line.starts_with("by-"));

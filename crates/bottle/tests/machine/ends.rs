@@ -17,6 +17,10 @@ fn a_machine_is_switched_off_with_its_launcher_and_its_work_stays() -> Result<()
     let beside = home.command(&["exec", &identity, "--", "sh", "-c", "cat work; exit 3"]).output()?;
     ensure!(beside.status.code() == Some(3) && beside.stdout == b"made\n", "{}", described(&beside));
 
+    // Whatever its monitor does, there is no other network: DNS is its own, and goes past the interceptor.
+    let networks: Vec<String> = home.guest.processes().into_iter().filter_map(network_devices).collect();
+    ensure!(!networks.is_empty() && networks.iter().all(|devices| devices == "lo"), "{networks:?}");
+
     bottle.launcher.kill()?;
     let killed = Instant::now();
     eventually("every process has ended", || Ok(home.guest.processes().is_empty()))?;
@@ -63,4 +67,12 @@ fn a_launch_that_goes_wrong_leaves_no_machine() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The network devices that a process sees, proc_pid_net(5); `None` if it has ended.
+fn network_devices(process: u32) -> Option<String> {
+    let table = std::fs::read_to_string(format!("/proc/{process}/net/dev")).ok()?;
+    // Two lines are the heads of columns.
+    let names = table.lines().skip(2).filter_map(|line| line.split_once(':'));
+    Some(names.map(|(name, _)| name.trim()).collect::<Vec<_>>().join(" "))
 }

@@ -3,18 +3,14 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Output, Stdio},
-    thread,
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
-use bot_bottle_smolvm::{Environment, Limits, Machine, Runtime, Settings, Smolvm};
+use bot_bottle_smolvm::{Environment, Limits, Machine, Settings, Smolvm};
+pub(crate) use bot_bottle_testkit::eventually;
 use bot_bottle_testkit::{SmolvmGuest, require_because, static_program};
-
-/// For what takes a while on an emulated processor: a test that waits this long fails.
-pub(crate) const LONG: Duration = Duration::from_secs(300);
 
 /// An operator's home, and the turn to use machines.
 pub(crate) struct Home {
@@ -55,6 +51,11 @@ impl Home {
             .status()?;
         ensure!(tar.success(), "{} cannot be unpacked", archive.display());
         Ok(Some(home))
+    }
+
+    /// The root file system of its machines.
+    pub(crate) fn image(&self) -> &Path {
+        &self.image
     }
 
     pub(crate) fn project(&self) -> PathBuf {
@@ -121,7 +122,7 @@ impl Home {
             program: self.guest.program(),
             state_dir: self.path("vm"),
             environment: Environment::of_caller([("PATH".into(), "/usr/bin:/bin:/usr/sbin:/sbin".into())]),
-            runtime: Runtime::default(),
+            keeps_uid: false,
             limits: Limits::default(),
         };
         Ok(Smolvm::open(settings)?.machines()?)
@@ -156,14 +157,4 @@ impl Drop for Running {
 pub(crate) fn described(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     format!("{}: {}{}", output.status, text(&output.stdout), text(&output.stderr))
-}
-
-/// Waits until it is so.
-pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + LONG;
-    while !holds()? {
-        ensure!(Instant::now() < deadline, "not in time: {what}");
-        thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::fixture::{Home, described};
+use crate::fixture::{Home, described, eventually};
 
 #[test]
 fn work_comes_out_when_the_bottle_has_ended() -> Result<()> {
@@ -27,6 +27,28 @@ fn work_comes_out_when_the_bottle_has_ended() -> Result<()> {
     ensure!(std::fs::read_to_string(copied.join("a/b/c"))? == "deep\n");
     let machines = home.machines()?;
     ensure!(machines.len() == 1 && machines[0].state.is_at_rest(), "it is off again: {machines:?}");
+    home.succeeds(&mut home.command(&["cleanup", "--yes", "--force"]))?;
+    home.is_empty()
+}
+
+#[test]
+fn what_the_agent_made_of_its_workspace_hides_nothing_else() -> Result<()> {
+    let Some(home) = Home::new()? else { return Ok(()) };
+    let mut bottle = home.start(
+        "echo made > work; echo kept > ~/kept; cd ~; mv workspace w; ln -s /etc workspace; sleep 600",
+    )?;
+    let identity = bottle.identity.clone();
+    eventually("the workspace is a link", || {
+        let looked =
+            home.command(&["exec", &identity, "--", "test", "-L", "/home/agent/workspace"]).output()?;
+        Ok(looked.status.success())
+    })?;
+    home.succeeds(&mut home.command(&["stop", &identity]))?;
+    bottle.launcher.wait()?;
+    let copied = home.project().join("copied");
+    let from = format!("{identity}:/home/agent/kept");
+    home.succeeds(&mut home.command(&["cp", &from, &copied.to_string_lossy()]))?;
+    ensure!(std::fs::read_to_string(&copied)? == "kept\n");
     home.succeeds(&mut home.command(&["cleanup", "--yes", "--force"]))?;
     home.is_empty()
 }

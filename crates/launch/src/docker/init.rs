@@ -43,7 +43,7 @@ pub fn run(carry: impl FnOnce(io::Result<UnixStream>) -> i32) -> io::Result<i32>
 /// 3. Dropping capabilities and becoming undumpable come last. A change of the user makes a process dumpable
 ///    again, prctl(2), so it comes before.
 fn prepare(channel: &Channel) -> Result<Init<'_>, IoError> {
-    let setup: ContainerSetup = next(channel, "reading the setup")?;
+    let (setup, _) = channel.next::<ContainerSetup>("reading the setup")?;
     let listening = listen(&setup.network)?;
     if let Some(folder) = &setup.hand_over {
         hand_over::send(folder, &listening.kinds, &listening.sockets)?;
@@ -52,7 +52,7 @@ fn prepare(channel: &Channel) -> Result<Init<'_>, IoError> {
     channel
         .send(&FromInit::Listening { listeners: listening.kinds }, &[])
         .io_context(|| "saying that it listens")?;
-    let files: SystemFiles = next(channel, "reading the files")?;
+    let (files, _) = channel.next::<SystemFiles>("reading the files")?;
     files.install(setup.confinement.user)?;
     init::limit(&setup.confinement)?;
     let signals = sys::signal_descriptor(&[Signal::CHILD]).io_context(|| "waiting for signals")?;
@@ -63,10 +63,4 @@ fn prepare(channel: &Channel) -> Result<Init<'_>, IoError> {
         .send(&FromInit::Ready { notes: listening.note.into_iter().collect() }, &[])
         .io_context(|| "reporting")?;
     Ok(Init::new(channel, setup.confinement, AgentUser::Own, None, signals))
-}
-
-fn next<T: serde::de::DeserializeOwned>(channel: &Channel, doing: &'static str) -> Result<T, IoError> {
-    let message = channel.receive().io_context(|| doing)?;
-    let (message, _) = message.ok_or_else(|| IoError::new(doing, io::ErrorKind::UnexpectedEof))?;
-    Ok(message)
 }

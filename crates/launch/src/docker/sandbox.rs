@@ -7,21 +7,13 @@ use std::{
         fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
     },
-    path::{Path, PathBuf},
     rc::Rc,
     time::{Duration, Instant},
 };
 
-use bot_bottle_core::{
-    error::{IoContext, IoError},
-    plan::BottlePlan,
-};
+use bot_bottle_core::{error::IoContext, plan::BottlePlan};
 use bot_bottle_engine::{Engine, EngineError};
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    process::Signal,
-};
-use serde::Serialize;
+use rustix::process::Signal;
 
 use crate::{
     archive::{self, PackedFolder},
@@ -31,11 +23,10 @@ use crate::{
     error::LaunchError,
     image_variables::ImageVariables,
     init::{
-        client::{InitClient, NoMessage},
+        client::InitClient,
         protocol::FromInit,
         spec::{AGENT_USER, Confinement, NetworkSpec},
     },
-    log_tail::tail,
     resource::{Resources, WorkObject},
     steps::{allocate::Run, system_files::StagedFiles},
     sys::Go,
@@ -50,9 +41,6 @@ use super::{
     setup::ContainerSetup,
     work,
 };
-
-/// How long the process that holds the link may take to say in its log why it ended.
-const LOG_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often the engine is asked at most whether the kernel has killed a program for memory.
 const MEMORY_INTERVAL: Duration = Duration::from_secs(5);
@@ -69,7 +57,6 @@ pub(super) struct ContainerSandbox {
     container: String,
     /// By the process that holds the link, which ends with the container.
     init: InitClient,
-    log: PathBuf,
     /// Sent when the gateway serves.
     files: StagedFiles,
     /// The agent's folders.
@@ -101,13 +88,11 @@ pub(super) fn start(
         receipts: None,
         dials: [].into(),
     };
-    let log = run.path("sandbox.log");
-    let init = start_link(run, &link, &log, resources)?;
+    let init = start_link(run, &link, resources)?;
     let sandbox = ContainerSandbox {
         engine,
         container: names.agent,
         init,
-        log,
         files: StagedFiles::of(plan, run),
         folders: PackedFolder::of_agent(plan, run, parts.is_new),
         work: parts.work,
@@ -119,16 +104,12 @@ pub(super) fn start(
         hand_over: parts.has_gateway.then(|| HAND_OVER_FOLDER.into()),
         confinement: Confinement { user: AGENT_USER, processes: None, file_size: None, processors: None },
     };
-    sandbox.send(&setup, "sending the setup")?;
+    sandbox.init.send(&setup, &[], "sending the setup")?;
     Ok(sandbox)
 }
 
-fn start_link(
-    run: &Run,
-    link: &LinkCommand,
-    log: &Path,
-    resources: &mut Resources,
-) -> Result<InitClient, LaunchError> {
+fn start_link(run: &Run, link: &LinkCommand, resources: &mut Resources) -> Result<InitClient, LaunchError> {
+    let log = run.path("sandbox.log");
     let mut start = || -> io::Result<_> {
         let arguments = link.arguments()?;
         let (channel, theirs) = Channel::pair()?;
@@ -138,42 +119,15 @@ fn start_link(
             arguments: &arguments.iter().map(|text| &**text).collect::<Vec<_>>(),
             namespaces: 0,
             control: theirs.as_fd(),
-            log,
+            log: &log,
         };
         let process = spawn(&child, resources, |_| Ok(Go::On))?;
-        Ok(InitClient::new(channel, process))
+        Ok(InitClient::new(channel, process, log.clone()))
     };
     Ok(start().io_context(|| "starting the link to the container")?)
 }
 
 impl ContainerSandbox {
-    fn send(&self, message: &impl Serialize, doing: &str) -> Result<(), LaunchError> {
-        // If sending fails, the container may have ended and its log says why.
-        self.init.send(message, &[]).map_err(|source| self.lost(doing, source))
-    }
-
-    /// The next message, which has to come while the bottle starts.
-    fn expect(&self) -> Result<FromInit, LaunchError> {
-        match self.init.expect() {
-            Ok((message, _)) => Ok(message),
-            Err(NoMessage::Failed(error)) => Err(LaunchError::Sandbox(error)),
-            Err(NoMessage::Lost(source)) => {
-                Err(self.lost("waiting for the container's first process", source))
-            }
-        }
-    }
-
-    /// What the link has written to its log says more than the end of its socket.
-    fn lost(&self, doing: &str, source: io::Error) -> LaunchError {
-        let mut ended = [PollFd::from_borrowed_fd(self.init.process(), PollFlags::IN)];
-        let limit = Timespec::try_from(LOG_TIMEOUT).ok();
-        let source = match poll(&mut ended, limit.as_ref()) {
-            Ok(1..) => io::Error::other(tail(&self.log)),
-            _ => source,
-        };
-        LaunchError::Sandbox(IoError::new(doing.to_owned(), source))
-    }
-
     /// Makes the agent's folders in the container, with what is in them at first, and removes that here.
     fn copy_in(&self) -> Result<(), LaunchError> {
         let copying = || "copying the agent's files into its container".to_owned();
@@ -202,23 +156,22 @@ impl ContainerSandbox {
 
 impl Sandbox for ContainerSandbox {
     fn listeners(&mut self) -> Result<GatewayListeners, LaunchError> {
-        match self.expect()? {
-            FromInit::Listening { listeners } => Ok(GatewayListeners::HandedOver(listeners)),
-            _ => Err(self.lost("listening", io::ErrorKind::InvalidData.into())),
+        match self.init.expect()? {
+            (FromInit::Listening { listeners }, _) => Ok(GatewayListeners::HandedOver(listeners)),
+            _ => Err(self.init.unexpected("listening")),
         }
     }
 
     fn initialise(&mut self) -> Result<Vec<String>, LaunchError> {
         let files = self.files.read().io_context(|| "reading the bottle's certificates")?;
-        self.send(&files, "sending files")?;
-        let FromInit::Ready { notes } = self.expect()? else {
-            return Err(self.lost("being ready", io::ErrorKind::InvalidData.into()));
+        self.init.send(&files, &[], "sending files")?;
+        let (FromInit::Ready { notes }, _) = self.init.expect()? else {
+            return Err(self.init.unexpected("being ready"));
         };
         self.copy_in()?;
         // Whatever has the time of the agent's start counts as written by it.
         std::thread::sleep(FILE_TIME_TICK);
-        let limited = self.init.limit_messages();
-        limited.map_err(|source| self.lost("limiting the time for a message", source))?;
+        self.init.limit_messages()?;
         Ok(notes)
     }
 

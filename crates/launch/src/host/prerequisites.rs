@@ -19,6 +19,14 @@ pub struct Prerequisite {
     pub remedy: String,
 }
 
+impl Prerequisite {
+    /// What an error of a backend that is not there says; `remedy` if it gives no advice itself.
+    pub(crate) fn of(error: &impl Hint, remedy: &str) -> Self {
+        let remedy = error.hint().map_or_else(|| remedy.to_owned(), Cow::into_owned);
+        Self { problem: error.to_string(), remedy }
+    }
+}
+
 impl Hint for Prerequisite {
     fn hint(&self) -> Option<Cow<'_, str>> {
         Some((&self.remedy).into())

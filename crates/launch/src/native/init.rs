@@ -36,10 +36,7 @@ pub(super) fn run(control: RawFd) -> i32 {
 fn prepare(channel: &Channel) -> Result<Init<'_>, IoError> {
     sys::reset_signals();
     set_parent_process_death_signal(Some(Signal::KILL)).io_context(|| "asking to end with the launcher")?;
-    let (spec, trees) = channel
-        .receive::<NativeSpec>()
-        .io_context(|| "reading the spec")?
-        .ok_or_else(|| IoError::new("reading the spec", std::io::ErrorKind::UnexpectedEof))?;
+    let (spec, trees) = channel.next::<NativeSpec>("reading the spec")?;
     let not_redirected = hand_over(channel, listen(&spec.network)?)?;
     // Through the host's /proc, which is still there: that of the bottle has its settings read-only.
     let unbounded = shares::apply(&spec.shares).join(", ");

@@ -2,11 +2,10 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd},
     path::PathBuf,
 };
 
-use bot_bottle_core::error::IoError;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::{
@@ -14,10 +13,7 @@ use crate::{
     backend::{GatewayListeners, InheritedSocket, Sandbox, SandboxEvent, SessionId, StartProgram},
     error::LaunchError,
     files::remove::measure_tree,
-    init::{
-        client::{InitClient, NoMessage},
-        protocol::FromInit,
-    },
+    init::{client::InitClient, protocol::FromInit},
 };
 
 use super::cgroup;
@@ -33,38 +29,23 @@ pub(super) struct NativeSandbox {
     pub(super) hidden: Option<String>,
 }
 
-impl NativeSandbox {
-    /// The next message, which has to come while the bottle starts.
-    pub(super) fn expect(&self) -> Result<(FromInit, Vec<OwnedFd>), LaunchError> {
-        self.init.expect().map_err(|error| match error {
-            NoMessage::Failed(error) => LaunchError::Sandbox(error),
-            NoMessage::Lost(source) => failed("waiting for the first process", source),
-        })
-    }
-}
-
-fn failed(doing: &str, source: io::Error) -> LaunchError {
-    LaunchError::Sandbox(IoError::new(doing, source))
-}
-
 impl Sandbox for NativeSandbox {
     fn listeners(&mut self) -> Result<GatewayListeners, LaunchError> {
-        match self.expect()? {
+        match self.init.expect()? {
             (FromInit::Listening { listeners }, sockets) if listeners.len() == sockets.len() => {
                 let sockets = listeners.into_iter().zip(sockets);
                 let inherited = sockets.map(|(kind, socket)| InheritedSocket { kind, socket });
                 Ok(GatewayListeners::Inherited(inherited.collect()))
             }
-            _ => Err(failed("listening", io::ErrorKind::InvalidData.into())),
+            _ => Err(self.init.unexpected("listening")),
         }
     }
 
     fn initialise(&mut self) -> Result<Vec<String>, LaunchError> {
-        let (FromInit::Ready { mut notes }, _) = self.expect()? else {
-            return Err(failed("being ready", io::ErrorKind::InvalidData.into()));
+        let (FromInit::Ready { mut notes }, _) = self.init.expect()? else {
+            return Err(self.init.unexpected("being ready"));
         };
-        let limited = self.init.limit_messages();
-        limited.map_err(|source| failed("limiting the time for a message", source))?;
+        self.init.limit_messages()?;
         notes.extend(self.hidden.take());
         Ok(notes)
     }

@@ -100,6 +100,7 @@ fn start_init(
     hidden: Option<String>,
     resources: &mut Resources,
 ) -> Result<NativeSandbox, LaunchError> {
+    let log = run.path("sandbox.log");
     let start = || {
         let (channel, theirs) = Channel::pair()?;
         channel.set_timeout(Some(ANSWER_TIMEOUT))?;
@@ -108,14 +109,14 @@ fn start_init(
             arguments: &[c"bot-bottle", c"sandbox-init", c"3"],
             namespaces: NAMESPACES,
             control: theirs.as_fd(),
-            log: &run.path("sandbox.log"),
+            log: &log,
         };
         let process = spawn(&child, resources, |pid| {
             groups.iter().try_for_each(|group| cgroup::fs::enter(group, pid))?;
             run.user.map(pid)
         })?;
         Ok(NativeSandbox {
-            init: InitClient::new(channel, process),
+            init: InitClient::new(channel, process, log.clone()),
             oom_events: groups.iter().filter_map(|group| group.oom_events.clone()).collect(),
             writable: AgentFolder::of(&run.directory).open_existing()?,
             hidden,
@@ -136,12 +137,5 @@ fn send(sandbox: &NativeSandbox, user: HostUser, spec: NativeSpec) -> Result<(),
         }
     };
     let descriptors: Vec<_> = trees.iter().map(AsFd::as_fd).collect();
-    // If sending fails, the first process may have ended and have sent its reason.
-    match sandbox.init.send(&spec, &descriptors) {
-        Ok(()) => Ok(()),
-        Err(source) => Err(sandbox
-            .expect()
-            .err()
-            .unwrap_or(LaunchError::Sandbox(IoError::new("sending the spec", source)))),
-    }
+    sandbox.init.send(&spec, &descriptors, "sending the spec")
 }

@@ -92,7 +92,7 @@ pub fn run(control: RawFd, carry: impl FnOnce(Command, OwnedFd) -> i32) -> i32 {
 }
 
 fn serve(channel: &Channel) -> Result<(Command, OwnedFd), LaunchError> {
-    let (setup, mut link) = next::<HostSetup>(channel, "reading which machine to start")?;
+    let (setup, mut link) = channel.next::<HostSetup>("reading which machine to start")?;
     let link = link.pop().ok_or_else(|| IoError::new("taking the link", io::ErrorKind::InvalidData))?;
     enter_namespaces().io_context(|| "making a network for smolvm")?;
     // Whatever address smolvm connects to is this namespace's own, and nobody listens there but the gateway.
@@ -102,11 +102,10 @@ fn serve(channel: &Channel) -> Result<(Command, OwnedFd), LaunchError> {
     channel
         .send(&FromHostSide::Listening { kinds }, &descriptors)
         .io_context(|| "handing the listeners over")?;
-    let (StartMachine { token }, _) = next(channel, "waiting for the gateway")?;
+    let (StartMachine { token }, _) = channel.next("waiting for the gateway")?;
     drop(sockets);
     let smolvm = super::open(&setup.program, setup.state_dir)?;
     let machine = MachineName::new(setup.machine)?;
-    let token = bot_bottle_smolvm::InterceptorToken::new(*token.as_bytes())?;
     smolvm.start(&machine, Some(&Interceptor::new(address, token)?))?;
     smolvm.wait_until_ready(&machine, READY_TIMEOUT)?;
     // Interactive: smolvm collects the output of others, or cuts it off after 11 MiB.
@@ -134,12 +133,4 @@ fn listen() -> io::Result<(SocketAddr, Vec<ListenerKind>, Vec<OwnedFd>)> {
     let long_questions = TcpListener::bind((Ipv4Addr::LOCALHOST, DNS_PORT))?;
     let kinds = vec![ListenerKind::Interceptor, ListenerKind::DnsUdp, ListenerKind::DnsTcp];
     Ok((address, kinds, vec![interceptor.into(), questions.into(), long_questions.into()]))
-}
-
-fn next<T: serde::de::DeserializeOwned>(
-    channel: &Channel,
-    doing: &'static str,
-) -> Result<(T, Vec<OwnedFd>), IoError> {
-    let message = channel.receive().io_context(|| doing)?;
-    message.ok_or_else(|| IoError::new(doing, io::ErrorKind::UnexpectedEof))
 }

@@ -62,11 +62,11 @@ pub fn run(
 /// Makes the bottle. Dropping capabilities and becoming undumpable come last. A change of the user makes a process
 /// dumpable again, prctl(2), so it comes before.
 fn prepare<'a>(channel: &'a Channel, forward: impl FnOnce(TcpListener) -> i32) -> Result<Init<'a>, IoError> {
-    let setup: MachineSetup = next(channel, "reading the setup")?;
+    let (setup, _) = channel.next::<MachineSetup>("reading the setup")?;
     // Whose parent has ended would be smolvm's to reap, and would outlive this program.
     set_child_subreaper(Some(getpid())).io_context(|| "becoming the one who reaps")?;
     start_forwarding(forward)?;
-    let files: SystemFiles = next(channel, "reading the files")?;
+    let (files, _) = channel.next::<SystemFiles>("reading the files")?;
     files.install(setup.confinement.user)?;
     for folder in &setup.folders {
         make_folder(folder, setup.confinement.user).io_context(|| format!("making {}", folder.display()))?;
@@ -102,12 +102,6 @@ fn make_folder(folder: &Path, user: u32) -> io::Result<()> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "the image has a link there"));
     }
     Ok(chown(folder, Some(Uid::from_raw(user)), Some(Gid::from_raw(user)))?)
-}
-
-fn next<T: serde::de::DeserializeOwned>(channel: &Channel, doing: &'static str) -> Result<T, IoError> {
-    let message = channel.receive().io_context(|| doing)?;
-    let (message, _) = message.ok_or_else(|| IoError::new(doing, io::ErrorKind::UnexpectedEof))?;
-    Ok(message)
 }
 
 #[cfg(test)]

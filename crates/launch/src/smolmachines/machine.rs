@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::LaunchError;
 
 /// How long what runs in a machine gets to end, once its agent has ended.
-pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A machine of smolvm, by the name under which it is found again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,10 +25,8 @@ impl MachineObject {
     /// Stops it and removes it with its disks. Succeeds if it does not exist.
     pub(crate) fn remove(&self) -> io::Result<()> {
         let remove = || -> Result<(), LaunchError> {
+            self.stop()?;
             let (smolvm, name) = self.open()?;
-            if smolvm.machine(&name)?.is_some_and(|machine| !machine.state.is_at_rest()) {
-                smolvm.stop(&name, STOP_TIMEOUT)?;
-            }
             Ok(smolvm.delete(&name)?)
         };
         remove().map_err(io::Error::other)

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek},
     os::{
-        fd::{AsFd, BorrowedFd},
+        fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{
             fs::PermissionsExt,
             net::{UnixListener, UnixStream},
@@ -21,13 +21,12 @@ use bot_bottle_core::{
     plan::BottlePlan,
     work::FileTime,
 };
-use bot_bottle_smolvm::{MachineName, Smolvm};
+use bot_bottle_smolvm::Smolvm;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::Signal,
     rand::{GetRandomFlags, getrandom},
 };
-use serde::Serialize;
 
 use crate::{
     archive::{self, PackedFolder},
@@ -36,11 +35,10 @@ use crate::{
     child_process::{ANSWER_TIMEOUT, ChildProgram, spawn},
     error::LaunchError,
     init::{
-        client::{InitClient, NoMessage},
+        client::InitClient,
         protocol::FromInit,
         spec::{AGENT_USER, Confinement},
     },
-    log_tail::tail,
     program_run::ProgramRun,
     request::{ProgramStatus, Terminal},
     resource::{Resource, Resources, WorkObject},
@@ -68,9 +66,6 @@ const COPY_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// How long the machine's workload may take to connect once programs can be run there.
 const WATCH_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long the process that holds the link may take to say in its log why it ended.
-const LOG_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// The number of the program that unpacks the agent's files; the agent has 0, and what else runs before it counts down
 /// from the largest.
 const UNPACK: SessionId = SessionId(u64::MAX >> 2);
@@ -83,9 +78,7 @@ const MAX_ANSWER_BYTES: usize = 4 << 10;
 
 /// The machine of a bottle.
 pub(super) struct MachineSandbox {
-    smolvm: Smolvm,
     machine: MachineObject,
-    name: MachineName,
     /// To the process in whose network smolvm runs, which holds the link too.
     host_side: Channel,
     token: InterceptorToken,
@@ -101,7 +94,6 @@ pub(super) struct MachineSandbox {
     confinement: Confinement,
     directory: PathBuf,
     program_folder: PathBuf,
-    log: PathBuf,
 }
 
 /// Makes the machine, and starts the process in whose network smolvm will run. It goes on by itself, up to
@@ -120,11 +112,10 @@ pub(super) fn start(
     let name =
         before.as_ref().map_or_else(|| format!("bot-bottle-{}", run.name), |before| before.name.clone());
     let names = Names::new(name, run, folder)?;
-    let name = names.machine.clone();
     let machine = MachineObject {
         program: program.to_owned(),
         state_dir: smolvm.state_dir().to_owned(),
-        name: name.to_string(),
+        name: names.machine.to_string(),
     };
     let life = prepare_host(&names, run).map_err(|source| names.making("what is mounted", source))?;
     match &before {
@@ -137,15 +128,12 @@ pub(super) fn start(
             smolvm.create(&render::machine(&names, plan, image.into()))?;
         }
     }
-    let log = run.path("sandbox.log");
-    let (host_side, init) = start_host_side(run, &machine, &log, resources)
+    let (host_side, init) = start_host_side(run, &machine, resources)
         .map_err(|source| names.making("the process that starts smolvm", source))?;
     let mut token = [0; 32];
     getrandom(&mut token, GetRandomFlags::empty()).io_context(|| "no random numbers")?;
     Ok(MachineSandbox {
-        smolvm,
         machine,
-        name,
         host_side,
         token: InterceptorToken::new(token),
         init,
@@ -161,7 +149,6 @@ pub(super) fn start(
         },
         directory: run.directory.clone(),
         program_folder: names.program_folder,
-        log,
     })
 }
 
@@ -198,9 +185,9 @@ fn prepare_host(names: &Names, run: &Run) -> Result<UnixListener, io::Error> {
 fn start_host_side(
     run: &Run,
     machine: &MachineObject,
-    log: &Path,
     resources: &mut Resources,
 ) -> io::Result<(Channel, InitClient)> {
+    let log = run.path("sandbox.log");
     let (channel, theirs) = Channel::pair()?;
     channel.set_timeout(Some(ANSWER_TIMEOUT))?;
     let child = ChildProgram {
@@ -208,7 +195,7 @@ fn start_host_side(
         arguments: &[c"bot-bottle", c"machine-host", c"3"],
         namespaces: 0,
         control: theirs.as_fd(),
-        log,
+        log: &log,
     };
     let process = spawn(&child, resources, |_| Ok(Go::On))?;
     let (link, its_link) = Channel::pair()?;
@@ -219,42 +206,18 @@ fn start_host_side(
         machine: machine.name.clone(),
     };
     channel.send(&setup, &[its_link.as_fd()])?;
-    Ok((channel, InitClient::new(link, process)))
+    Ok((channel, InitClient::new(link, process, log)))
 }
 
 impl MachineSandbox {
     /// What the process in whose network smolvm runs says next.
-    fn host_side_says(&self) -> Result<(FromHostSide, Vec<std::os::fd::OwnedFd>), LaunchError> {
+    fn host_side_says(&self) -> Result<(FromHostSide, Vec<OwnedFd>), LaunchError> {
         match self.host_side.receive() {
             Ok(Some((FromHostSide::Failed { why, hint }, _))) => Err(LaunchError::Machine { why, hint }),
             Ok(Some(message)) => Ok(message),
-            Ok(None) => Err(self.lost("starting smolvm", io::ErrorKind::UnexpectedEof.into())),
-            Err(source) => Err(self.lost("starting smolvm", source)),
+            Ok(None) => Err(self.init.lost("starting smolvm", io::ErrorKind::UnexpectedEof.into())),
+            Err(source) => Err(self.init.lost("starting smolvm", source)),
         }
-    }
-
-    /// The next message of the machine's first program of ours, which has to come while the bottle starts.
-    fn expect(&self) -> Result<FromInit, LaunchError> {
-        match self.init.expect() {
-            Ok((message, _)) => Ok(message),
-            Err(NoMessage::Failed(error)) => Err(LaunchError::Sandbox(error)),
-            Err(NoMessage::Lost(source)) => Err(self.lost("waiting for the machine", source)),
-        }
-    }
-
-    fn send(&self, message: &impl Serialize, doing: &str) -> Result<(), LaunchError> {
-        self.init.send(message, &[]).map_err(|source| self.lost(doing, source))
-    }
-
-    /// What the process has written to its log says more than the end of its socket.
-    fn lost(&self, doing: &str, source: io::Error) -> LaunchError {
-        let mut ended = [PollFd::from_borrowed_fd(self.init.process(), PollFlags::IN)];
-        let limit = Timespec::try_from(LOG_TIMEOUT).ok();
-        let source = match poll(&mut ended, limit.as_ref()) {
-            Ok(1..) => io::Error::other(tail(&self.log)),
-            _ => source,
-        };
-        LaunchError::Sandbox(IoError::new(doing.to_owned(), source))
     }
 
     /// The connection of the workload, which is there before any program of the agent's could make one.
@@ -318,10 +281,10 @@ impl MachineSandbox {
 impl Sandbox for MachineSandbox {
     fn listeners(&mut self) -> Result<GatewayListeners, LaunchError> {
         let (FromHostSide::Listening { kinds }, sockets) = self.host_side_says()? else {
-            return Err(self.lost("listening", io::ErrorKind::InvalidData.into()));
+            return Err(self.init.unexpected("listening"));
         };
         if kinds.len() != sockets.len() {
-            return Err(self.lost("taking its listeners", io::ErrorKind::InvalidData.into()));
+            return Err(self.init.unexpected("taking its listeners"));
         }
         let sockets = kinds.into_iter().zip(sockets).map(|(kind, socket)| InheritedSocket { kind, socket });
         Ok(GatewayListeners::Intercepted(sockets.collect(), self.token.clone()))
@@ -332,22 +295,24 @@ impl Sandbox for MachineSandbox {
         let limit = |channel: &Channel| channel.set_timeout(Some(START_TIMEOUT));
         limit(&self.host_side).io_context(|| "limiting the time for smolvm")?;
         let start = StartMachine { token: self.token.clone() };
-        self.host_side.send(&start, &[]).map_err(|source| self.lost("starting smolvm", source))?;
+        self.host_side.send(&start, &[]).map_err(|source| self.init.lost("starting smolvm", source))?;
         let (FromHostSide::Started, _) = self.host_side_says()? else {
-            return Err(self.lost("starting smolvm", io::ErrorKind::InvalidData.into()));
+            return Err(self.init.unexpected("starting smolvm"));
         };
         self.watched = Some(self.accept_watch().io_context(|| "waiting for the machine's workload")?);
-        let folders = self.folders.iter().map(|folder| folder.path.clone()).collect();
-        self.send(&MachineSetup { folders, confinement: self.confinement.clone() }, "sending the setup")?;
-        self.send(&files, "sending files")?;
-        let FromInit::Ready { notes } = self.expect()? else {
-            return Err(self.lost("being ready", io::ErrorKind::InvalidData.into()));
+        // What is there already is the agent's, whatever it has made of it.
+        let made = self.folders.iter().filter(|folder| folder.is_made);
+        let folders = made.map(|folder| folder.path.clone()).collect();
+        let setup = MachineSetup { folders, confinement: self.confinement.clone() };
+        self.init.send(&setup, &[], "sending the setup")?;
+        self.init.send(&files, &[], "sending files")?;
+        let (FromInit::Ready { notes }, _) = self.init.expect()? else {
+            return Err(self.init.unexpected("being ready"));
         };
         if self.folders.iter().any(|folder| folder.content.is_some()) {
             self.copy_in()?;
         }
-        let limited = self.init.limit_messages();
-        limited.map_err(|source| self.lost("limiting the time for a message", source))?;
+        self.init.limit_messages()?;
         Ok(notes)
     }
 
@@ -396,7 +361,7 @@ impl Drop for MachineSandbox {
     /// Its disks are to be whole. What fails here the release of the machine reports.
     fn drop(&mut self) {
         let _ = self.init.end();
-        let _ = self.smolvm.stop(&self.name, super::machine::STOP_TIMEOUT);
+        let _ = self.machine.stop();
         // Each start copies it anew. What stays is removed with the run.
         let _ = fs::remove_dir_all(&self.program_folder);
     }

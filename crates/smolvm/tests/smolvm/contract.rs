@@ -9,9 +9,10 @@ use std::{
 };
 
 use bot_bottle_core::error::Hint as _;
+use bot_bottle_core::gateway_config::InterceptorToken;
 use bot_bottle_smolvm::{
-    AllowList, EgressControl, ExecSpec, FileOwner, Interceptor, InterceptorToken, MachineSpec, MachineState,
-    Network, ReadOnlyMount, RefusalKind, SmolvmError, SocketMount, User, Version,
+    AllowList, EgressControl, ExecSpec, FileOwner, Interceptor, MachineSpec, MachineState, Network,
+    ReadOnlyMount, RefusalKind, SmolvmError, SocketMount, User, Version,
 };
 
 use crate::fixture::{Real, failure, name};
@@ -193,7 +194,7 @@ fn a_start_without_a_usable_kvm_is_an_error_with_advice() {
     smolvm.create(&real.spec("one", network(smolvm.version()))).expect("a machine");
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
     let address = listener.local_addr().expect("its address");
-    let token = InterceptorToken::new([7; 32]).expect("a token");
+    let token = InterceptorToken::new([7; 32]);
     let interceptor = Interceptor::new(address, token).expect("an interceptor");
     let has_interceptor = smolvm.version().egress_control() == EgressControl::Interceptor;
     let started = smolvm.start(&name("one"), has_interceptor.then_some(&interceptor));

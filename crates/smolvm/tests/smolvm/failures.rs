@@ -12,9 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bot_bottle_core::gateway_config::InterceptorToken;
 use bot_bottle_smolvm::{
-    Environment, ExecSpec, FileOwner, Interceptor, InterceptorToken, Machine, Network, RefusalKind, Settings,
-    Smolvm, SmolvmError, User,
+    Environment, ExecSpec, FileOwner, Interceptor, Machine, Network, RefusalKind, Settings, Smolvm,
+    SmolvmError, User,
 };
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
@@ -29,7 +30,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn interceptor() -> Interceptor {
-    let token = InterceptorToken::new([0x5a; 32]).expect("a token");
+    let token = InterceptorToken::new([0x5a; 32]);
     Interceptor::new((Ipv4Addr::LOCALHOST, 4000).into(), token).expect("an interceptor")
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bot_bottle_smolvm::{
-    Environment, Limits, MachineName, MachineSpec, Network, Resources, Runtime, Settings, Smolvm, SmolvmError,
+    Environment, Limits, MachineName, MachineSpec, Network, Resources, Settings, Smolvm, SmolvmError,
 };
 use bot_bottle_testkit::require_because;
 use tempfile::TempDir;
@@ -20,7 +20,7 @@ pub(crate) fn settings(program: &Path, state_dir: &Path) -> Settings {
         program: program.to_owned(),
         state_dir: state_dir.to_owned(),
         environment: Environment::of_caller(env::vars_os()),
-        runtime: Runtime::default(),
+        keeps_uid: false,
         limits: Limits::default(),
     }
 }
