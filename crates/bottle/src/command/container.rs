@@ -108,17 +108,18 @@ pub(super) fn carry(local: io::Result<UnixStream>, options: ContainerOptions, ui
         let local = tokio::net::UnixStream::from_std(local)?;
         Ok(runtime.block_on(container_end(stream, local, options)))
     };
-    match carried() {
-        Ok(LinkEnd::Finished | LinkEnd::LauncherGone) => 0,
-        Ok(end) => {
-            ui.warn(&end.to_string());
-            1
-        }
-        Err(error) => {
-            ui.warn(&format!("the link to the launcher: {error}"));
-            1
-        }
+    link_status(carried(), "launcher", ui)
+}
+
+/// The exit status of a process that held a link, whose other end this names. Warns of an end that is none of the
+/// ordinary ones.
+pub(super) fn link_status(held: io::Result<LinkEnd>, other_end: &str, ui: &Ui) -> i32 {
+    match held {
+        Ok(LinkEnd::Finished | LinkEnd::LauncherGone) => return 0,
+        Ok(end) => ui.warn(&end.to_string()),
+        Err(error) => ui.warn(&format!("the link to the {other_end}: {error}")),
     }
+    1
 }
 
 /// Attaches to a container, starts it, and holds the launcher's end of the link until it ends.

@@ -20,24 +20,15 @@ use bot_bottle_launch::smolmachines;
 use bot_bottle_link::{ContainerOptions, LauncherOptions, LinkEnd, LocalKind, launcher_end};
 use tokio::net::unix::pipe;
 
-use super::container::{carry, runtime};
+use super::container::{carry, link_status, runtime};
 use crate::{exit::CommandError, ui::Ui};
 
 mod forward;
 
 /// The process of the host. To be called before anything else, as `sandbox-init` is.
 pub(crate) fn host(control: RawFd, ui: &Ui) -> ExitCode {
-    let status = smolmachines::host_side(control, |command, local| match hold(command, local) {
-        Ok(LinkEnd::Finished | LinkEnd::LauncherGone) => 0,
-        Ok(end) => {
-            ui.warn(&end.to_string());
-            1
-        }
-        Err(error) => {
-            ui.warn(&format!("the link to the machine: {error}"));
-            1
-        }
-    });
+    let held = |command, local| link_status(hold(command, local), "machine", ui);
+    let status = smolmachines::host_side(control, held);
     exit_code(status)
 }
 

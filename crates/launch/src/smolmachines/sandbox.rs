@@ -117,7 +117,8 @@ pub(super) fn start(
         state_dir: smolvm.state_dir().to_owned(),
         name: names.machine.to_string(),
     };
-    let life = prepare_host(&names, run).map_err(|source| names.making("what is mounted", source))?;
+    let own = static_program::open(&run.executable_path)?;
+    let life = prepare_host(&names, own).map_err(|source| names.making("what is mounted", source))?;
     match &before {
         // It may be on its way to an end: its launcher was killed.
         Some(before) => before.stop()?,
@@ -166,8 +167,7 @@ fn inspected_machine(run: &Path) -> Result<MachineObject, LaunchError> {
 
 /// What the machine is offered of the host: the folder with this binary, and the socket that is open as long as this
 /// process lives.
-fn prepare_host(names: &Names, run: &Run) -> Result<UnixListener, io::Error> {
-    let mut program = static_program::open(&run.executable_path).map_err(io::Error::other)?;
+fn prepare_host(names: &Names, mut program: File) -> io::Result<UnixListener> {
     fs::create_dir_all(&names.program_folder)?;
     // Whole, or not there: a run that goes on may have another version of it.
     let unfinished = names.program_folder.join("new");
