@@ -1,9 +1,15 @@
 //! What cannot be a bottle is refused with one error, before anything of it exists.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    process::Command,
+};
 
 use anyhow::{Result, ensure};
 use bot_bottle_testkit::static_program;
+
+use crate::fixture::{Home, described};
 
 /// A home with a program for smolvm that says this.
 fn refused(script: &str, image: &str) -> Result<(Option<i32>, String)> {
@@ -45,4 +51,16 @@ fn a_smolvm_that_cannot_be_used_is_named() -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[test]
+fn an_image_with_a_link_in_the_place_of_the_workspace_is_no_bottle() -> Result<()> {
+    let Some(home) = Home::new()? else { return Ok(()) };
+    fs::create_dir_all(home.image().join("home/agent"))?;
+    symlink("/etc", home.image().join("home/agent/workspace"))?;
+    let output = home.run(&[], "true").output()?;
+    let message = described(&output);
+    ensure!(!output.status.success() && message.contains("/home/agent/workspace"), "{message}");
+    ensure!(message.contains("link"), "{message}");
+    home.is_empty()
 }

@@ -16,7 +16,7 @@ use bot_bottle_core::{
 };
 use rustix::{
     fs::{Gid, Uid, chown},
-    process::{DumpableBehavior, Signal, getpid, set_child_subreaper, set_dumpable_behavior},
+    process::{DumpableBehavior, Signal, geteuid, getpid, set_child_subreaper, set_dumpable_behavior},
 };
 use serde::{Deserialize, Serialize};
 
@@ -53,8 +53,11 @@ pub fn run(
 ) -> io::Result<i32> {
     let (link, control) = LinkProcess::start_in_machine(carry)?;
     let status = init::serve(&Channel::new(control.into()), |channel| prepare(channel, forward));
-    // As the agent's user: all of its programs end, and nothing of root's. ESRCH: none runs.
-    let _ = sys::kill_all();
+    // As the agent's user: all of its programs end, and nothing of root's. As root, before there is any, it would end the
+    // process that still has to carry the reason. ESRCH: none runs.
+    if !geteuid().is_root() {
+        let _ = sys::kill_all();
+    }
     link.finish();
     Ok(status)
 }
