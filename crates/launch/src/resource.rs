@@ -169,7 +169,7 @@ impl Resources {
     }
 
     /// Releases everything, the newest first: a cgroup cannot be removed before its processes have ended.
-    /// Returns what could not be released; it stays in the list, for `cleanup`.
+    /// Returns what could not be released; the list stays as it was then, for `cleanup`.
     pub(crate) fn release(&mut self) -> Vec<(Resource, io::Error)> {
         self.release_if(|_| true)
     }
@@ -179,21 +179,24 @@ impl Resources {
         self.release_if(|resource| !resource.is_work())
     }
 
+    /// An engine finishes what a launcher asked for before it was killed. A container that was not there yet when it
+    /// was to be removed may hold a volume by now, so that nothing is struck off before all of it is gone, and what
+    /// fails is tried once more from the start.
     fn release_if(&mut self, is_released: impl Fn(&Resource) -> bool) -> Vec<(Resource, io::Error)> {
-        let (mut failed, mut left) = (Vec::new(), Vec::new());
-        while let Some(resource) = self.entries.pop() {
-            if !is_released(&resource) {
-                left.push(resource);
-            } else if let Err(error) = resource.release() {
-                left.push(resource.clone());
-                failed.push((resource, error));
-            }
+        let release_once = || -> Vec<(Resource, io::Error)> {
+            let released = self.entries.iter().rev().filter(|resource| is_released(resource));
+            released.filter_map(|resource| Some((resource.clone(), resource.release().err()?))).collect()
+        };
+        let mut failed = release_once();
+        if !failed.is_empty() {
+            failed = release_once();
         }
-        left.reverse();
-        self.entries = left;
-        if !self.entries.is_empty() {
-            // If this fails the old list stays, and releasing a resource twice does no harm.
-            let _ = self.write();
+        if failed.is_empty() {
+            self.entries.retain(|resource| !is_released(resource));
+            if !self.entries.is_empty() {
+                // If this fails the old list stays, and releasing a resource twice does no harm.
+                let _ = self.write();
+            }
         }
         failed
     }
@@ -261,24 +264,28 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_is_released_first_and_what_fails_stays_recorded() {
+    fn the_newest_is_released_first_and_all_stays_recorded_until_all_is_gone() {
         let folder = tempfile::tempdir().expect("a folder");
         // Stands for a cgroup that is busy: a folder with something in it.
         let busy = folder.path().join("bot-bottle-busy");
         fs::create_dir_all(busy.join("in")).expect("folders");
-        let gone = folder.path().join("bot-bottle-gone");
+        let late = folder.path().join("bot-bottle-late");
         let (mut child, process) = sleeping();
         let mut resources = Resources::new(folder.path());
-        for resource in [Resource::Cgroup(busy.clone()), Resource::Cgroup(gone), process] {
+        let recorded = [Resource::Cgroup(busy.clone()), Resource::Cgroup(late.clone()), process];
+        for resource in recorded.clone() {
             resources.add(resource).expect("recorded");
         }
         let failed = resources.release();
         assert!(child.try_wait().is_err() || child.try_wait().expect("waited").is_some(), "it was killed");
         assert_eq!(failed.len(), 1);
-        let read = Resources::read(folder.path()).expect("read").entries;
-        assert_eq!(read, [Resource::Cgroup(busy.clone())]);
+        assert_eq!(failed[0].0, recorded[0]);
+        assert_eq!(Resources::read(folder.path()).expect("read").entries, recorded);
+        // What a launcher had asked for is made after all.
+        fs::create_dir(&late).expect("a folder");
         fs::remove_dir(busy.join("in")).expect("removed");
-        assert!(resources.release().is_empty() && !busy.exists(), "the second time it can be released");
+        assert!(resources.release().is_empty(), "the second time it can be released");
+        assert!(!busy.exists() && !late.exists());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::{process::Command, time::Instant};
 
 use anyhow::{Result, ensure};
+use bot_bottle_engine::{ContainerSpec, Mount, MountKind};
 use bot_bottle_launch::request::Step;
 
 use crate::fixture::Home;
@@ -88,5 +89,47 @@ fn a_launch_that_goes_wrong_at_any_step_leaves_nothing() -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+#[test]
+fn what_an_engine_makes_after_its_launcher_was_killed_is_found() -> Result<()> {
+    let Some(home) = Home::new()? else { return Ok(()) };
+    let bottle = home.start(&[], "sleep 600")?;
+    let identity = bottle.identity.clone();
+    let objects = home.objects(&identity)?;
+    drop(bottle);
+    home.containers_end(&identity)?;
+    let named = |end: &str| objects.iter().find(|name| name.ends_with(end)).expect("its name").clone();
+    let (gateway, volume) = (named("-gateway"), named("-program"));
+    let holding = |name: &str| ContainerSpec {
+        name: name.to_owned(),
+        image: home.host.image.clone(),
+        command: vec!["true".to_owned()],
+        network: "none".to_owned(),
+        log_driver: "none".to_owned(),
+        mounts: vec![Mount {
+            kind: MountKind::Volume { name: volume.clone(), no_copy: true },
+            target: "/program".to_owned(),
+            read_only: true,
+        }],
+        ..ContainerSpec::default()
+    };
+
+    // A volume that somebody else's container has is named, and everything else is gone.
+    let other = format!("bot-bottle-test-{identity}");
+    home.engine.create_container(&holding(&other))?;
+    let busy = home.command(&["cleanup", "--yes", "--force"]).output()?;
+    let message = String::from_utf8_lossy(&busy.stderr);
+    ensure!(!busy.status.success() && message.contains(&volume) && message.contains("in use"), "{message}");
+    ensure!(home.objects(&identity)? == [volume.clone()], "{:?}", home.objects(&identity));
+    home.engine.remove_container(&other)?;
+
+    // A container that was not there when it was to be removed.
+    home.engine.create_container(&holding(&gateway))?;
+    home.succeeds(&mut home.command(&["cleanup", "--yes", "--force"]))?;
+    home.is_empty()?;
+    ensure!(home.engine.inspect_container(&gateway).is_err(), "{gateway} is left");
+    ensure!(home.objects(&identity)?.is_empty(), "{:?}", home.objects(&identity));
     Ok(())
 }

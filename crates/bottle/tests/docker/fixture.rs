@@ -154,10 +154,14 @@ impl Home {
     /// `cleanup`, until nothing is left. A process that was just killed holds the run's lock for a moment, and the
     /// engine what it was making for it.
     pub(crate) fn clean_up(&self) -> Result<()> {
-        eventually("everything is removed", || {
+        let mut last = None;
+        let removed = eventually("everything is removed", || {
             let cleaned = self.command(&["cleanup", "--yes", "--force"]).output()?;
-            Ok(cleaned.status.success() && self.identities().is_empty())
-        })
+            let is_removed = cleaned.status.success() && self.identities().is_empty();
+            last = Some(cleaned);
+            Ok(is_removed)
+        });
+        removed.with_context(|| format!("the last cleanup: {last:?}"))
     }
 }
 

@@ -8,7 +8,7 @@ use bollard::models::{
 };
 
 use super::{ContainerSpec, Mount, MountKind};
-use crate::EngineKind;
+use crate::{EngineKind, Labels};
 
 /// What no container of podman's can write to unless it is told otherwise, containers-common's
 /// `DefaultReadOnlyPaths`. It takes no other list: what is not in it is masked.
@@ -60,7 +60,7 @@ fn host_config(spec: &ContainerSpec, engine: EngineKind) -> HostConfig {
         pids_limit: spec.limits.pids.map(signed),
         shm_size: spec.limits.shm.map(signed),
         ulimits: Some(spec.ulimits.iter().map(ulimit).collect()),
-        mounts: Some(spec.mounts.iter().filter_map(mount).collect()),
+        mounts: Some(spec.mounts.iter().filter_map(|found| mount(found, &spec.labels)).collect()),
         tmpfs: Some(tmpfs).filter(|tmpfs| !tmpfs.is_empty()),
         readonly_rootfs: Some(spec.read_only_root),
         log_config: (!spec.log_driver.is_empty())
@@ -96,10 +96,13 @@ fn security_options(spec: &ContainerSpec, engine: EngineKind) -> Vec<String> {
     options
 }
 
-fn mount(mount: &Mount) -> Option<EngineMount> {
+/// The engine makes a volume that is not there, with the labels of the container, so that it is found as that is.
+fn mount(mount: &Mount, labels: &Labels) -> Option<EngineMount> {
     let (typ, source, volume_options) = match &mount.kind {
         MountKind::Volume { name, no_copy } => {
-            let options = MountVolumeOptions { no_copy: Some(*no_copy), ..Default::default() };
+            let labels = labels.clone().into_iter().collect();
+            let options =
+                MountVolumeOptions { no_copy: Some(*no_copy), labels: Some(labels), ..Default::default() };
             (MountType::VOLUME, name, Some(options))
         }
         MountKind::Bind { source } => (MountType::BIND, source, None),

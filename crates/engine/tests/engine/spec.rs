@@ -149,6 +149,21 @@ fn an_empty_volume_is_filled_from_the_image_unless_it_is_told_not_to_be() {
 }
 
 #[test]
+fn a_volume_that_is_not_there_is_made_with_the_labels_of_its_container() {
+    with_engines(|fixture| {
+        if fixture.is_podman("podman 4 ignores the labels of a volume that is not there") {
+            return;
+        }
+        let name = fixture.name("late");
+        let mut spec = fixture.script("late", "true");
+        spec.mounts = vec![mount("/v", false, MountKind::Volume { name: name.clone(), no_copy: true })];
+        fixture.engine.create_container(&spec).expect("created");
+        let volumes = fixture.engine.volumes(&fixture.label()).expect("listed");
+        assert_eq!(volumes.iter().map(|volume| &volume.name).collect::<Vec<_>>(), [&name]);
+    });
+}
+
+#[test]
 fn limits_that_the_engine_enforces_hold() {
     with_engines(|fixture| {
         let enforced = fixture.engine.info().expect("answered").limits;
