@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod agent_file;
+mod auth_file;
 mod bottle_file;
 mod diagnostic;
 mod egress_file;

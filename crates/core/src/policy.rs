@@ -7,21 +7,26 @@ use serde::{Deserialize, Serialize};
 use crate::{
     decision::{DecidedBy, Decision, Reason, Verdict},
     host::{Host, HostName, HostPattern},
-    secret::SecretRef,
 };
 
+mod auth;
 mod body;
+mod credential_names;
 mod git;
 mod matching;
 mod method;
 mod overrides;
+mod parameter;
 mod path;
 
+pub use auth::{CredentialShape, RouteAuth, RouteCredential, ShapeError};
 pub use body::{BodyCheck, refusal_of_large_file_batch};
+pub use credential_names::{credential_parameter, is_credential_header};
 use git::GitService;
 pub use matching::{HeaderMatch, PathMatch, RequestMatch, TextMatch, TextMatchError};
 pub use method::same_field;
 pub use overrides::is_override;
+pub use parameter::same_parameter;
 pub(crate) use path::canonical as canonical_path;
 
 /// Every route of a bottle. What no route allows is refused; no route allows nothing.
@@ -43,7 +48,7 @@ pub struct Route {
     pub host: HostPattern,
     /// TCP ports.
     pub ports: BTreeSet<u16>,
-    /// What is injected as `Authorization`, after every check.
+    /// How requests are authenticated; without it no credential goes out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<RouteAuth>,
     /// At least one must match; none at all means everything on the host.
@@ -63,16 +68,6 @@ pub struct Route {
     pub content: ContentRules,
     /// Who brought the route.
     pub owner: RouteOwner,
-}
-
-/// A credential that the gateway injects: `Authorization: <scheme> <value of token_ref>`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RouteAuth {
-    /// `Bearer`, `token`, `Basic`: an RFC 9110 authentication scheme.
-    pub scheme: String,
-    /// Names the secret.
-    pub token_ref: SecretRef,
 }
 
 /// What the gateway does with TLS.
@@ -236,8 +231,14 @@ impl Route {
         self.matches.iter().flat_map(|entry| &entry.headers).map(|header| header.name.as_str())
     }
 
+    /// What is injected, after every check.
+    #[must_use]
+    pub fn credential(&self) -> Option<&RouteCredential> {
+        self.auth.as_ref().and_then(RouteAuth::credential)
+    }
+
     fn refusal_of(&self, request: &RequestFacts<'_>) -> Option<Reason> {
-        if self.auth.is_some() && !request.encrypted {
+        if self.credential().is_some() && !request.encrypted {
             return Some(Reason::CleartextCredential);
         }
         if method::reflects(request) {

@@ -4,7 +4,8 @@
 //!
 //! 1. `read` counts the request and bounds its head, before anything is computed from it.
 //! 2. `normalise` finds the one destination that all parts of the request agree on.
-//! 3. `hop_by_hop` and `strip` remove the fields for one hop and the agent's own credentials, so that
+//! 3. `hop_by_hop` and `strip` remove the fields for one hop and the agent's own credentials, unless the route of the
+//!    destination keeps them, so that
 //! 4. `decide` asks the policy about exactly what will be sent.
 //! 5. `scan` looks at content that the decision depends on, before the first byte leaves and as the rest
 //!    passes.
@@ -15,7 +16,7 @@
 //! 9. `relay` connects, sends, and streams both ways. The receipt's entry ends when the response does.
 
 use bot_bottle_core::{host::Host, receipt::RequestSummary};
-use http::{HeaderMap, Method, Request, Response, Uri, request::Parts, uri};
+use http::{Method, Request, Response, Uri, request::Parts, uri};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -33,10 +34,12 @@ mod hold;
 mod hop_by_hop;
 mod inject;
 mod normalise;
+mod query;
 mod read;
 mod record;
 pub(crate) mod refuse;
 mod relay;
+mod removed;
 mod scan;
 mod strip;
 mod websocket;
@@ -44,6 +47,7 @@ mod websocket;
 use body::{RequestBody, ResponseBody};
 use hop_by_hop::Upgrade;
 use refuse::{Form, Refusal};
+use removed::Removed;
 
 /// What is known about a client's connection before its first request.
 #[derive(Debug, Clone)]
@@ -65,8 +69,6 @@ pub(crate) struct ClientConnection {
 struct Exchange {
     parts: Parts,
     body: RequestBody,
-    /// Credentials that the agent sent itself, which do not go on.
-    stripped: HeaderMap,
     /// What the client asks the connection to become.
     upgrade: Upgrade,
     /// The client's connection, once it has become that.
@@ -83,13 +85,17 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let asked = Asked::of(client, &request);
-    run(state, client, &asked, request).await.unwrap_or_else(|refusal| {
+    let mut removed = Removed::default();
+    let answered = run(state, client, &asked, request, &mut removed).await;
+    let mut response = answered.unwrap_or_else(|refusal| {
         refuse::refuse(
             &state.receipts,
             asked.summary(),
             refusal.for_upgrade(asked.upgrade).in_form(asked.form),
         )
-    })
+    });
+    removed.tell(response.headers_mut());
+    response
 }
 
 async fn run(
@@ -97,18 +103,19 @@ async fn run(
     client: &ClientConnection,
     asked: &Asked,
     request: Request<Incoming>,
+    removed: &mut Removed,
 ) -> Result<Response<ResponseBody>, Refusal> {
     let policy = state.policy.load_full();
     let mut exchange = read::read(state, request, asked.upgrade)?;
     let destination = normalise::normalise(&mut exchange.parts, client)?;
     hop_by_hop::request(&mut exchange.parts.headers, exchange.upgrade);
-    exchange.stripped = strip::credentials(&mut exchange.parts.headers);
+    *removed = strip::credentials(&mut exchange.parts, policy.route_to(&destination.host))?;
     let decision = decide::decide(&policy.policy, &exchange, &destination)?;
     scan::scan(&policy, &mut exchange, &destination, &decision).await?;
-    exchange.body.forbid_trailers(policy.headers_decided_on(&decision));
-    let entry = record::begin(&state.receipts, asked.summary(), &decision, &exchange.stripped)?;
+    exchange.body.forbid_trailers(policy.headers_settled_by(&decision));
+    let entry = record::begin(&state.receipts, asked.summary(), &decision, removed.names())?;
     let entry = hold::hold(state, client, asked, &mut exchange, &decision, entry).await?;
-    inject::inject(&mut exchange.parts.headers, policy.credential(&decision));
+    let entry = inject::inject(&mut exchange.parts, policy.credential(&decision), entry)?;
     Ok(relay::relay(state, client, asked, exchange, &destination, entry).await)
 }
 

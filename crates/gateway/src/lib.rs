@@ -14,6 +14,7 @@ mod bounded_stream;
 mod certificates;
 mod client;
 mod clock;
+mod credential;
 mod dns;
 mod exchange;
 mod fake_ip;

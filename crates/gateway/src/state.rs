@@ -10,11 +10,10 @@ use arc_swap::ArcSwap;
 use bot_bottle_core::{
     decision::Decision,
     gateway_config::{GatewayConfig, GatewayReady, GatewayStart},
-    host::HostPattern,
-    policy::{Policy, Route, RouteTls},
+    host::{Host, HostPattern},
+    policy::{Policy, Route, RouteCredential, RouteTls},
     secret::SecretRef,
 };
-use http::HeaderValue;
 use rustls::ServerConfig;
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -22,6 +21,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     certificates::{CertificateAuthority, CertificateError, server_config},
+    credential::Credential,
     fake_ip::FakeIpTable,
     in_flight::InFlight,
     limits::{MAX_CONNECTIONS, MAX_REQUESTS},
@@ -54,7 +54,7 @@ pub struct State {
 #[derive(Debug)]
 pub(crate) struct ActivePolicy {
     pub(crate) policy: Policy,
-    credentials: HashMap<HostPattern, HeaderValue>,
+    credentials: HashMap<HostPattern, Credential>,
 }
 
 /// A gateway that cannot serve.
@@ -164,32 +164,35 @@ impl ActivePolicy {
             if route.tls == RouteTls::Splice {
                 return Err(GatewayError::SpliceUnsupported(route.host.clone()));
             }
-            let Some(auth) = &route.auth else { continue };
-            let reference = &auth.token_ref;
-            let secret = secrets.get(reference).ok_or_else(|| GatewayError::SecretMissing {
+            let Some(RouteCredential { shape, token_ref }) = route.credential() else { continue };
+            let secret = secrets.get(token_ref).ok_or_else(|| GatewayError::SecretMissing {
                 host: route.host.clone(),
-                reference: reference.clone(),
+                reference: token_ref.clone(),
             })?;
-            let unusable = || GatewayError::SecretUnusable(reference.clone());
-            if secret.trim().is_empty() {
-                return Err(unusable());
-            }
-            let value = Zeroizing::new(format!("{} {}", auth.scheme, secret.as_str()));
-            let mut value = HeaderValue::from_str(&value).map_err(|_| unusable())?;
-            value.set_sensitive(true);
-            credentials.insert(route.host.clone(), value);
+            let credential = Credential::new(shape, secret)
+                .ok_or_else(|| GatewayError::SecretUnusable(token_ref.clone()))?;
+            credentials.insert(route.host.clone(), credential);
         }
         Ok(Self { policy, credentials })
     }
 
     /// What is injected into a request that was decided like this.
-    pub(crate) fn credential(&self, decision: &Decision) -> Option<&HeaderValue> {
+    pub(crate) fn credential(&self, decision: &Decision) -> Option<&Credential> {
         self.credentials.get(decision.route.as_ref()?)
     }
 
-    /// The headers that a request which was decided like this may have been allowed for.
-    pub(crate) fn headers_decided_on(&self, decision: &Decision) -> Vec<String> {
+    /// The route to a host, if there is one: whether a request takes it is still to be decided.
+    pub(crate) fn route_to(&self, host: &Host) -> Option<&Route> {
+        self.policy.decide_name(host.name()?).ok()
+    }
+
+    /// The headers that a request which was decided like this may have been allowed for, and the one that its
+    /// credential is in.
+    pub(crate) fn headers_settled_by(&self, decision: &Decision) -> Vec<String> {
         let route = self.policy.routes.iter().find(|route| Some(&route.host) == decision.route.as_ref());
-        route.into_iter().flat_map(Route::headers_decided_on).map(str::to_owned).collect()
+        let credential =
+            route.and_then(Route::credential).and_then(|credential| credential.shape.header_name());
+        let decided_on = route.into_iter().flat_map(Route::headers_decided_on);
+        decided_on.chain(credential).map(str::to_owned).collect()
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 /// From the top to the bottom.
-const LAYERS: [&str; 18] = [
+const LAYERS: [&str; 19] = [
     "log",
     "process",
     "listen",
@@ -18,6 +18,7 @@ const LAYERS: [&str; 18] = [
     "upstream",
     "questions",
     "receipts",
+    "credential",
     "certificates",
     "fake_ip",
     "bounded_stream",

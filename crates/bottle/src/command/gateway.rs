@@ -38,7 +38,7 @@ fn secrets(gateway: &Gateway, config: &GatewayConfig) -> Result<GatewayStart, Co
         .policy
         .routes
         .iter()
-        .filter_map(|route| route.auth.as_ref().map(|auth| auth.token_ref.clone()))
+        .filter_map(|route| route.credential().map(|credential| credential.token_ref.clone()))
         .collect();
     let Some(descriptor) = gateway.secrets_fd else {
         return secret_values::from_environment(&references, BTreeMap::new());

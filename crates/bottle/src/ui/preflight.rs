@@ -91,7 +91,7 @@ pub(crate) fn route(route: &Route) -> String {
         text.push_str(&format!(":{}", ports.join(",")));
     }
     if let Some(auth) = &route.auth {
-        text.push_str(&format!(" [auth:{}]", auth.scheme));
+        text.push_str(&format!(" [auth:{auth}]"));
     }
     if !route.matches.is_empty() {
         text.push_str(&format!(

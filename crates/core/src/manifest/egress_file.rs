@@ -5,15 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     bottle::EgressLog,
     host::{HostError, HostPattern},
-    policy::{
-        ContentRules, InboundDetector, OnMatch, OutboundDetector, Route, RouteAuth, RouteOwner, RouteTls,
-    },
+    policy::{ContentRules, InboundDetector, OnMatch, OutboundDetector, Route, RouteOwner, RouteTls},
 };
 
 use super::{
+    auth_file,
     diagnostic::Problem,
     layer::Routes,
-    match_file, names,
+    match_file,
     reader::{Given, Keys, Reader, Table},
     source::{Span, quoted},
     yaml::{Kind, Node},
@@ -50,7 +49,6 @@ const ROUTE_KEYS: Keys = Keys {
     )],
 };
 
-const AUTH_KEYS: Keys = Keys { accepted: &["scheme", "token_ref"], also: &[], retired: &[] };
 const GIT_KEYS: Keys = Keys {
     accepted: &["fetch"],
     also: &[],
@@ -118,7 +116,7 @@ fn read_route(reader: &mut Reader, node: &Node) -> Option<(Route, Span)> {
     if let Some((RouteTls::Splice, _)) = tls.given() {
         refuse_with_splice(reader, &table);
     }
-    let auth = table.get("auth").and_then(|node| read_auth(reader, node));
+    let auth = table.get("auth").and_then(|node| auth_file::read(reader, node));
     let content = read_content(reader, &table);
     let matches = table.get("matches").map(|node| match_file::read(reader, node)).unwrap_or_default();
     let git = reader.optional_table(table.get("git"), "`git` of a route", &GIT_KEYS);
@@ -218,34 +216,6 @@ fn read_ports(reader: &mut Reader, node: &Node) -> Option<BTreeSet<u16>> {
         })
         .collect();
     ports.into_iter().collect()
-}
-
-fn read_auth(reader: &mut Reader, node: &Node) -> Option<RouteAuth> {
-    const HINT: &str =
-        "write `auth: {scheme: Bearer, token_ref: NAME}`, or leave `auth` out for no credential";
-    if node.is_null() || matches!(&node.kind, Kind::Mapping(entries) if entries.is_empty()) {
-        reader.report(Problem::at(node.span, "`auth` is empty").hint(HINT));
-        return None;
-    }
-    let table = reader.table(node, "`auth`", &AUTH_KEYS)?;
-    for key in AUTH_KEYS.accepted {
-        if table.get(key).is_none() {
-            reader.report(Problem::at(table.span, format!("`auth` has no `{key}`")).hint(HINT));
-        }
-    }
-    let scheme = table.get("scheme").and_then(|node| {
-        reader.parsed(node, "scheme", |text| {
-            if names::is_token(text) {
-                return Ok(text.to_owned());
-            }
-            Err((
-                format!("{} is not an authentication scheme", quoted(text)),
-                Some("write `Bearer`".to_owned()),
-            ))
-        })
-    });
-    let token_ref = table.get("token_ref").and_then(|node| names::secret_ref(reader, node, "token_ref"));
-    Some(RouteAuth { scheme: scheme?, token_ref: token_ref? })
 }
 
 fn read_content(reader: &mut Reader, table: &Table<'_>) -> ContentRules {

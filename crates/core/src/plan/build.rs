@@ -14,7 +14,7 @@ use crate::{
     gateway_config::UpstreamConfig,
     host::HostPattern,
     identity::Identity,
-    policy::Policy,
+    policy::{Policy, Route},
     provider::{self, AgentProvisionPlan, GuestPaths, ProviderError, RunMode},
     secret::SecretRef,
 };
@@ -198,8 +198,8 @@ fn build(
     let secrets: BTreeSet<SecretRef> = policy
         .routes
         .iter()
-        .filter_map(|route| route.auth.as_ref())
-        .map(|auth| auth.token_ref.clone())
+        .filter_map(Route::credential)
+        .map(|credential| credential.token_ref.clone())
         .collect();
     let env = variables::merge(input, bottle, provision, &secrets)?;
     let hidden_env_names = env.keys().filter(|name| !bottle.env.contains_key(*name)).cloned().collect();

@@ -1,6 +1,6 @@
 //! Methods and paths that a request names besides its request line, and that some servers obey instead.
 
-use super::{RequestFacts, same_field};
+use super::{RequestFacts, parameter::is_read_as, same_field};
 
 /// Rails, Laravel, Symfony, Express and the APIs of Google and Microsoft read one or another of these.
 const METHOD_HEADERS: [&str; 4] =
@@ -49,15 +49,9 @@ pub(super) fn methods(request: &RequestFacts<'_>) -> Vec<String> {
         .collect()
 }
 
-/// Whether a server may take a parameter of this name for one that names a method. PHP drops blanks before a name, ends
-/// it at a NUL, and makes `_` of a blank, a dot or an open bracket in it (`parse_str`); a `+` is a blank in a form.
-fn is_method_parameter(name: &str) -> bool {
-    let name = name.split('\0').next().unwrap_or_default();
-    let name = name.trim_matches(|c: char| c == '+' || c.is_whitespace()).trim_end_matches("[]");
-    let mapped = name.replace([' ', '+', '.', '['], "_");
-    METHOD_PARAMETERS
-        .iter()
-        .any(|known| name.eq_ignore_ascii_case(known) || mapped.eq_ignore_ascii_case(known))
+/// Whether a server may take a parameter of this name, which is decoded, for one that names a method.
+pub(super) fn is_method_parameter(name: &str) -> bool {
+    METHOD_PARAMETERS.iter().any(|known| is_read_as(known, name))
 }
 
 /// Targets from headers, with their queries; of a URL, what follows its authority.

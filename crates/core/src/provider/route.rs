@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use crate::{
     host::{HostName, HostPattern},
-    policy::{ContentRules, PathMatch, RequestMatch, Route, RouteAuth, RouteOwner, RouteTls},
+    policy::{
+        ContentRules, CredentialShape, PathMatch, RequestMatch, Route, RouteAuth, RouteCredential,
+        RouteOwner, RouteTls,
+    },
     secret::SecretRef,
 };
 
@@ -24,7 +27,10 @@ pub(super) fn bearer(
     Route {
         host: HostPattern::Exact(HostName::parse(host).expect("a provider's own hosts are names")),
         ports: BTreeSet::from([HTTPS]),
-        auth: Some(RouteAuth { scheme: "Bearer".to_owned(), token_ref: token.clone() }),
+        auth: Some(RouteAuth::Inject(RouteCredential {
+            shape: CredentialShape::Scheme("Bearer".to_owned()),
+            token_ref: token.clone(),
+        })),
         matches,
         tls: RouteTls::Intercept,
         git_fetch: false,

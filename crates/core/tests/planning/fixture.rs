@@ -10,7 +10,7 @@ use bot_bottle_core::{
     bottle::{Agent, BackendName, Bottle, EffectiveBottle, Settings},
     identity::Identity,
     plan::{BottlePlan, PlanError, PlanInput, Program, plan_agent, plan_program},
-    policy::{ContentRules, Route, RouteAuth, RouteOwner, RouteTls},
+    policy::{ContentRules, CredentialShape, Route, RouteAuth, RouteCredential, RouteOwner, RouteTls},
     provider::{
         AgentProvisionPlan, Conversation, GuestPaths, HostCredentials, ProviderError, ProvisionInput,
         RunMode, by_name,
@@ -149,7 +149,8 @@ pub(crate) fn route(host: &str) -> Route {
 }
 
 pub(crate) fn route_with_token(host: &str, token: &str) -> Route {
-    let auth = RouteAuth { scheme: "Bearer".to_owned(), token_ref: SecretRef::new(token) };
+    let shape = CredentialShape::Scheme("Bearer".to_owned());
+    let auth = RouteAuth::Inject(RouteCredential { shape, token_ref: SecretRef::new(token) });
     Route { auth: Some(auth), ..route(host) }
 }
 

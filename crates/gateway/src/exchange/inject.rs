@@ -1,10 +1,27 @@
 //! Puts the route's credential in. The last stage before the relay, so that no other stage sees it.
 
-use http::{HeaderMap, HeaderValue, header};
+use http::request::Parts;
 
-/// Sets `Authorization`. `strip` has removed the agent's own.
-pub(super) fn inject(headers: &mut HeaderMap, credential: Option<&HeaderValue>) {
-    if let Some(credential) = credential {
-        headers.insert(header::AUTHORIZATION, credential.clone());
+use super::{query, record::Entry, refuse::Refusal};
+use crate::credential::Credential;
+
+/// Puts the credential where the route says. `strip` has removed what the agent had there.
+pub(super) fn inject(
+    parts: &mut Parts,
+    credential: Option<&Credential>,
+    entry: Entry,
+) -> Result<Entry, Refusal> {
+    match credential {
+        None => {}
+        Some(Credential::Header(name, value)) => {
+            parts.headers.insert(name, value.clone());
+        }
+        Some(Credential::Parameter { name, value }) => {
+            let with = query::with(parts.uri.query(), name, value);
+            if let Err(refusal) = query::set(&mut parts.uri, &with) {
+                return Err(refusal.in_exchange(entry.superseded()));
+            }
+        }
     }
+    Ok(entry)
 }

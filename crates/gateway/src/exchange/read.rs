@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bot_bottle_core::decision::{DecidedBy, Reason};
-use http::{HeaderMap, Request, StatusCode};
+use http::{Request, StatusCode};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 
 use super::{Exchange, body::RequestBody, hop_by_hop::Upgrade, refuse::Refusal};
@@ -20,12 +20,5 @@ pub(super) fn read(state: &State, request: Request<Incoming>, upgrade: Upgrade) 
     }
     let version = parts.version;
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
-    Ok(Exchange {
-        parts,
-        body: RequestBody::of(body, version),
-        stripped: HeaderMap::new(),
-        upgrade,
-        on_upgrade,
-        permit: Some(permit),
-    })
+    Ok(Exchange { parts, body: RequestBody::of(body, version), upgrade, on_upgrade, permit: Some(permit) })
 }

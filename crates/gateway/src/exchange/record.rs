@@ -9,7 +9,7 @@ use bot_bottle_core::{
     decision::{DecidedBy, Decision, Reason},
     receipt::{Ending, Outcome, RequestSummary},
 };
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
 use crate::receipts::{Details, ReceiptNotWritten, Receipts};
 
@@ -33,10 +33,9 @@ pub(super) fn begin(
     receipts: &Arc<Receipts>,
     request: RequestSummary<'_>,
     decision: &Decision,
-    stripped: &HeaderMap,
+    stripped: &[String],
 ) -> Result<Entry, ReceiptNotWritten> {
-    let stripped: Vec<String> = stripped.keys().map(|name| name.as_str().to_owned()).collect();
-    let details = Details { stripped: &stripped, ..Details::default() };
+    let details = Details { stripped, ..Details::default() };
     let exchange = receipts.record(request, decision, details)?;
     Ok(Entry {
         receipts: Arc::clone(receipts),

@@ -1,12 +1,19 @@
 //! Removes the credentials that the agent sends itself, and trailers that would act as headers.
 
-use bot_bottle_core::policy::{is_override, same_field};
-use http::{HeaderMap, HeaderName, header};
+use bot_bottle_core::{
+    policy::{
+        Route, RouteAuth, credential_parameter, is_credential_header, is_override, same_field, same_parameter,
+    },
+    secret::PLACEHOLDER,
+};
+use http::{HeaderMap, HeaderName, request::Parts};
 
-use super::hop_by_hop::{HOP_BY_HOP, drop_fields, is_one_of};
-
-/// Credentials that the gateway alone may send.
-const CREDENTIALS: [&str; 3] = ["authorization", "x-api-key", "proxy-authorization"];
+use super::{
+    hop_by_hop::{HOP_BY_HOP, drop_fields, is_one_of},
+    query,
+    refuse::Refusal,
+    removed::Removed,
+};
 
 /// Fields that no trailer may be (RFC 9110 section 6.5.1): a server that merges trailers into the headers
 /// would frame, route, authenticate or process the request by fields that were not decided on.
@@ -33,19 +40,40 @@ const NOT_IN_TRAILERS: [&str; 16] = [
 const NOT_IN_TRAILERS_FROM: [&str; 8] =
     ["content-", "if-", "accept-", "sec-", "x-forwarded-", "x-http-method-", "x-method-", "x-original-"];
 
-/// Takes the agent's own credentials out of a request's headers, and returns them.
-pub(super) fn credentials(headers: &mut HeaderMap) -> HeaderMap {
-    let names: Vec<HeaderName> =
-        headers.keys().filter(|name| is_one_of(&CREDENTIALS, name.as_str())).cloned().collect();
-    let mut taken = HeaderMap::new();
-    for name in names {
-        if let header::Entry::Occupied(entry) = headers.entry(&name) {
-            for value in entry.remove_entry_mult().1 {
-                taken.append(name.clone(), value);
-            }
-        }
+/// Takes the agent's own credentials out of a request, unless the route keeps them: headers for credentials, and what
+/// the gateway puts its own into. Of parameters for credentials those go that hold the placeholder, which nobody but
+/// the gateway can make something of; others may be honest ones of the same name.
+pub(super) fn credentials(parts: &mut Parts, route: Option<&Route>) -> Result<Removed, Refusal> {
+    let mut removed = Removed::default();
+    if route.is_some_and(|route| route.auth == Some(RouteAuth::Keep)) {
+        return Ok(removed);
     }
-    taken
+    let shape = route.and_then(Route::credential).map(|credential| &credential.shape);
+    let header = shape.and_then(|shape| shape.header_name());
+    let is_replaced = |name: &str| header.is_some_and(|header| same_field(header, name));
+    let names: Vec<HeaderName> = parts
+        .headers
+        .keys()
+        .filter(|name| is_credential_header(name.as_str()) || is_replaced(name.as_str()))
+        .cloned()
+        .collect();
+    for name in names {
+        parts.headers.remove(&name);
+        removed.header(&name, is_replaced(name.as_str()));
+    }
+    let parameter = shape.and_then(|shape| shape.parameter());
+    let without = query::without(parts.uri.query().unwrap_or_default(), |name, value| {
+        if let Some(parameter) = parameter.filter(|parameter| same_parameter(parameter, name)) {
+            removed.parameter(parameter, true);
+            return true;
+        }
+        let known = credential_parameter(name).filter(|_| value.contains(PLACEHOLDER));
+        known.inspect(|known| removed.parameter(known, false)).is_some()
+    });
+    if let Some(without) = without {
+        query::set(&mut parts.uri, &without)?;
+    }
+    Ok(removed)
 }
 
 /// Removes from a request's trailers every field that a header may not be, that RFC 9110 forbids there, or
@@ -53,7 +81,7 @@ pub(super) fn credentials(headers: &mut HeaderMap) -> HeaderMap {
 pub(super) fn trailers(trailers: &mut HeaderMap, decided_on: &[String]) {
     drop_fields(trailers, |name| {
         let plain = name.replace('_', "-");
-        is_one_of(&CREDENTIALS, name)
+        is_credential_header(name)
             || is_one_of(&HOP_BY_HOP, name)
             || is_one_of(&NOT_IN_TRAILERS, name)
             || is_override(name)
@@ -67,20 +95,67 @@ mod tests {
     use super::*;
     use crate::exchange::hop_by_hop::tests::headers;
 
+    fn request(target: &str, lines: &[(&str, &str)]) -> Parts {
+        let (mut parts, ()) = http::Request::builder().uri(target).body(()).expect("a request").into_parts();
+        parts.headers = headers(lines);
+        parts
+    }
+
+    fn route(auth: serde_json::Value) -> Route {
+        let mut route = serde_json::json!({"host": "api.test", "ports": [443], "owner": "manifest"});
+        if !auth.is_null() {
+            route["auth"] = auth;
+        }
+        serde_json::from_value(route).expect("a route")
+    }
+
+    const AGENTS: [(&str, &str); 8] = [
+        ("authorization", "Bearer a"),
+        ("authorization", "Bearer b"),
+        ("x-api-key", "c"),
+        ("x_api_key", "e"),
+        ("X-Goog_Api-Key", "f"),
+        ("proxy-authorization", "Basic g"),
+        ("x-mine", "i"),
+        ("session_id", "h"),
+    ];
+
     #[test]
     fn the_agents_own_credentials_are_dropped_however_they_are_spelled() {
-        let mut asked = headers(&[
-            ("authorization", "Bearer a"),
-            ("authorization", "Bearer b"),
-            ("x-api-key", "c"),
-            ("x-api-key", "d"),
-            ("x_api_key", "e"),
-            ("X-Api_Key", "f"),
-            ("proxy-authorization", "Basic g"),
-            ("session_id", "h"),
-        ]);
-        credentials(&mut asked);
-        assert_eq!(asked, headers(&[("session_id", "h")]));
+        let target = "https://api.test/x?a=1&key=egress-placeholder&key=2";
+        for (auth, kept, query, told) in [
+            (
+                serde_json::Value::Null,
+                &[("x-mine", "i"), ("session_id", "h")][..],
+                "a=1&key=2",
+                "authorization, x-api-key, x_api_key, x-goog_api-key, proxy-authorization, ?key",
+            ),
+            (
+                serde_json::json!({"header": "x-mine", "token_ref": "T"}),
+                &[("session_id", "h")],
+                "a=1&key=2",
+                "authorization, x-api-key, x_api_key, x-goog_api-key, proxy-authorization, ?key",
+            ),
+            (
+                serde_json::json!({"query": "KEY", "token_ref": "T"}),
+                &[("x-mine", "i"), ("session_id", "h")],
+                "a=1",
+                "authorization, x-api-key, x_api_key, x-goog_api-key, proxy-authorization",
+            ),
+            (
+                serde_json::json!({"scheme": "Bearer", "token_ref": "T"}),
+                &[("x-mine", "i"), ("session_id", "h")],
+                "a=1&key=2",
+                "x-api-key, x_api_key, x-goog_api-key, proxy-authorization, ?key",
+            ),
+            (serde_json::json!("keep"), &AGENTS, "a=1&key=egress-placeholder&key=2", ""),
+        ] {
+            let mut asked = request(target, &AGENTS);
+            let removed = credentials(&mut asked, Some(&route(auth.clone()))).expect("a request");
+            assert_eq!(asked.headers, headers(kept), "{auth}");
+            assert_eq!(asked.uri.to_string(), format!("https://api.test/x?{query}"), "{auth}");
+            assert_eq!(removed.told().unwrap_or_default(), told, "{auth}");
+        }
     }
 
     #[test]

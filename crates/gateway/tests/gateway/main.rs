@@ -3,6 +3,7 @@
 mod bodies;
 mod bounds;
 mod control;
+mod credentials;
 mod destinations;
 mod endings;
 mod forwarding;

@@ -180,7 +180,10 @@ fn mistakes_of_the_operator_are_told_with_their_place() {
         r#"{"matchs": [{"methods": ["GET"]}]}"#,
         r#"{"matches": [{"method": ["GET"]}]}"#,
         r#"{"matches": [{"paths": [{"type": "prefix", "value": "/v1", "case": "any"}]}]}"#,
+        r#"{"auth": {"scheme": "Bearer", "token_ref": "TOKEN", "heading": "x"}}"#,
         r#"{"auth": {"scheme": "Bearer", "token_ref": "TOKEN", "header": "x"}}"#,
+        r#"{"auth": {"scheme": "x-api-key", "token_ref": "TOKEN"}}"#,
+        r#"{"auth": "keeps"}"#,
     ] {
         let mut route: serde_json::Value = serde_json::from_str(wrong).expect("JSON");
         for (key, value) in
@@ -191,7 +194,14 @@ fn mistakes_of_the_operator_are_told_with_their_place() {
         let config = json!({"name": "a", "receipts": "r", "policy": {"routes": [route]}});
         std::fs::write(&path, config.to_string()).expect("written");
         let text = read_config(&path).expect_err(wrong).to_string();
-        assert!(text.contains("unknown field") || text.contains("expected \"type\" or \"value\""), "{text}");
+        let told = [
+            "unknown field",
+            "expected \"type\" or \"value\"",
+            "one of `scheme`, `header` and `query`",
+            "`x-api-key` is the name of a header",
+            "expected a credential or \"keep\"",
+        ];
+        assert!(told.iter().any(|told| text.contains(told)) && text.contains("line 1"), "{text}");
     }
     std::fs::write(&path, r#"{"name": "a", "nmae": 1}"#).expect("written");
 

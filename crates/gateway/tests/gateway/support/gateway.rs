@@ -31,6 +31,9 @@ use super::{launcher::Launcher, upstream::TestUpstream};
 /// The value that must be seen nowhere but at the upstream.
 pub(crate) const SECRET: &str = "real-credential-7f3a";
 
+/// The same, of characters that mean something in a URL: the value of `ODD_TOKEN`.
+pub(crate) const ODD_SECRET: &str = "odd/cre+den=tial&key=%41#7f3a";
+
 /// A running gateway, and where its files are.
 pub(crate) struct TestGateway {
     pub(crate) address: SocketAddr,
@@ -75,7 +78,8 @@ fn gateway_process() {
 }
 
 fn start() -> GatewayStart {
-    let secrets = [(SecretRef::new("TOKEN"), Zeroizing::new(SECRET.to_owned()))].into();
+    let secret = |name: &str, value: &str| (SecretRef::new(name), Zeroizing::new(value.to_owned()));
+    let secrets = [secret("TOKEN", SECRET), secret("ODD_TOKEN", ODD_SECRET)].into();
     GatewayStart { secrets, ..GatewayStart::default() }
 }
 

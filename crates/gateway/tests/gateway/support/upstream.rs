@@ -236,6 +236,15 @@ async fn serve(state: Arc<State>, mut request: Request<Incoming>) -> Result<Resp
             headers.insert("content-encoding", "gzip".parse().expect("a value"));
             response
         }
+        "/redirect" => {
+            let mut response = text("elsewhere".into());
+            *response.status_mut() = StatusCode::FOUND;
+            let headers = response.headers_mut();
+            headers.insert(header::LOCATION, "https://other.test/landed".parse().expect("a value"));
+            // Nobody but the gateway may say this.
+            headers.insert("bot-bottle-removed", "nothing-at-all".parse().expect("a value"));
+            response
+        }
         "/nothing" => {
             let mut response = text(String::new());
             *response.status_mut() = StatusCode::NO_CONTENT;
