@@ -49,10 +49,18 @@ pub(crate) fn workspace(folder: &str) -> Option<PathBuf> {
 /// An operator's home whose one bottle may ask the names of an upstream.
 pub(crate) struct Operator {
     folder: TempDir,
+    /// The value of `TOKEN` in the operator's environment.
+    token: String,
 }
 
 impl Operator {
     pub(crate) fn new(upstream: &FakeUpstream) -> Result<Self> {
+        let limited = format!("{LIMITED}\n      matches: [{{paths: [{{type: prefix, value: /open}}]}}]");
+        Self::with_routes(upstream, &[&format!("{OPEN}\n      git: {{fetch: true}}"), &limited], "")
+    }
+
+    /// With routes as they are written behind `host:`, and a credential.
+    pub(crate) fn with_routes(upstream: &FakeUpstream, routes: &[&str], token: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let home = folder.path().join("home");
         fs::create_dir_all(home.join("bottles"))?;
@@ -71,11 +79,11 @@ impl Operator {
         fs::write(
             home.join("bottles/clients.md"),
             format!(
-                "---\nlimits: {{time: 10m}}\negress:\n  routes:\n    - host: {OPEN}\n      git: {{fetch: true}}\n    \
-                 - host: {LIMITED}\n      matches: [{{paths: [{{type: prefix, value: /open}}]}}]\n---\n"
+                "---\nlimits: {{time: 10m}}\negress:\n  routes:\n    - host: {}\n---\n",
+                routes.join("\n    - host: ")
             ),
         )?;
-        Ok(Self { folder })
+        Ok(Self { folder, token: token.to_owned() })
     }
 
     /// Runs steps, each some commands of bash, one after the other in one bottle. Returns what each printed
@@ -94,6 +102,7 @@ impl Operator {
             .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin")
             .env("HOME", self.folder.path())
             .env("BOT_BOTTLE_HOME", self.folder.path().join("home"))
+            .env("TOKEN", &self.token)
             .current_dir(folder.unwrap_or(&self.folder.path().join("empty")))
             .stdin(fs::File::open(self.script(&script)?)?)
             .output()?;

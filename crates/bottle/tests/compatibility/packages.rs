@@ -142,7 +142,7 @@ with zipfile.ZipFile(sys.argv[1], 'w') as wheel:
 }
 
 /// Smart HTTP (gitprotocol-http(5)) by git's own server, git-http-backend(1).
-fn git_server(
+pub(crate) fn git_server(
     content: &str,
     folder: &Path,
 ) -> Result<impl Fn(&SeenRequest) -> Answer + Send + Sync + 'static> {
