@@ -38,6 +38,47 @@ fn a_value_that_is_more_than_the_credential_is_refused() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn the_value_is_looked_at_whatever_its_shape() -> Result<()> {
+    let home = Home::new()?;
+    for auth in ["scheme: Basic, username: me", "header: x-api-key", "query: key"] {
+        let route = format!("egress: {{routes: [{{host: api.test, auth: {{{auth}, token_ref: TOKEN}}}}]}}");
+        home.write("bottles/api.md", &format!("---\n{route}\n---\n"))?;
+        let arguments = ["run", "--bottle", "api", "--", "true"];
+        for value in ["first-part\nsecond-part", "'in-quotes'", " in-front", "Bearer twice"] {
+            let mut command = home.command(&arguments);
+            let texts = ["the credential in `TOKEN` holds", "export TOKEN"];
+            let output = home.refused(command.env("TOKEN", value), FAILED, &texts)?;
+            ensure!(!String::from_utf8(output.stderr)?.contains(value.trim()), "{auth}: the value is shown");
+        }
+        home.refuses(&arguments, FAILED, &["`TOKEN` is not set", "export TOKEN"])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn how_a_route_is_authenticated_is_shown() -> Result<()> {
+    let home = Home::new()?;
+    let auths = [
+        ("{scheme: Bearer, token_ref: TOKEN}", "[auth:Bearer]"),
+        ("{scheme: Basic, username: x-access-token, token_ref: TOKEN}", "[auth:Basic as x-access-token]"),
+        ("{header: X-Api-Key, token_ref: TOKEN}", "[auth:header x-api-key]"),
+        ("{query: key, token_ref: TOKEN}", "[auth:query key]"),
+        ("keep", "[auth:keep]"),
+    ];
+    let routes =
+        auths.iter().enumerate().map(|(at, (auth, _))| format!("{{host: h{at}.test, auth: {auth}}}"));
+    let routes = routes.collect::<Vec<_>>().join(", ");
+    home.write("bottles/shapes.md", &format!("---\negress: {{routes: [{routes}]}}\n---\n"))?;
+    home.write("agents/writer.md", "---\nbottle: shapes\n---\nWrite.\n")?;
+    let output = home.command(&["info", "writer"]).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    for (at, (_, shown)) in auths.iter().enumerate() {
+        ensure!(text.contains(&format!("h{at}.test {shown}")), "no {shown} in {text}");
+    }
+    Ok(())
+}
+
 /// Without a terminal the question would be an error of its own: it has not come to that.
 #[test]
 fn what_is_missing_is_said_before_the_question() -> Result<()> {
