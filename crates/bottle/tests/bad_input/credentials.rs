@@ -43,7 +43,7 @@ fn the_value_is_looked_at_whatever_its_shape() -> Result<()> {
     let home = Home::new()?;
     for auth in ["scheme: Basic, username: me", "header: x-api-key", "query: key"] {
         let route = format!("egress: {{routes: [{{host: api.test, auth: {{{auth}, token_ref: TOKEN}}}}]}}");
-        home.write("bottles/api.md", &format!("---\n{route}\n---\n"))?;
+        home.write("bottles/api.md", format!("---\n{route}\n---\n"))?;
         let arguments = ["run", "--bottle", "api", "--", "true"];
         for value in ["first-part\nsecond-part", "'in-quotes'", " in-front", "Bearer twice"] {
             let mut command = home.command(&arguments);
@@ -69,7 +69,7 @@ fn how_a_route_is_authenticated_is_shown() -> Result<()> {
     let routes =
         auths.iter().enumerate().map(|(at, (auth, _))| format!("{{host: h{at}.test, auth: {auth}}}"));
     let routes = routes.collect::<Vec<_>>().join(", ");
-    home.write("bottles/shapes.md", &format!("---\negress: {{routes: [{routes}]}}\n---\n"))?;
+    home.write("bottles/shapes.md", format!("---\negress: {{routes: [{routes}]}}\n---\n"))?;
     home.write("agents/writer.md", "---\nbottle: shapes\n---\nWrite.\n")?;
     let output = home.command(&["info", "writer"]).output()?;
     let text = String::from_utf8(output.stdout)?;
