@@ -94,7 +94,7 @@ pub(crate) struct BottleOptions {
     #[arg(long, value_name = "BACKEND", env = "BOT_BOTTLE_BACKEND")]
     pub(crate) backend: Option<BackendName>,
 
-    /// The image of the bottle: a container engine's for the docker backend, an archive or folder for smolmachines.
+    /// The image of the bottle: a container engine's; for smolmachines also the path of an archive or a folder.
     #[arg(long, value_name = "IMAGE")]
     pub(crate) image: Option<String>,
 

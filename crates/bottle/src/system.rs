@@ -8,9 +8,9 @@ use std::{
 };
 
 use bot_bottle_core::error::{IoContext, IoError};
-use bot_bottle_engine::{EngineAddress, EngineEnvironment};
+use bot_bottle_engine::{AddressError, EngineAddress, EngineEnvironment};
 use bot_bottle_gateway::BoundedLog;
-use bot_bottle_launch::docker::ImageEnvironment;
+use bot_bottle_launch::agent_image::ImageEnvironment;
 
 use crate::exit::{CommandError, Failure};
 
@@ -102,6 +102,11 @@ pub(crate) fn inherited_descriptor(number: i32) -> Result<OwnedFd, CommandError>
 
 /// Where the container engine listens: `DOCKER_HOST`, or the first of the usual sockets that there is.
 pub(crate) fn engine_address() -> Result<EngineAddress, CommandError> {
+    find_engine().map_err(|error| CommandError::from_error(error).with_failure(Failure::Backend))
+}
+
+/// The same, for what may do without one.
+pub(crate) fn find_engine() -> Result<EngineAddress, AddressError> {
     let (host, context) = (variable("DOCKER_HOST"), variable("DOCKER_CONTEXT"));
     let (runtime, home) = (variable("XDG_RUNTIME_DIR").map(PathBuf::from), std::env::home_dir());
     let environment = EngineEnvironment {
@@ -111,7 +116,6 @@ pub(crate) fn engine_address() -> Result<EngineAddress, CommandError> {
         home: home.as_deref(),
     };
     EngineAddress::find(&environment, std::path::Path::exists)
-        .map_err(|error| CommandError::from_error(error).with_failure(Failure::Backend))
 }
 
 /// The arguments that every Dockerfile has without declaring them, in the spelling of either case (Dockerfile

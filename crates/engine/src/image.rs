@@ -1,6 +1,10 @@
 //! Images.
 
-use std::{io::Read, pin::pin, time::Duration};
+use std::{
+    io::{Read, Write},
+    pin::pin,
+    time::Duration,
+};
 
 use bollard::{
     body_try_stream,
@@ -235,6 +239,18 @@ impl Engine {
         let stream = self.docker().create_image(Some(options), None, credentials);
         self.block_on(follow(&action, stream, &mut Progress::new(report)))?;
         self.image(reference)
+    }
+
+    /// Writes an image with its layers and its configuration to `target`, as `docker save` does. Returns the archive's
+    /// size in bytes. `target` sets a limit by failing.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such image, and `target`'s own.
+    pub fn save_image(&self, image: &str, target: &mut dyn Write) -> Result<u64, EngineError> {
+        let image = name::reference(image)?;
+        let action = format!("saving the image {image}");
+        let body = self.docker().export_image(image);
+        self.block_on(body::receive(&action, body, target))
     }
 
     /// Gives an image another reference; one that named another image names this one then.

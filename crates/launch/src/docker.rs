@@ -12,6 +12,7 @@ use bot_bottle_core::{limits::Limits, plan::BottlePlan, provider::GuestPaths};
 use bot_bottle_engine::{Engine, EngineAddress, EngineInfo};
 
 use crate::{
+    agent_image::{self, ImageEnvironment},
     backend::{Backend, Enforcement, Gateway, Sandbox},
     error::LaunchError,
     host::prerequisites::{HostReport, Prerequisite},
@@ -20,9 +21,6 @@ use crate::{
     steps::allocate::Run,
 };
 
-mod agent_image;
-mod build_context;
-mod dockerfile;
 mod gateway;
 mod hand_over;
 mod image;
@@ -38,8 +36,6 @@ mod sandbox;
 mod setup;
 mod work;
 
-pub use agent_image::ImageEnvironment;
-pub use build_context::ContextError;
 pub use gateway::{ContainerGatewayStart, receive_start};
 pub use hand_over::{HandedOver, Receiver};
 pub use init::run as container_init;

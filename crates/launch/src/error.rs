@@ -7,13 +7,13 @@ use bot_bottle_core::{
     identity::Identity,
     printable::printable,
 };
-use bot_bottle_engine::{CredentialsError, EngineError};
-use bot_bottle_smolvm::{SmolvmError, Version};
+use bot_bottle_engine::{AddressError, CredentialsError, EngineError};
+use bot_bottle_smolvm::SmolvmError;
 use thiserror::Error;
 
 use crate::{
+    agent_image::ContextError,
     backend::Unmet,
-    docker::ContextError,
     files::{copy::CopyError, exclusions::ExclusionError, git_metadata::GitMetadataError},
     host::prerequisites::Prerequisite,
 };
@@ -109,14 +109,15 @@ pub enum LaunchError {
     /// A machine whose work is to be looked at, and which runs: it is looked at by starting it.
     #[error("{0} runs, and its work can be looked at only when it has ended")]
     MachineRuns(String),
-    /// smolvm sends what its guests ask name servers past the gateway.
-    #[error(
-        "smolvm {0} has no egress interceptor, without which a machine's network cannot be confined to the gateway"
-    )]
-    NoInterceptor(Version),
-    /// Nothing says which image the machine is made of, or not in a way that smolvm can be given.
+    /// Nothing says which image the machine is made of.
     #[error("nothing says which image the machine is made of")]
     NoMachineImage,
+    /// The engine that has the machine's image does not answer.
+    #[error("the machine's image is to come from a container engine: {0}")]
+    MachineImage(Box<EngineError>),
+    /// The engine that would have the machine's image cannot be used.
+    #[error("the machine's image is to come from a container engine: {0}")]
+    MachineImageAddress(AddressError),
     /// Nothing says which image the agent's container is made of.
     #[error("nothing says which image the bottle is made of")]
     NoImage,
@@ -190,10 +191,9 @@ impl Hint for LaunchError {
             Self::Smolvm(error) => return error.hint(),
             Self::Machine { hint, .. } => return hint.as_deref().map(Cow::from),
             Self::MachineRuns(_) => "`bot-bottle exec RUN -- git diff` looks at it while it runs".into(),
-            Self::NoInterceptor(_) => "install smolvm 1.32 or newer".into(),
-            Self::NoMachineImage => {
+            Self::NoMachineImage | Self::MachineImage(_) | Self::MachineImageAddress(_) => {
                 "name the archive of `docker save`, or the folder of a root file system, by its absolute path: `--image \
-                 /PATH/image.tar`"
+                 /PATH/image.tar`; with a container engine at hand, any image or Dockerfile will do"
                     .into()
             }
             Self::NoImage => {
@@ -267,7 +267,6 @@ impl LaunchError {
                 | Self::Runtime(_)
                 | Self::Smolvm(_)
                 | Self::Machine { .. }
-                | Self::NoInterceptor(_)
         )
     }
 }

@@ -38,6 +38,18 @@ impl BotBottleHome {
         self.0.join("providers")
     }
 
+    /// Where smolvm keeps the machines. The name is short: the paths of its sockets have a limit.
+    #[must_use]
+    pub fn machines(&self) -> PathBuf {
+        self.0.join("vm")
+    }
+
+    /// Archives of images that machines are made of.
+    #[must_use]
+    pub fn machine_images(&self) -> PathBuf {
+        self.0.join("images")
+    }
+
     /// One folder per run.
     #[must_use]
     pub fn state(&self) -> PathBuf {

@@ -1,11 +1,16 @@
 //! The variables that an image brings.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs, io, path::Path};
 
-use crate::backend::StartProgram;
+use serde::{Deserialize, Serialize};
+
+use crate::{backend::StartProgram, resource::replace};
+
+/// Their file in the folder of a run that goes on without its image.
+pub(crate) const VARIABLES_FILE: &str = "image-variables.json";
 
 /// They hold where the plan says nothing else.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ImageVariables(BTreeMap<String, String>);
 
 impl ImageVariables {
@@ -14,6 +19,19 @@ impl ImageVariables {
         let pair =
             |text: &String| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
         Self(environment.iter().filter_map(pair).collect())
+    }
+
+    /// Writes them into the folder of a run.
+    pub(crate) fn write(&self, run: &Path) -> io::Result<()> {
+        replace(&run.join(VARIABLES_FILE), &serde_json::to_vec(self)?)
+    }
+
+    /// Those of a run; none if it has no such file.
+    pub(crate) fn read(run: &Path) -> io::Result<Self> {
+        match fs::read(run.join(VARIABLES_FILE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            read => Ok(serde_json::from_slice(&read?)?),
+        }
     }
 
     /// The program with those that it has not. The folders of the image's `PATH` come after its own.

@@ -8,6 +8,7 @@
 
 use std::os::fd::{OwnedFd, RawFd};
 
+pub mod agent_image;
 pub mod backend;
 pub mod cleanup;
 pub mod client;

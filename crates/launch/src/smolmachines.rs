@@ -7,15 +7,12 @@
 
 use std::path::PathBuf;
 
-use bot_bottle_core::{
-    identity::Identity,
-    limits::Limits,
-    plan::{BottlePlan, ImageSource},
-    provider::GuestPaths,
-};
+use bot_bottle_core::{identity::Identity, limits::Limits, plan::BottlePlan, provider::GuestPaths};
+use bot_bottle_engine::{AddressError, EngineAddress};
 use bot_bottle_smolvm::{EgressControl, Environment, Settings, Smolvm, SmolvmError};
 
 use crate::{
+    agent_image::ImageEnvironment,
     backend::{Backend, Enforcement, Sandbox},
     error::LaunchError,
     home::BotBottleHome,
@@ -27,10 +24,12 @@ use crate::{
 
 mod clock;
 mod host_side;
+mod image;
 mod init;
 mod limits;
 mod machine;
 mod names;
+mod orphans;
 mod render;
 mod sandbox;
 mod watch;
@@ -39,7 +38,10 @@ pub use clock::file_time;
 pub use host_side::run as host_side;
 pub use init::run as machine_init;
 pub use machine::MachineObject;
+pub use orphans::{MachineOrphan, orphans, remove_orphans};
 pub use watch::run as machine_watch;
+
+use image::Images;
 
 /// Where smolvm and what it starts look for programs.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -49,13 +51,21 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub struct Smolmachines {
     program: PathBuf,
     state_dir: PathBuf,
+    images: Images,
 }
 
 impl Smolmachines {
-    /// With this program, which keeps its machines in the operator's folder.
+    /// With this program, which keeps its machines in the operator's folder, and with an engine for images that are
+    /// no path.
     #[must_use]
-    pub fn new(program: PathBuf, home: &BotBottleHome) -> Self {
-        Self { program, state_dir: home.path().join("vm") }
+    pub fn new(
+        program: PathBuf,
+        home: &BotBottleHome,
+        engine: Result<EngineAddress, AddressError>,
+        environment: ImageEnvironment,
+    ) -> Self {
+        let images = Images { engine, environment, folder: home.machine_images() };
+        Self { program, state_dir: home.machines(), images }
     }
 
     fn open(&self) -> Result<Smolvm, LaunchError> {
@@ -90,8 +100,12 @@ impl Backend for Smolmachines {
                         .notes
                         .push("this version of smolvm is newer than those that were tried".to_owned());
                 }
-                if let Err(error) = with_interceptor(&smolvm) {
-                    report.missing.push(Prerequisite::of(&error, "install smolvm 1.32 or newer"));
+                if smolvm.version().egress_control() == EgressControl::AllowList {
+                    report.notes.push(
+                        "this version of smolvm has no egress interceptor: what its machines connect to is redirected to \
+                         the gateway"
+                            .to_owned(),
+                    );
                 }
             }
             Err(error) => report.missing.push(Prerequisite::of(&error, "install smolvm 1.32 or newer")),
@@ -114,14 +128,11 @@ impl Backend for Smolmachines {
     fn prepare(
         &self,
         plan: &BottlePlan,
-        _on_event: &mut dyn FnMut(LaunchEvent),
+        on_event: &mut dyn FnMut(LaunchEvent),
     ) -> Result<Option<String>, LaunchError> {
-        match &plan.image {
-            Some(ImageSource::Reference(reference)) if reference.starts_with('/') => {
-                Ok(Some(reference.clone()))
-            }
-            _ => Err(LaunchError::NoMachineImage),
-        }
+        let mut report = |line: String| on_event(LaunchEvent::Image(line));
+        let image = self.images.provide(plan.image.as_ref(), &mut report)?;
+        Ok(Some(image.to_string_lossy().into_owned()))
     }
 
     fn inspected_home(&self, guest: &GuestPaths) -> PathBuf {
@@ -141,16 +152,7 @@ impl Backend for Smolmachines {
         resources: &mut Resources,
     ) -> Result<Box<dyn Sandbox>, LaunchError> {
         let smolvm = self.open()?;
-        with_interceptor(&smolvm)?;
         Ok(Box::new(sandbox::start(smolvm, &self.program, plan, run, resources)?))
-    }
-}
-
-/// Refuses a smolvm whose machines reach the host's name server past the gateway.
-fn with_interceptor(smolvm: &Smolvm) -> Result<(), LaunchError> {
-    match smolvm.version().egress_control() {
-        EgressControl::Interceptor => Ok(()),
-        EgressControl::AllowList => Err(LaunchError::NoInterceptor(smolvm.version())),
     }
 }
 

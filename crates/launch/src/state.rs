@@ -24,6 +24,7 @@ use crate::{
     agent_folder::{self, AgentFolder},
     files::{remove::remove_tree, rooted_dir::BENEATH},
     home::BotBottleHome,
+    image_variables::VARIABLES_FILE,
     kept::FETCHED_FILE,
     request::{Kept, ResumableAgent},
     resource,
@@ -316,7 +317,8 @@ pub(crate) fn settle(run: &Path, outcome: Outcome, there_is: Kept) -> Settled {
         }
     };
     // With work in an engine, the list says where it is; otherwise everything in it was released.
-    let lists: &[&str] = if Written::of(run).is_some() { &[resource::LIST, WRITTEN_FILE] } else { &[] };
+    let lists: &[&str] =
+        if Written::of(run).is_some() { &[resource::LIST, WRITTEN_FILE, VARIABLES_FILE] } else { &[] };
     match remove_others(run, &[kept, lists].concat()) {
         Ok(not_removed) => settled.not_removed = not_removed,
         Err(error) => settled.not_removed.push((run.to_owned(), error)),

@@ -1,11 +1,12 @@
 //! The synchronous client.
 
 use std::{
-    fs::DirBuilder,
+    fs::{self, DirBuilder, DirEntry},
+    io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bot_bottle_core::error::{IoContext as _, IoError};
@@ -25,6 +26,15 @@ use crate::{
 /// The variable in which `start` takes the interceptor's token: no other user can read it (proc(5), `environ`),
 /// as a command line can be.
 const TOKEN_VARIABLE: &str = "SMOLVM_INTERCEPTOR_TOKEN";
+
+/// Where smolvm copies the archives of images to, in its state directory: a folder each, named by its SHA-256.
+const ARCHIVES: &str = ".cache/smolvm-image-archives";
+
+/// The beginning of the image of a machine that is made of such a copy.
+const ARCHIVE_IMAGE: &str = "local:";
+
+/// How old a copy is before it can be one that nobody needs.
+const ARCHIVE_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The longest time that smolvm gives a workload to end (`create --stop-timeout`).
 const LONGEST_STOP: Duration = Duration::from_secs(300);
@@ -83,6 +93,42 @@ impl Smolvm {
     /// When smolvm fails.
     pub fn machines(&self) -> Result<Vec<Machine>, SmolvmError> {
         self.json(&Call::List)
+    }
+
+    /// The folders with copies of archives that no machine is made of. smolvm copies each archive once, under the hash
+    /// of its content, and keeps the copy when the last machine of it is gone. One that is new may be there for a
+    /// machine that is being created.
+    ///
+    /// # Errors
+    /// When smolvm fails, or its state directory cannot be read.
+    pub fn unused_images(&self, now: SystemTime) -> Result<Vec<PathBuf>, SmolvmError> {
+        let folder = self.settings.state_dir.join(ARCHIVES);
+        let reading = || format!("reading {}", folder.display());
+        let is_new = |entry: &DirEntry| -> io::Result<bool> {
+            let modified = entry.metadata()?.modified()?;
+            Ok(now.duration_since(modified).is_ok_and(|age| age < ARCHIVE_AGE))
+        };
+        let copies = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            copies => copies.io_context(reading)?,
+        };
+        let mut unused = Vec::new();
+        for copy in copies {
+            let copy = copy.io_context(reading)?;
+            if !is_new(&copy).io_context(reading)? {
+                unused.push(copy);
+            }
+        }
+        // Once the copies are known: a machine that is listed then has its own.
+        let images: Vec<_> = self.machines()?.into_iter().filter_map(|machine| machine.image).collect();
+        let is_used = |copy: &DirEntry| {
+            let name = copy.file_name();
+            images.iter().any(|image| image.strip_prefix(ARCHIVE_IMAGE).is_some_and(|hash| name == hash))
+        };
+        let mut unused: Vec<_> =
+            unused.into_iter().filter(|copy| !is_used(copy)).map(|copy| copy.path()).collect();
+        unused.sort();
+        Ok(unused)
     }
 
     /// A machine; `None` if there is none of this name.

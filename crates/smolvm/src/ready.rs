@@ -14,18 +14,22 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 impl Smolvm {
-    /// Waits until a program can be run in a machine, by running `true` in it. `start` waits for smolvm's agent
-    /// alone: the image's root file system may be mounted after that. An attempt that has begun may last beyond
+    /// Waits until programs can be run in a machine, by running this one, which ends at once. `start` waits for smolvm's
+    /// agent alone: the image's root file system may be mounted after that. An attempt that has begun may last beyond
     /// the limit, as long as [`Limits::probe`](crate::Limits::probe).
     ///
     /// # Errors
     /// [`SmolvmError::NotReady`] when the deadline passes or the machine has stopped, with the reason of the last
     /// attempt and the end of the machine's console; other errors when the program cannot be run at all.
-    pub fn wait_until_ready(&self, name: &MachineName, limit: Duration) -> Result<(), SmolvmError> {
+    pub fn wait_until_ready(
+        &self,
+        name: &MachineName,
+        program: &ExecSpec,
+        limit: Duration,
+    ) -> Result<(), SmolvmError> {
         let began = Instant::now();
         let deadline = began + limit;
-        let spec = ExecSpec::new(["true"]);
-        let call = Call::Exec { name, spec: &spec };
+        let call = Call::Exec { name, spec: program };
         let not_ready = |last_error: String| SmolvmError::NotReady {
             machine: name.to_string(),
             waited: began.elapsed(),

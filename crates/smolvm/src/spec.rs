@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::{MachineName, SmolvmError};
 
@@ -130,6 +130,13 @@ impl AllowList {
             Some(host) => Err(SmolvmError::invalid("an allowed host", host, "it is not a name")),
             None => Ok(Self { hosts, networks }),
         }
+    }
+
+    /// Every address, for a caller that confines smolvm itself.
+    #[must_use]
+    pub fn every_address() -> Self {
+        let networks = [Ipv4Net::default().into(), Ipv6Net::default().into()];
+        Self { hosts: Vec::new(), networks: networks.into() }
     }
 
     pub(crate) fn hosts(&self) -> &[String] {

@@ -7,6 +7,7 @@
 mod agents;
 mod anthropic;
 mod authority;
+mod bottle_keys;
 mod credentials;
 mod docker;
 mod echo;
@@ -25,6 +26,7 @@ mod upstream;
 pub use agents::{AGENTS_VARIABLE, InstalledAgent, find_agent};
 pub use anthropic::AnthropicApi;
 pub use authority::Authority;
+pub use bottle_keys::check_table_of_keys;
 pub use credentials::{ClaudeLogin, CodexLogin, json_web_token};
 pub use docker::{DockerHost, engine, podman, static_program};
 pub use echo::Echo;

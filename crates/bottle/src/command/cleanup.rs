@@ -15,6 +15,7 @@ use bot_bottle_launch::{
     docker::{EngineObject, orphans, remove_orphans},
     home::BotBottleHome,
     kept::FetchState,
+    smolmachines::{self, MachineOrphan},
 };
 use serde::Serialize;
 
@@ -56,11 +57,16 @@ pub(super) fn run(options: &Cleanup, ui: &Ui) -> Result<ExitCode, CommandError> 
     let objects = objects(options, &home, &removable, &with_work, ui);
     let is_all_removable = newer.is_empty() && (options.runs.is_empty() || with_work.is_empty());
     let code = if is_all_removable { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    let lines: Vec<String> =
-        removable.iter().map(described).chain(objects.iter().map(ToString::to_string)).collect();
+    let machines = machine_orphans(options, &home, ui);
+    let lines: Vec<String> = (removable.iter().map(described))
+        .chain(objects.iter().map(ToString::to_string))
+        .chain(machines.iter().map(ToString::to_string))
+        .collect();
     let lines = lines.join("\n");
-    let plan: Vec<Removable<'_>> =
-        removable.iter().map(Removable::Run).chain(objects.iter().map(Removable::Object)).collect();
+    let plan: Vec<Removable<'_>> = (removable.iter().map(Removable::Run))
+        .chain(objects.iter().map(Removable::Object))
+        .chain(machines.iter().map(Removable::Machine))
+        .collect();
     if plan.is_empty() {
         ui.result(&plan, |_| match newer.len() + with_work.len() {
             0 => "nothing is left of any bottle".to_owned(),
@@ -79,11 +85,13 @@ pub(super) fn run(options: &Cleanup, ui: &Ui) -> Result<ExitCode, CommandError> 
         }
     }
     let objects_removed = remove_orphans(&objects);
+    let machines_removed = smolmachines::remove_orphans(&machines);
     cleanup::apply(&home, &removable).io_context(|| "not everything could be removed").map_err(|error| {
         CommandError::from_error(error)
             .with_hint("run `bot-bottle cleanup` again, as the user that owns what is left")
     })?;
     objects_removed.map_err(|error| CommandError::from_error(*error))?;
+    machines_removed.map_err(CommandError::from_error)?;
     ui.result(&plan, |_| format!("removed:\n{lines}"));
     Ok(code)
 }
@@ -96,6 +104,20 @@ enum Removable<'a> {
     Run(&'a Leftover),
     /// An object of a container engine.
     Object(&'a EngineObject),
+    /// A machine, or the copy of an image.
+    Machine(&'a MachineOrphan),
+}
+
+/// What smolvm has that no run needs.
+fn machine_orphans(options: &Cleanup, home: &BotBottleHome, ui: &Ui) -> Vec<MachineOrphan> {
+    if !options.runs.is_empty() || options.older_than.is_some() {
+        return Vec::new();
+    }
+    smolmachines::orphans(system::smolvm().ok(), home).unwrap_or_else(|error| {
+        ui.warn(&format!("what smolvm may have of bottles stays: {error}"));
+        error.hint().iter().for_each(|hint| ui.hint(hint));
+        Vec::new()
+    })
 }
 
 /// Objects of container engines that no run needs: those beside the work of runs that stay, and those of runs that

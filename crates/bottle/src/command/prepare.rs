@@ -56,7 +56,10 @@ pub(super) fn implementation(name: BackendName) -> Result<Box<dyn Backend>, Comm
         }
         BackendName::Native => Err(CommandError::new(Failure::Backend, "the native backend needs Linux")
             .with_hint("run bot-bottle on a Linux host")),
-        BackendName::Smolmachines => Ok(Box::new(Smolmachines::new(system::smolvm()?, &home()?))),
+        BackendName::Smolmachines => {
+            let (program, engine) = (system::smolvm()?, system::find_engine());
+            Ok(Box::new(Smolmachines::new(program, &home()?, engine, system::image_environment())))
+        }
         BackendName::Kubernetes => {
             Err(CommandError::new(Failure::Backend, format!("the {name} backend is not in this version"))
                 .with_hint("use one of those that are: `--backend native` or `--backend docker`"))

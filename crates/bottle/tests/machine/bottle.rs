@@ -1,16 +1,75 @@
 //! What a bottle in a machine is: its user, its one door, its streams.
 
-use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+use std::{fs::Permissions, os::unix::fs::PermissionsExt, process::Stdio};
 
 use anyhow::{Result, ensure};
 use bot_bottle_testkit::{Echo, FakeUpstream, random_secret};
 
 use crate::fixture::{Home, described};
 
-/// One machine for all of it: each takes half a minute.
 #[test]
 fn a_machine_reaches_its_gateway_and_nothing_else() -> Result<()> {
     let Some(home) = Home::with_distribution()? else { return Ok(()) };
+    reaches_its_gateway_alone(&home)
+}
+
+#[test]
+fn a_machine_of_a_smolvm_without_interceptor_reaches_the_same() -> Result<()> {
+    let Some(mut home) = Home::with_distribution()? else { return Ok(()) };
+    // The same program under the number of an older one, so that it is driven as that is.
+    let (older, real) = (home.guest.folder().join("older-smolvm"), home.guest.program());
+    let script = format!(
+        "#!/bin/sh\n[ \"$*\" = --version ] && exec echo smolvm 1.31.5\ncase \" $* \" in *\" \
+         --egress-interceptor\"*) exit 2; esac\nexec {} \"$@\"\n",
+        real.display()
+    );
+    std::fs::write(&older, script)?;
+    std::fs::set_permissions(&older, Permissions::from_mode(0o755))?;
+    home.smolvm = older;
+    reaches_its_gateway_alone(&home)
+}
+
+#[test]
+fn two_machines_at_once_are_two_bottles() -> Result<()> {
+    let Some(home) = Home::with_distribution()? else { return Ok(()) };
+    let upstream = FakeUpstream::builder().host("api.test", Echo).start()?;
+    let authority = home.project().join("authority.pem");
+    std::fs::write(&authority, upstream.certificate())?;
+    let (authority, address) = (authority.display(), upstream.address());
+    let settings = format!("egress:\n  extra_ca: [{authority}]\n  resolve: {{api.test: \"{address}\"}}\n");
+    home.write("settings.yml", settings)?;
+    home.write(
+        "bottles/small.md",
+        "---\nlimits: {memory: 384MiB, cpus: 1, disk: 1GiB}\negress:\n  routes:\n    - host: api.test\n      auth: \
+         {scheme: Bearer, token_ref: API_TOKEN}\n---\n",
+    )?;
+    let secrets = [random_secret("token_"), random_secret("token_")];
+    let mut launchers = Vec::new();
+    for (number, secret) in secrets.iter().enumerate() {
+        let script =
+            format!("for i in 1 2 3 4 5; do curl -sS -m 60 https://api.test/{number}; sleep 2; done");
+        let mut command = home.run(&[], &script);
+        command.env("API_TOKEN", secret).stdout(Stdio::piped()).stderr(Stdio::piped());
+        launchers.push(command.spawn()?);
+    }
+    for launcher in launchers {
+        let output = launcher.wait_with_output()?;
+        ensure!(output.status.success(), "{}", described(&output));
+    }
+    let seen = upstream.requests();
+    for (number, secret) in secrets.iter().enumerate() {
+        let path = format!("/{number}");
+        let own: Vec<_> = seen.iter().filter(|request| request.path == path).collect();
+        let injected = format!("Bearer {secret}");
+        ensure!(own.len() == 5, "{seen:?}");
+        ensure!(own.iter().all(|request| request.header("authorization") == Some(&injected)), "{own:?}");
+    }
+    home.command(&["cleanup", "--yes", "--force"]).output()?;
+    home.is_empty()
+}
+
+/// One machine for all of it: each takes half a minute.
+fn reaches_its_gateway_alone(home: &Home) -> Result<()> {
     let upstream = FakeUpstream::builder().host("api.test", Echo).start()?;
     let authority = home.project().join("authority.pem");
     std::fs::write(&authority, upstream.certificate())?;

@@ -15,6 +15,7 @@ use bot_bottle_testkit::{SmolvmGuest, require_because, static_program};
 /// An operator's home, and the turn to use machines.
 pub(crate) struct Home {
     pub(crate) guest: SmolvmGuest,
+    pub(crate) smolvm: PathBuf,
     program: PathBuf,
     image: PathBuf,
 }
@@ -24,7 +25,7 @@ impl Home {
     pub(crate) fn new() -> Result<Option<Self>> {
         let Some(guest) = SmolvmGuest::find() else { return Ok(None) };
         let (program, image) = (static_program().map_err(anyhow::Error::msg)?, guest.image());
-        let home = Self { guest, program, image };
+        let home = Self { smolvm: guest.program(), guest, program, image };
         fs::create_dir_all(home.path("bottles"))?;
         fs::create_dir_all(home.project())?;
         home.write("bottles/small.md", "---\nlimits: {memory: 512MiB, cpus: 1, disk: 1GiB}\n---\n")?;
@@ -75,7 +76,7 @@ impl Home {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(arguments).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.guest.folder());
-        command.env("BOT_BOTTLE_HOME", self.path("")).env("BOT_BOTTLE_SMOLVM", self.guest.program());
+        command.env("BOT_BOTTLE_HOME", self.path("")).env("BOT_BOTTLE_SMOLVM", &self.smolvm);
         command.current_dir(self.project()).stdin(Stdio::null());
         command
     }
@@ -119,7 +120,7 @@ impl Home {
     /// The machines that smolvm has.
     pub(crate) fn machines(&self) -> Result<Vec<Machine>> {
         let settings = Settings {
-            program: self.guest.program(),
+            program: self.smolvm.clone(),
             state_dir: self.path("vm"),
             environment: Environment::of_caller([("PATH".into(), "/usr/bin:/bin:/usr/sbin:/sbin".into())]),
             keeps_uid: false,

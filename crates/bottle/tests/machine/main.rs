@@ -3,5 +3,7 @@
 mod bottle;
 mod ends;
 mod fixture;
+mod images;
+mod keys;
 mod refused;
 mod work;

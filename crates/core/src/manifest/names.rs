@@ -43,16 +43,19 @@ pub(super) fn secret_ref(reader: &mut Reader, node: &Node, key: &str) -> Option<
 }
 
 /// The reference of an image: names joined by `/`, with `:tag` and `@sha256:…`. Whether there is one, its registry
-/// says.
+/// says. Or the absolute path of an archive or a folder, which the backend may take or not.
 pub(super) fn image_reference(reader: &mut Reader, node: &Node, key: &str) -> Option<String> {
     reader.parsed(node, key, |text| {
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-:/@".contains(&byte);
-        let is_reference =
-            text.bytes().all(is_allowed) && text.split('/').all(|part| !matches!(part, "" | "." | ".."));
-        if is_reference {
+        let is_plain = |path: &str| path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+        let is_reference = text.bytes().all(is_allowed) && is_plain(text);
+        if is_reference || text.strip_prefix('/').is_some_and(is_plain) {
             return Ok(text.to_owned());
         }
-        let hint = "a Dockerfile is named by the key `dockerfile`".to_owned();
+        let hint =
+            "name an image, or an archive of one by its absolute path; a Dockerfile is named by the key \
+                    `dockerfile`"
+                .to_owned();
         Err((format!("{} is not the name of an image", quoted(text)), Some(hint)))
     })
 }

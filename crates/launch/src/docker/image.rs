@@ -13,7 +13,11 @@ use bot_bottle_engine::{Engine, EngineError, RefusalKind};
 use sha2::{Digest, Sha256};
 use tar::{Builder, EntryType, Header};
 
-use crate::{error::LaunchError, static_program};
+use crate::{
+    agent_image::{IMAGE_LABEL, TAG_DIGITS},
+    error::LaunchError,
+    static_program,
+};
 
 use super::{
     hand_over::GATEWAY_USER,
@@ -25,12 +29,6 @@ const REPOSITORY: &str = "bot-bottle-gateway";
 
 /// Changes with the layout of the image.
 const LAYOUT: &str = "1";
-
-/// Hexadecimal digits of a hash that name an image.
-pub(super) const TAG_DIGITS: usize = 24;
-
-/// Label of every image of ours, for `cleanup`.
-pub(super) const IMAGE_LABEL: &str = "bot-bottle.image";
 
 /// Its value for images of gateways.
 pub(super) const GATEWAY_IMAGE: &str = "gateway";

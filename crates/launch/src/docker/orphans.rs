@@ -11,10 +11,10 @@ use std::{
 use bot_bottle_core::identity::Identity;
 use bot_bottle_engine::{Engine, EngineAddress, EngineError, ImageSummary, Labels, RefusalKind};
 
-use crate::home::BotBottleHome;
+use crate::{agent_image::IMAGE_LABEL, home::BotBottleHome};
 
 use super::{
-    image::{GATEWAY_IMAGE, IMAGE_LABEL},
+    image::GATEWAY_IMAGE,
     names::{HOME_LABEL, RUN_LABEL, home_name},
     object::{EngineObject, ObjectKind},
     work::HOME_IMAGE,

@@ -14,6 +14,7 @@ use bot_bottle_core::{
 use bot_bottle_engine::{Engine, EngineAddress, EngineError, Labels, RefusalKind};
 
 use crate::{
+    agent_image::IMAGE_LABEL,
     error::LaunchError,
     inspect::WorkAccess,
     resource::{Resource, Resources},
@@ -22,7 +23,6 @@ use crate::{
 
 use super::{
     gateway,
-    image::IMAGE_LABEL,
     names::{COMPOSE_LABELS, HOME_LABEL, Names, RUN_LABEL, WORKSPACE_SUFFIX},
     object::{EngineObject, ObjectKind},
 };

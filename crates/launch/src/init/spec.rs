@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use bot_bottle_core::{
     gateway_config::ListenerKind,
-    plan::{BOTTLE_ADDRESS, PROXY_ADDRESS},
+    plan::{BOTTLE_ADDRESS, PROXY_ADDRESS, PROXY_PORT},
 };
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) const AGENT_USER: u32 = 1000;
 
 /// Where the bottle's DNS is answered.
-const NAME_SERVER: SocketAddrV4 = SocketAddrV4::new(BOTTLE_ADDRESS, 53);
+pub(crate) const NAME_SERVER: SocketAddrV4 = SocketAddrV4::new(BOTTLE_ADDRESS, 53);
 
 /// Where redirected connections are accepted. A program that connects to it directly gains nothing.
 const REDIRECT_ADDRESS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 3129);
@@ -29,15 +29,22 @@ pub struct NetworkSpec {
 }
 
 impl NetworkSpec {
-    /// The network of every bottle.
+    /// The network of every bottle whose programs are in it.
     pub(crate) fn of_bottle() -> Self {
+        Self::with_proxy(PROXY_ADDRESS.parse().expect("the constant is an address"))
+    }
+
+    /// The network in which the connections of a machine's programs arrive. They reach its loopback addresses from
+    /// nowhere but the machine itself, so that the proxy is at another one.
+    pub(crate) fn of_machine() -> Self {
+        Self::with_proxy(SocketAddrV4::new(BOTTLE_ADDRESS, PROXY_PORT))
+    }
+
+    fn with_proxy(address: SocketAddrV4) -> Self {
         Self {
             address: BOTTLE_ADDRESS,
             listen_sockets: vec![
-                ListenSocket {
-                    kind: ListenerKind::Proxy,
-                    address: PROXY_ADDRESS.parse().expect("the constant is an address"),
-                },
+                ListenSocket { kind: ListenerKind::Proxy, address },
                 ListenSocket { kind: ListenerKind::DnsUdp, address: NAME_SERVER },
                 ListenSocket { kind: ListenerKind::DnsTcp, address: NAME_SERVER },
             ],

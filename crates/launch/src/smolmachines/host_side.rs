@@ -2,9 +2,11 @@
 //!
 //! It has a user namespace and a network namespace of its own. The network has a loopback device alone, with the
 //! sockets that the gateway serves: the interceptor's, and those for DNS, because smolvm sends every question of its
-//! guest to its name server by itself, past the interceptor. Their descriptors go to the launcher. Then smolvm starts
-//! the machine in here, and this process holds the link to the first program of ours in it:
-//! the standard streams of `smolvm machine exec`.
+//! guest to its name server by itself, past the interceptor. A smolvm without interceptor connects by itself to where
+//! its guest wants to go: that is this namespace too, whatever the address, and such connections are redirected to the
+//! gateway as those of a native bottle are. The sockets' descriptors go to the launcher. Then smolvm starts the machine in
+//! here, and this process holds the link to the first program of ours in it: the standard streams of `smolvm machine
+//! exec`.
 
 use std::{
     fs, io,
@@ -20,19 +22,26 @@ use bot_bottle_core::{
     gateway_config::{InterceptorToken, ListenerKind},
     plan::BOTTLE_ADDRESS,
 };
-use bot_bottle_smolvm::{ExecSpec, Interceptor, MachineName};
+use bot_bottle_smolvm::{EgressControl, ExecSpec, Interceptor, MachineName};
 use rustix::process::{getegid, geteuid};
 use serde::{Deserialize, Serialize};
 
-use crate::{channel::Channel, error::LaunchError, init::network, sys};
+use crate::{
+    channel::Channel,
+    error::LaunchError,
+    init::{
+        self,
+        listen::Listening,
+        network,
+        spec::{NAME_SERVER, NetworkSpec},
+    },
+    sys,
+};
 
 use super::names::PROGRAM;
 
 /// How long the image's file system may take to be there once smolvm says that the machine runs.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// The port of DNS.
-const DNS_PORT: u16 = 53;
 
 /// What it is told first. The launcher's socket to the machine's first program of ours comes along.
 #[derive(Debug, Serialize, Deserialize)]
@@ -48,7 +57,7 @@ pub(super) struct HostSetup {
 /// What it is told once the gateway serves its sockets.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct StartMachine {
-    /// What smolvm's connections begin with.
+    /// What the connections of smolvm's interceptor begin with.
     pub(super) token: InterceptorToken,
 }
 
@@ -59,6 +68,8 @@ pub(super) enum FromHostSide {
     Listening {
         /// What each of them is for.
         kinds: Vec<ListenerKind>,
+        /// Which connections do not reach the gateway, and nothing else either.
+        note: Option<String>,
     },
     /// The machine runs, and a program can be started in it: the link is up.
     Started,
@@ -95,19 +106,27 @@ fn serve(channel: &Channel) -> Result<(Command, OwnedFd), LaunchError> {
     let (setup, mut link) = channel.next::<HostSetup>("reading which machine to start")?;
     let link = link.pop().ok_or_else(|| IoError::new("taking the link", io::ErrorKind::InvalidData))?;
     enter_namespaces().io_context(|| "making a network for smolvm")?;
+    let smolvm = super::open(&setup.program, setup.state_dir)?;
     // Whatever address smolvm connects to is this namespace's own, and nobody listens there but the gateway.
-    network::bring_up(BOTTLE_ADDRESS).io_context(|| "bringing the loopback device up")?;
-    let (address, kinds, sockets) = listen().io_context(|| "listening for the machine's connections")?;
+    let (interceptor, listening) = match smolvm.version().egress_control() {
+        EgressControl::Interceptor => {
+            let (address, listening) = listen().io_context(|| "listening for the machine's connections")?;
+            (Some(address), listening)
+        }
+        EgressControl::AllowList => (None, init::listen::listen(&NetworkSpec::of_machine())?),
+    };
+    let Listening { kinds, sockets, note } = listening;
     let descriptors: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
     channel
-        .send(&FromHostSide::Listening { kinds }, &descriptors)
+        .send(&FromHostSide::Listening { kinds, note }, &descriptors)
         .io_context(|| "handing the listeners over")?;
     let (StartMachine { token }, _) = channel.next("waiting for the gateway")?;
     drop(sockets);
-    let smolvm = super::open(&setup.program, setup.state_dir)?;
     let machine = MachineName::new(setup.machine)?;
-    smolvm.start(&machine, Some(&Interceptor::new(address, token)?))?;
-    smolvm.wait_until_ready(&machine, READY_TIMEOUT)?;
+    let interceptor = interceptor.map(|address| Interceptor::new(address, token)).transpose()?;
+    smolvm.start(&machine, interceptor.as_ref())?;
+    // This binary: the image need not have any program, and its `PATH` may be anything.
+    smolvm.wait_until_ready(&machine, &ExecSpec::new([PROGRAM, "--version"]), READY_TIMEOUT)?;
     // Interactive: smolvm collects the output of others, or cuts it off after 11 MiB.
     let init = ExecSpec { interactive: true, ..ExecSpec::new([PROGRAM, "machine-init"]) };
     Ok((smolvm.exec(&machine, &init)?, link))
@@ -125,12 +144,14 @@ fn enter_namespaces() -> io::Result<()> {
     fs::write("/proc/self/gid_map", format!("{group} {group} 1\n"))
 }
 
-/// The sockets of the namespace: the interceptor's address, and all with what they are for.
-fn listen() -> io::Result<(SocketAddr, Vec<ListenerKind>, Vec<OwnedFd>)> {
+/// Brings the namespace's network up. Returns the interceptor's address, and all sockets.
+fn listen() -> io::Result<(SocketAddr, Listening)> {
+    network::bring_up(BOTTLE_ADDRESS)?;
     let interceptor = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let address = interceptor.local_addr()?;
-    let questions = UdpSocket::bind((Ipv4Addr::LOCALHOST, DNS_PORT))?;
-    let long_questions = TcpListener::bind((Ipv4Addr::LOCALHOST, DNS_PORT))?;
+    let questions = UdpSocket::bind(NAME_SERVER)?;
+    let long_questions = TcpListener::bind(NAME_SERVER)?;
     let kinds = vec![ListenerKind::Interceptor, ListenerKind::DnsUdp, ListenerKind::DnsTcp];
-    Ok((address, kinds, vec![interceptor.into(), questions.into(), long_questions.into()]))
+    let sockets = vec![interceptor.into(), questions.into(), long_questions.into()];
+    Ok((address, Listening { kinds, sockets, note: None }))
 }

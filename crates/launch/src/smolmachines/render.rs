@@ -1,9 +1,11 @@
 //! From a plan to a machine: pure, so that tests compare whole machines.
 
-use std::{net::Ipv4Addr, path::PathBuf};
+use std::path::PathBuf;
 
 use bot_bottle_core::plan::BottlePlan;
-use bot_bottle_smolvm::{MachineSpec, Network, ReadOnlyMount, SocketMount};
+use bot_bottle_smolvm::{AllowList, EgressControl, MachineSpec, Network, ReadOnlyMount, SocketMount};
+
+use crate::init::spec::NAME_SERVER;
 
 use super::{
     limits,
@@ -12,14 +14,24 @@ use super::{
 
 /// The machine of a plan. It has no folder of the host but the one with this binary, no variable and no secret: what
 /// the agent is given comes over the link.
-pub(super) fn machine(names: &Names, plan: &BottlePlan, image: PathBuf) -> MachineSpec {
+pub(super) fn machine(
+    names: &Names,
+    plan: &BottlePlan,
+    image: PathBuf,
+    control: EgressControl,
+) -> MachineSpec {
+    let network = match control {
+        EgressControl::Interceptor => Network::Interceptor,
+        // What is reached is up to the namespace in which smolvm runs, which has the gateway alone.
+        EgressControl::AllowList => Network::AllowList(AllowList::every_address()),
+    };
     MachineSpec {
         name: names.machine.clone(),
         image,
         resources: limits::resources(&plan.limits),
-        network: Network::Interceptor,
+        network,
         // Where smolvm runs, the gateway answers there.
-        name_server: Some(Ipv4Addr::LOCALHOST.into()),
+        name_server: Some((*NAME_SERVER.ip()).into()),
         mounts: vec![ReadOnlyMount { host: names.program_folder.clone(), guest: PROGRAM_FOLDER.into() }],
         sockets: vec![SocketMount { host: names.life_socket.clone(), guest: LIFE_SOCKET.into() }],
         labels: [(RUN_LABEL.to_owned(), names.identity.clone())].into(),
@@ -36,7 +48,7 @@ mod tests {
     use bot_bottle_core::{
         bottle::BackendName,
         limits::{ByteSize, Limits},
-        plan::{Program, ProgramSource},
+        plan::{BOTTLE_ADDRESS, Program, ProgramSource},
     };
     use bot_bottle_smolvm::{MachineName, Resources};
 
@@ -74,8 +86,12 @@ mod tests {
             workdir: None,
             user: None,
             workload: vec!["/opt/bot-bottle/agent/bot-bottle".to_owned(), "machine-watch".to_owned()],
-            name_server: Some(Ipv4Addr::LOCALHOST.into()),
+            name_server: Some(BOTTLE_ADDRESS.into()),
         };
-        assert_eq!(machine(&names, &plan, "/images/debian.tar".into()), expected);
+        let image = || PathBuf::from("/images/debian.tar");
+        assert_eq!(machine(&names, &plan, image(), EgressControl::Interceptor), expected);
+        let older = machine(&names, &plan, image(), EgressControl::AllowList);
+        let network = Network::AllowList(AllowList::every_address());
+        assert_eq!(older, MachineSpec { network, ..expected });
     }
 }

@@ -16,7 +16,7 @@ use std::{
 
 use bot_bottle_core::{
     error::{IoContext, IoError},
-    gateway_config::InterceptorToken,
+    gateway_config::{InterceptorToken, ListenerKind},
     limits::Limits,
     plan::BottlePlan,
     work::FileTime,
@@ -34,6 +34,7 @@ use crate::{
     channel::Channel,
     child_process::{ANSWER_TIMEOUT, ChildProgram, spawn},
     error::LaunchError,
+    image_variables::ImageVariables,
     init::{
         client::InitClient,
         protocol::FromInit,
@@ -50,6 +51,7 @@ use crate::{
 
 use super::{
     host_side::{FromHostSide, HostSetup, StartMachine},
+    image,
     init::MachineSetup,
     limits,
     machine::MachineObject,
@@ -92,6 +94,9 @@ pub(super) struct MachineSandbox {
     /// The agent's folders, and what is in them at first.
     folders: Vec<PackedFolder>,
     confinement: Confinement,
+    variables: ImageVariables,
+    /// Which connections do not reach the gateway.
+    note: Option<String>,
     directory: PathBuf,
     program_folder: PathBuf,
 }
@@ -125,10 +130,16 @@ pub(super) fn start(
         None => {
             let recorded = resources.add(Resource::Machine(machine.clone()));
             recorded.io_context(|| "recording the machine")?;
-            let image = run.image.clone().ok_or(LaunchError::NoMachineImage)?;
-            smolvm.create(&render::machine(&names, plan, image.into()))?;
+            let image = PathBuf::from(run.image.as_ref().ok_or(LaunchError::NoMachineImage)?);
+            // A run that goes on has them too, wherever its image is by then.
+            let kept = image::variables(&image)?.write(folder);
+            kept.map_err(|source| names.making("the variables of the image", source))?;
+            let control = smolvm.version().egress_control();
+            smolvm.create(&render::machine(&names, plan, image, control))?;
         }
     }
+    let reading = || format!("reading the variables of the image in {}", folder.display());
+    let variables = ImageVariables::read(folder).io_context(reading)?;
     let (host_side, init) = start_host_side(run, &machine, resources)
         .map_err(|source| names.making("the process that starts smolvm", source))?;
     let mut token = [0; 32];
@@ -148,6 +159,8 @@ pub(super) fn start(
             file_size: None,
             processors: None,
         },
+        variables,
+        note: None,
         directory: run.directory.clone(),
         program_folder: names.program_folder,
     })
@@ -280,14 +293,20 @@ impl MachineSandbox {
 
 impl Sandbox for MachineSandbox {
     fn listeners(&mut self) -> Result<GatewayListeners, LaunchError> {
-        let (FromHostSide::Listening { kinds }, sockets) = self.host_side_says()? else {
+        let (FromHostSide::Listening { kinds, note }, sockets) = self.host_side_says()? else {
             return Err(self.init.unexpected("listening"));
         };
+        self.note = note;
+        let is_intercepted = kinds.contains(&ListenerKind::Interceptor);
         if kinds.len() != sockets.len() {
             return Err(self.init.unexpected("taking its listeners"));
         }
         let sockets = kinds.into_iter().zip(sockets).map(|(kind, socket)| InheritedSocket { kind, socket });
-        Ok(GatewayListeners::Intercepted(sockets.collect(), self.token.clone()))
+        let sockets = sockets.collect();
+        Ok(match is_intercepted {
+            true => GatewayListeners::Intercepted(sockets, self.token.clone()),
+            false => GatewayListeners::Inherited(sockets),
+        })
     }
 
     fn initialise(&mut self) -> Result<Vec<String>, LaunchError> {
@@ -306,18 +325,19 @@ impl Sandbox for MachineSandbox {
         let setup = MachineSetup { folders, confinement: self.confinement.clone() };
         self.init.send(&setup, &[], "sending the setup")?;
         self.init.send(&files, &[], "sending files")?;
-        let (FromInit::Ready { notes }, _) = self.init.expect()? else {
+        let (FromInit::Ready { mut notes }, _) = self.init.expect()? else {
             return Err(self.init.unexpected("being ready"));
         };
         if self.folders.iter().any(|folder| folder.content.is_some()) {
             self.copy_in()?;
         }
         self.init.limit_messages()?;
+        notes.extend(self.note.take());
         Ok(notes)
     }
 
     fn exec(&mut self, session: SessionId, program: &StartProgram) -> io::Result<()> {
-        self.init.exec(session, program.clone())
+        self.init.exec(session, self.variables.complete(program))
     }
 
     fn signal(&mut self, session: SessionId, signal: Signal) -> io::Result<()> {

@@ -2,10 +2,11 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     net::{Ipv4Addr, TcpListener},
-    path::Path,
+    path::{Path, PathBuf},
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bot_bottle_core::error::Hint as _;
@@ -62,6 +63,22 @@ fn a_machine_is_created_found_and_deleted() {
     assert_eq!(smolvm.machine(&name("one")).expect("an answer"), None);
     assert!(smolvm.machine(&name("two")).expect("an answer").is_some());
     smolvm.delete(&name("one")).expect("it is deleted already");
+}
+
+#[test]
+fn the_copy_of_an_archive_is_unused_once_no_machine_is_made_of_it() {
+    let Some(real) = Real::find() else { return };
+    let archive = real.image.join("image.tar");
+    fs::write(&archive, "not read before the first start").expect("a file");
+    let made = real.smolvm.create(&MachineSpec { image: archive, ..real.spec("one", Network::None) });
+    let image = made.expect("a machine").image.expect("its image");
+    let hash = image.strip_prefix("local:").expect("a copy");
+    let (now, day) = (SystemTime::now(), Duration::from_secs(24 * 60 * 60));
+    assert_eq!(real.smolvm.unused_images(now + 2 * day).expect("a list"), [] as [PathBuf; 0]);
+    real.smolvm.delete(&name("one")).expect("deleting it");
+    assert_eq!(real.smolvm.unused_images(now).expect("a list"), [] as [PathBuf; 0], "it is new");
+    let unused = real.smolvm.unused_images(now + 2 * day).expect("a list");
+    assert!(unused.len() == 1 && unused[0].ends_with(hash) && unused[0].is_dir(), "{unused:?}");
 }
 
 #[test]
@@ -136,7 +153,8 @@ fn what_needs_a_running_machine_says_so() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("'one' is not running"), "{output:?}");
 
-    let (error, text) = failure(smolvm.wait_until_ready(&machine, Duration::from_secs(60)));
+    let (error, text) =
+        failure(smolvm.wait_until_ready(&machine, &ExecSpec::new(["true"]), Duration::from_secs(60)));
     assert!(matches!(error, SmolvmError::NotReady { .. }), "{text}");
     assert!(text.contains("the machine is created") && text.contains("is not running"), "{text}");
 }

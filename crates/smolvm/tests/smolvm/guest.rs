@@ -50,7 +50,9 @@ impl Running {
     fn start_again(&self) {
         let started = self.smolvm.start(&self.machine, None).expect("starting it");
         assert_eq!((started.state, started.network), (MachineState::Running, false));
-        self.smolvm.wait_until_ready(&self.machine, READY_LIMIT).expect("a usable machine");
+        self.smolvm
+            .wait_until_ready(&self.machine, &ExecSpec::new(["true"]), READY_LIMIT)
+            .expect("a usable machine");
     }
 
     fn command(&self, spec: &ExecSpec) -> Command {

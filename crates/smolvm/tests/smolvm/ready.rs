@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use bot_bottle_smolvm::{Smolvm, SmolvmError};
+use bot_bottle_smolvm::{ExecSpec, Smolvm, SmolvmError};
 
 use crate::{
     double::Double,
@@ -14,11 +14,15 @@ const LONG: Duration = Duration::from_secs(600);
 
 const SHORT: Duration = Duration::from_millis(300);
 
+fn wait(smolvm: &Smolvm, limit: Duration) -> Result<(), SmolvmError> {
+    smolvm.wait_until_ready(&name("one"), &ExecSpec::new(["true"]), limit)
+}
+
 #[test]
 fn it_is_tried_until_it_succeeds() {
     let attempts = "exec_() { echo x >>\"$HOME/attempts\"; [ \"$(wc -l <\"$HOME/attempts\")\" -ge 4 ] || fail 'not yet'; }";
     let double = Double::new(attempts);
-    double.with_machine("running").wait_until_ready(&name("one"), LONG).expect("a machine");
+    wait(&double.with_machine("running"), LONG).expect("a machine");
     assert_eq!(double.read("attempts").lines().count(), 4);
     let calls = double.read("calls");
     assert!(calls.contains("machine exec --name=one -- true"), "{calls}");
@@ -30,7 +34,7 @@ fn a_time_out_says_why_and_what_the_console_shows() {
     fs::create_dir(double.path("data")).expect("a folder");
     fs::write(double.path("data/agent-console.log"), "booting\n\u{1b}[31mpanic\u{1b}[0m\n")
         .expect("a console");
-    let (error, text) = failure(double.with_machine("running").wait_until_ready(&name("one"), SHORT));
+    let (error, text) = failure(wait(&double.with_machine("running"), SHORT));
     assert!(matches!(error, SmolvmError::NotReady { .. }), "{text}");
     let (begin, rest) = text.split_once(" s: ").expect("a time");
     assert!(begin.starts_with("the machine one is not usable: exec channel not ready after "), "{text}");
@@ -44,7 +48,7 @@ fn an_attempt_that_hangs_ends_and_is_repeated() {
     let mut settings = double.settings.clone();
     settings.limits.probe = Duration::from_millis(100);
     let smolvm = Smolvm::open(settings).expect("a smolvm");
-    let (error, text) = failure(smolvm.wait_until_ready(&name("one"), Duration::from_secs(2)));
+    let (error, text) = failure(wait(&smolvm, Duration::from_secs(2)));
     assert!(matches!(error, SmolvmError::NotReady { .. }), "{text}");
     assert!(text.contains("no answer within 0.1 s"), "{text}");
 }
@@ -56,7 +60,7 @@ fn a_machine_that_ended_is_not_waited_for() {
         ("exec_() { rm \"$HOME/machine\"; fail broken; }", "there is no such machine: broken"),
     ] {
         let double = Double::new(scenario);
-        let (error, text) = failure(double.with_machine("running").wait_until_ready(&name("one"), LONG));
+        let (error, text) = failure(wait(&double.with_machine("running"), LONG));
         assert!(matches!(error, SmolvmError::NotReady { .. }), "{text}");
         assert!(text.contains(expected), "{text}");
         assert_eq!(double.read("calls").matches("machine exec").count(), 1);

@@ -1,4 +1,4 @@
-//! The image of an agent's container: pulled by its name, or built and named by what it is built from.
+//! The image of an agent, in a container engine: pulled by its name, or built and named by what it is built from.
 
 use std::{
     collections::BTreeMap,
@@ -18,11 +18,17 @@ use sha2::{Digest, Sha256};
 
 use crate::error::LaunchError;
 
-use super::{
-    build_context::BuildContext,
-    dockerfile,
-    image::{IMAGE_LABEL, TAG_DIGITS},
-};
+mod build_context;
+mod dockerfile;
+
+use build_context::BuildContext;
+pub use build_context::ContextError;
+
+/// Hexadecimal digits of a hash that name an image.
+pub(crate) const TAG_DIGITS: usize = 24;
+
+/// Label of every image of ours, for `cleanup`.
+pub(crate) const IMAGE_LABEL: &str = "bot-bottle.image";
 
 /// Repository of the images that are built here. The tag is the hash of what they are built from.
 const REPOSITORY: &str = "bot-bottle-agent";
@@ -58,7 +64,7 @@ impl fmt::Debug for ImageEnvironment {
 
 /// Makes sure that the engine has the image, and returns its id. `report` gets a line for each thing that the engine
 /// does.
-pub(super) fn provide(
+pub(crate) fn provide(
     engine: &Engine,
     environment: &ImageEnvironment,
     source: &ImageSource,
