@@ -1,4 +1,4 @@
-//! The whole table of escape attempts in a real native bottle, with recorders on the host: by `run` and by
+//! The whole table of escape attempts in a real bottle of each backend, with recorders on the host: by `run` and by
 //! `exec`, as the user of the test and, where that is root, as an ordinary user too.
 
 use std::{
@@ -21,10 +21,13 @@ use bot_bottle_probe::{
     operator_fixture::{BOTTLE, OperatorFixture, TOKEN_REFERENCE},
     table,
 };
-use bot_bottle_testkit::{DockerHost, engine, has_user_namespaces, require};
+use bot_bottle_testkit::{DockerHost, SmolvmGuest, engine, has_user_namespaces, require, static_program};
 
 /// How long a whole run of the table may take.
-const TIME_LIMIT: Duration = Duration::from_secs(180);
+const TIME_LIMIT: Duration = Duration::from_secs(300);
+
+/// The options of a native bottle.
+const NATIVE: [&str; 3] = ["--backend", "native", "--own-binary"];
 
 /// Where the bottle has this program.
 const PROGRAM_INSIDE: &str = "/opt/bot-bottle/agent/bot-bottle";
@@ -39,7 +42,7 @@ fn every_attempt_is_blocked_in_a_native_bottle() -> Result<()> {
     }
     let run = Run::set_up(Operator::Own)?;
     let script = run.script(true)?;
-    let report = run.output(run.bottled(&["--own-binary"], &["bot-bottle", "demo-agent", &script]))?;
+    let report = run.output(run.bottled(&NATIVE, &["bot-bottle", "demo-agent", &script]))?;
     run.expect_all_blocked(&report, true)
 }
 
@@ -51,7 +54,7 @@ fn every_attempt_is_blocked_for_an_ordinary_user_too() -> Result<()> {
     }
     let run = Run::set_up(Operator::Ordinary)?;
     let script = run.script(true)?;
-    let report = run.output(run.bottled(&["--own-binary"], &["bot-bottle", "demo-agent", &script]))?;
+    let report = run.output(run.bottled(&NATIVE, &["bot-bottle", "demo-agent", &script]))?;
     run.expect_all_blocked(&report, true)
 }
 
@@ -63,7 +66,7 @@ fn every_attempt_is_blocked_for_the_only_root_of_a_container() -> Result<()> {
     }
     let run = Run::set_up(Operator::OnlyRoot)?;
     let script = run.script(true)?;
-    let report = run.output(run.bottled(&["--own-binary"], &["bot-bottle", "demo-agent", &script]))?;
+    let report = run.output(run.bottled(&NATIVE, &["bot-bottle", "demo-agent", &script]))?;
     run.expect_all_blocked(&report, true)
 }
 
@@ -73,7 +76,7 @@ fn every_attempt_is_blocked_through_exec() -> Result<()> {
         return Ok(());
     }
     let run = Run::set_up(Operator::Own)?;
-    let mut bottle = run.bottled(&["--own-binary"], &["sleep", "600"]);
+    let mut bottle = run.bottled(&NATIVE, &["sleep", "600"]);
     let bottle = KillOnDrop(bottle.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
     let identity = run.identity_of_running_bottle()?;
     let mut exec = run.program();
@@ -90,7 +93,7 @@ fn every_attempt_is_blocked_in_a_docker_bottle() -> Result<()> {
     let mut run = Run::set_up(Operator::Own)?;
     run.program.clone_from(&host.program);
     let script = run.script(true)?;
-    let options = ["--image", &host.image, "--own-binary"];
+    let options = ["--backend", "docker", "--image", &host.image, "--own-binary"];
     let report = run.output(run.bottled(&options, &["bot-bottle", "demo-agent", &script]));
     // Its work is kept in the engine, and not in a folder that goes with the test.
     ensure!(run.program().args(["cleanup", "--yes", "--force"]).output()?.status.success());
@@ -100,6 +103,24 @@ fn every_attempt_is_blocked_in_a_docker_bottle() -> Result<()> {
     let shares_users = !engine().map_err(anyhow::Error::msg)?.info()?.remaps_users;
     let not_blocked: &[&str] = if shares_users { &["kernel.user-namespace-is-own"] } else { &[] };
     run.expect_blocked_but(not_blocked, &report, true)
+}
+
+/// All but those about the kernel: a machine's is its own, and what there is to reach of it belongs to the machine.
+#[test]
+fn every_attempt_is_blocked_in_a_machine() -> Result<()> {
+    let Some(guest) = SmolvmGuest::find() else { return Ok(()) };
+    let image = guest.image();
+    // A home of the image's own.
+    fs::remove_dir_all(image.join("home"))?;
+    let mut run = Run::set_up(Operator::Own)?;
+    run.program = static_program().map_err(anyhow::Error::msg)?;
+    run.smolvm = Some(guest.program());
+    run.attempts.retain(|attempt| !attempt.starts_with("kernel."));
+    let script = run.script(true)?;
+    let options = ["--backend", "smolmachines", "--image", &image.to_string_lossy(), "--own-binary"];
+    let report = run.output(run.bottled(&options, &["bot-bottle", "demo-agent", &script]));
+    ensure!(run.program().args(["cleanup", "--yes", "--force"]).output()?.status.success());
+    run.expect_all_blocked(&report?, true)
 }
 
 /// The user that starts the bottle.
@@ -119,6 +140,10 @@ struct Run {
     canaries: Canaries,
     fixture: OperatorFixture,
     program: PathBuf,
+    /// smolvm's program, for machines.
+    smolvm: Option<PathBuf>,
+    /// Ids of what is attempted.
+    attempts: Vec<String>,
     operator: Operator,
     _folder: tempfile::TempDir,
 }
@@ -150,7 +175,8 @@ impl Run {
         if operator != Operator::Own {
             give(fixture.folder(), ORDINARY_USER)?;
         }
-        Ok(Self { canaries, fixture, program, operator, _folder: folder })
+        let attempts = table::all().map(|(_, attempt)| attempt.id.to_owned()).collect();
+        Ok(Self { canaries, fixture, program, smolvm: None, attempts, operator, _folder: folder })
     }
 
     fn script(&self, benign_work: bool) -> Result<String> {
@@ -163,7 +189,7 @@ impl Run {
             secret_file: self.fixture.secret_file(),
             operator_sockets: Vec::new(),
         });
-        Ok(serde_json::to_string(&Script { context, benign_work, attempts: None })?)
+        Ok(serde_json::to_string(&Script { context, benign_work, attempts: Some(self.attempts.clone()) })?)
     }
 
     /// The program, as the operator of the test would start it.
@@ -186,14 +212,14 @@ impl Run {
             .env("HOME", self.fixture.operator_home())
             .env("BOT_BOTTLE_HOME", self.fixture.bot_bottle_home())
             .env(TOKEN_REFERENCE, self.canaries.credential())
+            .envs(self.smolvm.iter().map(|program| ("BOT_BOTTLE_SMOLVM", program)))
             .stdin(Stdio::null());
         command
     }
 
     fn bottled(&self, options: &[&str], inside: &[&str]) -> Command {
         let mut command = self.program();
-        let backend = if options.contains(&"--image") { "docker" } else { "native" };
-        command.args(["run", "--bottle", BOTTLE, "--backend", backend, "--cwd"]);
+        command.args(["run", "--bottle", BOTTLE, "--cwd"]);
         command.args(options).arg("--").args(inside);
         command
     }
@@ -242,7 +268,7 @@ impl Run {
         let mut judgement = judge(report, self.canaries.leaks());
         ensure!(judgement.complete, "the report broke off:\n{report}");
         ensure!(judgement.unreadable.is_empty(), "not a report: {:?}", judgement.unreadable);
-        ensure!(judgement.attempts.len() == table::all().count(), "not every attempt was reported");
+        ensure!(judgement.attempts.len() == self.attempts.len(), "not every attempt was reported");
         judgement.attempts.retain(|attempt| !known.contains(&&*attempt.outcome.id));
         let problems = problems(&judgement);
         ensure!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));

@@ -100,7 +100,8 @@ impl Call<'_> {
     pub(crate) fn limit(&self, limits: &Limits) -> Duration {
         match self {
             Self::Start { .. } => limits.start,
-            Self::CopyIn { .. } | Self::CopyOut { .. } => limits.copy,
+            // The archive of an image is copied.
+            Self::Create(_) | Self::CopyIn { .. } | Self::CopyOut { .. } => limits.copy,
             Self::Stop { timeout, .. } => timeout.saturating_add(limits.call),
             _ => limits.call,
         }

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     EgressControl, ExecSpec, FileOwner, Interceptor, Limits, Machine, MachineName, MachineSpec, MachineState,
-    Network, Settings, SmolvmError, Version,
+    Network, RefusalKind, Settings, SmolvmError, Version,
     call::Call,
     console,
     lock::MachineLock,
@@ -201,8 +201,17 @@ impl Smolvm {
         if is_open && interceptor.is_none() {
             return Err(SmolvmError::OpenNetwork { machine: name.to_string() });
         }
-        match self.run(&call, interceptor) {
-            Ok(_) => expect_state(&call, self.machine(name)?, |state| *state == MachineState::Running),
+        let mut started = self.run(&call, interceptor);
+        // smolvm gives the agent in a machine 30 s, and no option raises that. On a host that is busy the next start gets
+        // further: what it reads is in memory then.
+        if started.as_ref().is_err_and(|error| error.refusal() == Some(RefusalKind::NotReady)) {
+            started = self.run(&call, interceptor);
+        }
+        match started {
+            // It may be too busy to answer within the moment that smolvm waits for it.
+            Ok(_) => expect_state(&call, self.machine(name)?, |state| {
+                matches!(state, MachineState::Running | MachineState::Unreachable)
+            }),
             Err(SmolvmError::Refused { action, kind, code, message, mut lines }) => {
                 lines.extend(self.console_tail(name));
                 Err(SmolvmError::Refused { action, kind, code, message, lines })

@@ -61,7 +61,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(60);
 /// image before that.
 const START_LIMIT: Duration = Duration::from_secs(300);
 
-/// How long copying one file may take. smolvm copies at most 4 GiB.
+/// How long copying one file may take: smolvm copies at most 4 GiB, and archives of images of 8 GiB.
 const COPY_LIMIT: Duration = Duration::from_secs(900);
 
 /// How long a call waits for another one on the same machine: longer than any lifecycle call takes.

@@ -143,6 +143,8 @@ pub enum RefusalKind {
     NameTaken,
     /// The machine does not run.
     NotRunning,
+    /// What smolvm runs in a machine was not ready in time.
+    NotReady,
     /// The host has no KVM, or this user may not use it.
     NoKvm,
     /// The program does not know the arguments.
@@ -193,6 +195,8 @@ fn kind_of(exit_code: Option<i32>, message: &str) -> RefusalKind {
         RefusalKind::NotFound
     } else if says("already exists") {
         RefusalKind::NameTaken
+    } else if says("did not become ready") {
+        RefusalKind::NotReady
     } else if says("is not running") {
         RefusalKind::NotRunning
     } else {

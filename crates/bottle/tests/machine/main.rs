@@ -2,6 +2,7 @@
 
 mod bottle;
 mod ends;
+mod failures;
 mod fixture;
 mod images;
 mod keys;

@@ -6,7 +6,7 @@
 use std::{
     fs, io,
     net::TcpListener,
-    os::unix::net::UnixStream,
+    os::unix::{fs::PermissionsExt, net::UnixStream},
     path::{Path, PathBuf},
 };
 
@@ -32,6 +32,8 @@ use crate::{
     },
     sys,
 };
+
+use super::names::LIFE_SOCKET;
 
 /// The first message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +71,7 @@ fn prepare<'a>(channel: &'a Channel, forward: impl FnOnce(TcpListener) -> i32) -
     // Whose parent has ended would be smolvm's to reap, and would outlive this program.
     set_child_subreaper(Some(getpid())).io_context(|| "becoming the one who reaps")?;
     start_forwarding(forward)?;
+    close_life_socket().io_context(|| format!("closing {LIFE_SOCKET} to the agent"))?;
     let (files, _) = channel.next::<SystemFiles>("reading the files")?;
     files.install(setup.confinement.user)?;
     for folder in &setup.folders {
@@ -94,6 +97,12 @@ fn start_forwarding(forward: impl FnOnce(TcpListener) -> i32) -> Result<(), IoEr
     };
     sys::fork(|| if confined().is_ok() { forward(listener) } else { 1 }).io_context(listening)?;
     Ok(())
+}
+
+/// The workload is connected to the launcher's socket. Nobody else is to be.
+fn close_life_socket() -> io::Result<()> {
+    let folder = Path::new(LIFE_SOCKET).parent().unwrap_or(Path::new(LIFE_SOCKET));
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
 }
 
 /// Makes a folder the agent's, with those above it root's.

@@ -87,7 +87,7 @@ pub(super) struct MachineSandbox {
     /// To the machine's first program of ours, by that process.
     init: InitClient,
     /// Where the machine's workload connects to.
-    life: UnixListener,
+    life: Option<UnixListener>,
     /// That connection, once the machine runs: the machine is switched off when it is closed.
     watched: Option<UnixStream>,
     files: StagedFiles,
@@ -149,7 +149,7 @@ pub(super) fn start(
         host_side,
         token: InterceptorToken::new(token),
         init,
-        life,
+        life: Some(life),
         watched: None,
         files: StagedFiles::of(plan, run),
         folders: PackedFolder::of_agent(plan, run, before.is_none()),
@@ -234,11 +234,13 @@ impl MachineSandbox {
     }
 
     /// The connection of the workload, which is there before any program of the agent's could make one.
-    fn accept_watch(&self) -> io::Result<UnixStream> {
+    fn accept_watch(&mut self) -> io::Result<UnixStream> {
+        // Closed once it is accepted: there is no other one.
+        let life = self.life.take().ok_or(io::ErrorKind::NotConnected)?;
         let limit = Timespec::try_from(WATCH_TIMEOUT).ok();
-        match poll(&mut [PollFd::new(&self.life, PollFlags::IN)], limit.as_ref())? {
+        match poll(&mut [PollFd::new(&life, PollFlags::IN)], limit.as_ref())? {
             0 => Err(io::ErrorKind::TimedOut.into()),
-            _ => self.life.accept().map(|(stream, _)| stream),
+            _ => life.accept().map(|(stream, _)| stream),
         }
     }
 

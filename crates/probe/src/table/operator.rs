@@ -7,6 +7,8 @@ use std::{
     path::PathBuf,
 };
 
+use rustix::fs::{FsWord, PROC_SUPER_MAGIC, statfs};
+
 use crate::{attempt::Attempt, context::Context, errno, outcome::Observation};
 
 /// The most files that a search opens.
@@ -15,8 +17,11 @@ const MAX_FILES: usize = 400_000;
 /// How much of a file a search for secrets reads, in bytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// File systems that the kernel generates.
-const MADE_UP: [&str; 2] = ["/proc", "/sys"];
+/// File systems that the kernel generates, by their numbers (statfs(2)). A virtual machine can have several of them.
+const MADE_UP: [FsWord; 2] = [PROC_SUPER_MAGIC, SYSFS_MAGIC];
+
+/// `SYSFS_MAGIC`, which the crate for system calls does not name.
+const SYSFS_MAGIC: FsWord = 0x6265_6572;
 
 const ENGINE: &str = "https://docs.docker.com/engine/security/protect-access/";
 
@@ -69,7 +74,7 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         promise: 11,
         what: "searches every folder for receipts and the gateway's files",
         source: "https://cwe.mitre.org/data/definitions/778.html",
-        run: |_| match walk(&MADE_UP).find(|path| {
+        run: |_| match walk(&[]).find(|path| {
             path.file_name().is_some_and(|name| {
                 name.to_string_lossy().starts_with("receipts.jsonl")
                     || name == "gateway.json"
@@ -258,7 +263,7 @@ fn keys(context: &Context) -> Observation {
 
 fn credential_in_files(context: &Context) -> Observation {
     let mut files = 0;
-    for path in walk(&["/proc", "/sys", "/usr"]) {
+    for path in walk(&["/usr"]) {
         let readable = fs::metadata(&path).is_ok_and(|file| file.is_file() && file.len() <= MAX_FILE_BYTES);
         let Some(bytes) = readable.then(|| fs::read(&path).ok()).flatten() else { continue };
         files += 1;
@@ -271,7 +276,7 @@ fn credential_in_files(context: &Context) -> Observation {
 
 fn every_socket(_scene: &Context) -> Observation {
     let mut found = 0;
-    for path in walk(&MADE_UP) {
+    for path in walk(&[]) {
         let is_socket = fs::symlink_metadata(&path).is_ok_and(|file| file.file_type().is_socket());
         if is_socket {
             found += 1;
@@ -283,7 +288,8 @@ fn every_socket(_scene: &Context) -> Observation {
     Observation::refused(format!("{found} sockets, none of them answers"))
 }
 
-/// Every path of the file system but those below `left_out`, breadth first, symbolic links not followed.
+/// Every path of the file system but those below `left_out` and those that the kernel generates, breadth first, symbolic
+/// links not followed.
 fn walk(left_out: &[&'static str]) -> impl Iterator<Item = PathBuf> {
     let mut folders = VecDeque::from([PathBuf::from("/")]);
     let mut entries: Vec<PathBuf> = Vec::new();
@@ -297,7 +303,9 @@ fn walk(left_out: &[&'static str]) -> impl Iterator<Item = PathBuf> {
         }
         let path = entries.pop()?;
         let is_folder = fs::symlink_metadata(&path).is_ok_and(|file| file.is_dir());
-        if is_folder && !left_out.iter().any(|left_out| path.starts_with(left_out)) {
+        let is_left_out = || left_out.iter().any(|left_out| path.starts_with(left_out));
+        let is_made_up = || statfs(&path).is_ok_and(|found| MADE_UP.contains(&found.f_type));
+        if is_folder && !is_left_out() && !is_made_up() {
             folders.push_back(path.clone());
         }
         Some(path)

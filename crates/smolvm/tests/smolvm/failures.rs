@@ -14,8 +14,8 @@ use std::{
 
 use bot_bottle_core::gateway_config::InterceptorToken;
 use bot_bottle_smolvm::{
-    Environment, ExecSpec, FileOwner, Interceptor, Machine, Network, RefusalKind, Settings, Smolvm,
-    SmolvmError, User,
+    Environment, ExecSpec, FileOwner, Interceptor, Machine, MachineState, Network, RefusalKind, Settings,
+    Smolvm, SmolvmError, User,
 };
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
@@ -190,6 +190,21 @@ fn success_that_the_state_does_not_show_is_an_error() {
     let closed = Double::new("network() { echo false; }");
     assert!(disagreement(create(&closed, Network::Interceptor)).ends_with("it has no network"));
     assert!(create(&closed, Network::None).is_ok());
+}
+
+#[test]
+fn a_start_that_smolvm_did_not_wait_for_is_tried_once_more() {
+    let slow = "fail 'agent did not become ready within 30 seconds'";
+    let once = format!(
+        "start() {{ [ -e \"$HOME/late\" ] || {{ : >\"$HOME/late\"; {slow}; }}; become unreachable; }}"
+    );
+    let double = Double::new(&once);
+    let started = double.with_machine("created").start(&name("one"), Some(&interceptor())).expect("it runs");
+    assert_eq!(started.state, MachineState::Unreachable, "too busy to answer at once");
+    let never = Double::new(&format!("start() {{ {slow}; }}"));
+    let (error, text) = failure(never.with_machine("created").start(&name("one"), Some(&interceptor())));
+    assert_eq!(error.refusal(), Some(RefusalKind::NotReady), "{text}");
+    assert_eq!(never.read("calls").matches("machine start").count(), 2);
 }
 
 #[test]
