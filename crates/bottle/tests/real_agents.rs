@@ -10,14 +10,15 @@ mod fixture;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bot_bottle_testkit::{
-    AnthropicApi, ChatGptApi, ClaudeLogin, CodexLogin, FakeUpstream, Needle, SeenRequest, WebSockets,
+    AnthropicApi, ChatGptApi, ClaudeLogin, CodexLogin, FakeUpstream, Handler, Needle, OpenAiApi, SeenRequest,
+    WebSockets, random_secret,
 };
 
 use fixture::{Finished, Fixture};
 
 const PLACEHOLDER: &str = "egress-placeholder";
 
-/// The variable of the host that the bottle of the first test names.
+/// The variable of the host that the bottles of some tests name.
 const TOKEN_VARIABLE: &str = "BOT_BOTTLE_TEST_CLAUDE_TOKEN";
 
 fn now() -> u64 {
@@ -34,17 +35,15 @@ fn assert_no_placeholder(seen: &[SeenRequest]) {
 }
 
 fn assert_credential_on_every_call(seen: &[SeenRequest], credential: &str) {
-    let expected = format!("Bearer {credential}");
+    assert_header_on_every_call(seen, "authorization", &format!("Bearer {credential}"));
+}
+
+fn assert_header_on_every_call(seen: &[SeenRequest], header: &str, value: &str) {
+    let other = if header == "x-api-key" { "authorization" } else { "x-api-key" };
     assert!(!seen.is_empty());
     for request in seen {
-        assert_eq!(
-            request.header("authorization"),
-            Some(expected.as_str()),
-            "{} {}",
-            request.method,
-            request.path
-        );
-        assert!(!request.headers.contains_key("x-api-key"), "{} {}", request.method, request.path);
+        assert_eq!(request.header(header), Some(value), "{} {}", request.method, request.path);
+        assert!(!request.headers.contains_key(other), "{} {}", request.method, request.path);
         assert!(request.encrypted, "{} {}", request.method, request.path);
     }
 }
@@ -94,6 +93,64 @@ fn claude_with_login(make: MakeFixture) {
     claude(make, frontmatter, &login, |fixture| {
         fixture.write_home(".claude/.credentials.json", &login.file());
     });
+}
+
+/// One turn with an API key in [`TOKEN_VARIABLE`].
+fn with_key(agent: &'static str, frontmatter: &str, upstream: FakeUpstream, key: &str) -> Option<Fixture> {
+    let mut fixture = Fixture::new(agent, frontmatter, upstream)?;
+    fixture.set(TOKEN_VARIABLE, key);
+    let Finished { output, .. } = fixture.run_turn(&[Needle::new("API key", key)]);
+    assert!(output.contains("by the agent"), "{output}");
+    assert_no_placeholder(&fixture.upstream().requests());
+    Some(fixture)
+}
+
+fn upstream(host: &str, api: impl Handler + 'static) -> FakeUpstream {
+    FakeUpstream::builder().host(host, api).start().expect("the upstream starts")
+}
+
+#[test]
+fn claude_with_an_api_key() {
+    let _turn = fixture::turn();
+    let key = random_secret("sk-ant-api03-");
+    let frontmatter = format!("agent_provider: {{template: claude, api_key: {TOKEN_VARIABLE}}}");
+    let upstream = upstream("api.anthropic.com", AnthropicApi::with_key(&key));
+    let Some(fixture) = with_key("claude", &frontmatter, upstream, &key) else { return };
+    assert_header_on_every_call(&fixture.upstream().requests(), "x-api-key", &key);
+}
+
+#[test]
+fn claude_at_another_service() {
+    let _turn = fixture::turn();
+    let key = random_secret("sk-corp-");
+    let frontmatter = format!(
+        "agent_provider: {{template: claude, auth_token: {TOKEN_VARIABLE}, base_url: \"https://llm.test\"}}"
+    );
+    let upstream = upstream("llm.test", AnthropicApi::new(&key));
+    let Some(fixture) = with_key("claude", &frontmatter, upstream, &key) else { return };
+    assert_credential_on_every_call(&fixture.upstream().requests(), &key);
+}
+
+#[test]
+fn codex_with_an_api_key() {
+    let _turn = fixture::turn();
+    let key = random_secret("sk-proj-");
+    let frontmatter = format!("agent_provider: {{template: codex, api_key: {TOKEN_VARIABLE}}}");
+    let upstream = upstream("api.openai.com", OpenAiApi::new(&key));
+    let Some(fixture) = with_key("codex", &frontmatter, upstream, &key) else { return };
+    assert_credential_on_every_call(&fixture.upstream().requests(), &key);
+}
+
+#[test]
+fn codex_at_another_service() {
+    let _turn = fixture::turn();
+    let key = random_secret("sk-corp-");
+    let frontmatter = format!(
+        "agent_provider: {{template: codex, api_key: {TOKEN_VARIABLE}, base_url: \"https://llm.test/v1\"}}"
+    );
+    let upstream = upstream("llm.test", OpenAiApi::new(&key));
+    let Some(fixture) = with_key("codex", &frontmatter, upstream, &key) else { return };
+    assert_credential_on_every_call(&fixture.upstream().requests(), &key);
 }
 
 fn codex(make: MakeFixture, web_sockets: WebSockets) {

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{gateway_config::FixedAddress, host::HostName, limits::Limits, policy::Route, secret::SecretRef};
+use crate::{
+    gateway_config::FixedAddress, host::HostName, limits::Limits, policy::Route, provider::BaseUrl,
+    secret::SecretRef,
+};
 
 /// A boundary: what an agent runs in. Comes from the operator's home only.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -100,6 +103,12 @@ pub struct ProviderSettings {
     pub auth_token: Option<SecretRef>,
     /// The host's own login is read when the bottle is prepared.
     pub forward_host_credentials: bool,
+    /// Names the variable of the host that holds an API key.
+    #[serde(default)]
+    pub api_key: Option<SecretRef>,
+    /// Where the model is asked instead of the provider's own service.
+    #[serde(default)]
+    pub base_url: Option<BaseUrl>,
     /// What a provider declares.
     pub settings: serde_json::Map<String, serde_json::Value>,
 }

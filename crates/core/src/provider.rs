@@ -62,6 +62,7 @@ pub trait Provider: std::fmt::Debug + Sync {
 mod claude;
 mod codex;
 mod credentials;
+mod endpoint;
 mod registry;
 mod route;
 
@@ -69,6 +70,7 @@ pub use credentials::{
     CredentialError, HostCredentials, MAX_CREDENTIAL_FILE_BYTES, ProviderError, ProvisionedSecret,
     SHORTEST_VALIDITY,
 };
+pub use endpoint::{BaseUrl, BaseUrlError};
 pub use registry::{all, by_name, forbidden_hosts};
 
 /// The platform package of the npm registry that carries a program.
@@ -207,6 +209,9 @@ pub struct AgentProvisionPlan {
     pub ca_variables: BTreeMap<String, CaFile>,
     /// How a prompt is given to a run without a terminal; for `info`.
     pub headless_prompt: PromptStyle,
+    /// What the operator should know before the start.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Those of [`Self::files`] that are made anew from the host's login when a conversation goes on. The agent may
     /// have changed the others, and keeps them.
     pub login_files: Vec<PathBuf>,

@@ -13,9 +13,13 @@ use crate::{
 /// `api.anthropic.com`. Requests without the right token get 401, as from the real one.
 #[derive(Debug, Clone)]
 pub struct AnthropicApi {
-    authorization: String,
+    /// The header with the credential, and its value.
+    credential: (&'static str, String),
     pause: Duration,
 }
+
+/// The headers that a credential can be in.
+const CREDENTIAL_HEADERS: [&str; 2] = ["authorization", "x-api-key"];
 
 /// The model's next step.
 enum Turn {
@@ -27,12 +31,20 @@ impl AnthropicApi {
     /// An API that knows this OAuth token.
     #[must_use]
     pub fn new(token: &str) -> Self {
-        Self { authorization: format!("Bearer {token}"), pause: Duration::from_millis(5) }
+        Self { credential: ("authorization", format!("Bearer {token}")), pause: Duration::from_millis(5) }
+    }
+
+    /// An API that knows this API key.
+    #[must_use]
+    pub fn with_key(key: &str) -> Self {
+        Self { credential: ("x-api-key", key.to_owned()), pause: Duration::from_millis(5) }
     }
 
     fn is_authorized(&self, request: &SeenRequest) -> bool {
-        request.header("authorization") == Some(&self.authorization)
-            && !request.headers.contains_key("x-api-key")
+        let (name, value) = &self.credential;
+        let others = CREDENTIAL_HEADERS.iter().filter(|other| *other != name);
+        request.header(name) == Some(value)
+            && others.into_iter().all(|other| !request.headers.contains_key(*other))
     }
 
     fn message(&self, request: &SeenRequest) -> Answer {
@@ -53,8 +65,7 @@ impl Handler for AnthropicApi {
     fn answer(&self, request: &SeenRequest) -> Answer {
         // Some calls outside the API proper carry no credential, but a wrong one is always refused.
         let needs_credential = request.path.starts_with("/v1/");
-        let has_credential =
-            ["authorization", "x-api-key"].iter().any(|name| request.headers.contains_key(*name));
+        let has_credential = CREDENTIAL_HEADERS.iter().any(|name| request.headers.contains_key(*name));
         if (needs_credential || has_credential) && !self.is_authorized(request) {
             return error(401, "authentication_error", "invalid bearer token");
         }

@@ -263,7 +263,7 @@ impl Fixture {
             .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a receipt is a line of JSON"))
             .filter(|receipt| receipt["verdict"] == "allow")
             .count();
-        assert!(allowed >= 2, "{text}");
+        assert!(allowed >= 1, "{text}");
     }
 
     fn identity(&self) -> Option<String> {

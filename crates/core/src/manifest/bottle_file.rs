@@ -69,7 +69,16 @@ const KEYS: Keys = Keys {
 };
 
 const PROVIDER_KEYS: Keys = Keys {
-    accepted: &["template", "image", "dockerfile", "auth_token", "forward_host_credentials", "settings"],
+    accepted: &[
+        "template",
+        "image",
+        "dockerfile",
+        "auth_token",
+        "forward_host_credentials",
+        "api_key",
+        "base_url",
+        "settings",
+    ],
     also: &[],
     retired: &[],
 };
@@ -159,6 +168,8 @@ fn read_provider(reader: &mut Reader, node: Option<&Node>) -> ProviderLayer {
         dockerfile: reader.optional(&table, "dockerfile", Reader::path),
         auth_token: reader.optional(&table, "auth_token", names::secret_ref),
         forward_host_credentials: reader.optional(&table, "forward_host_credentials", Reader::boolean),
+        api_key: reader.optional(&table, "api_key", names::secret_ref),
+        base_url: reader.optional(&table, "base_url", names::base_url),
         settings: read_settings(reader, &table),
     }
 }

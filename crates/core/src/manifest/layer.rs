@@ -11,6 +11,7 @@ use crate::{
     host::HostPattern,
     limits::Limits,
     policy::Route,
+    provider::BaseUrl,
     secret::SecretRef,
 };
 
@@ -41,6 +42,8 @@ pub(super) struct ProviderLayer {
     pub(super) dockerfile: Given<PathBuf>,
     pub(super) auth_token: Given<SecretRef>,
     pub(super) forward_host_credentials: Given<bool>,
+    pub(super) api_key: Given<SecretRef>,
+    pub(super) base_url: Given<BaseUrl>,
     pub(super) settings: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -138,17 +141,24 @@ impl Layer {
     pub(super) fn contradictions(&self) -> Vec<Diagnostic> {
         let mut found = Vec::new();
         let provider = &self.provider;
-        if let (Some((_, token)), Some((true, forward))) =
-            (provider.auth_token.given(), provider.forward_host_credentials.given())
-        {
+        let token = provider.auth_token.given().map(|(_, at)| ("auth_token", at));
+        let key = provider.api_key.given().map(|(_, at)| ("api_key", at));
+        let forward = provider.forward_host_credentials.given().filter(|(value, _)| **value);
+        let forward = forward.map(|(_, at)| ("forward_host_credentials", at));
+        for (one, other) in [(token, forward), (token, key), (key, forward)] {
+            let (Some((name, at)), Some((other_name, other_at))) = (one, other) else { continue };
             let problem = Problem::at(
-                forward.span,
-                "`forward_host_credentials` and `auth_token` are two ways to log in, and both are given",
+                other_at.span,
+                format!("`{other_name}` and `{name}` are two ways to log in, and both are given"),
             );
-            let problem = problem
-                .related(token.clone(), "`auth_token` is here")
-                .hint("keep one: take the other out, or write `forward_host_credentials: false`");
-            found.push(problem.into_diagnostic(&forward.source));
+            let hint = match other_name {
+                "forward_host_credentials" => {
+                    "keep one: take the other out, or write `forward_host_credentials: false`"
+                }
+                _ => "keep one: take the other out",
+            };
+            let problem = problem.related(at.clone(), format!("`{name}` is here")).hint(hint);
+            found.push(problem.into_diagnostic(&other_at.source));
         }
         if let (Some((_, image)), Some((_, dockerfile))) =
             (provider.image.given(), provider.dockerfile.given())
@@ -177,6 +187,8 @@ impl Layer {
                 dockerfile: self.provider.dockerfile.value(),
                 auth_token: self.provider.auth_token.value(),
                 forward_host_credentials: self.provider.forward_host_credentials.value().unwrap_or(false),
+                api_key: self.provider.api_key.value(),
+                base_url: self.provider.base_url.value(),
                 settings: self.provider.settings,
             },
             env: self.env,
@@ -230,6 +242,8 @@ impl ProviderLayer {
             dockerfile: self.dockerfile.overlaid(over.dockerfile),
             auth_token: self.auth_token.overlaid(over.auth_token),
             forward_host_credentials: self.forward_host_credentials.overlaid(over.forward_host_credentials),
+            api_key: self.api_key.overlaid(over.api_key),
+            base_url: self.base_url.overlaid(over.base_url),
             settings: self.settings,
         }
     }

@@ -1,8 +1,16 @@
 //! Names of variables, headers and authentication schemes.
 
-use crate::secret::SecretRef;
+use crate::{
+    provider::{BaseUrl, BaseUrlError},
+    secret::SecretRef,
+};
 
-use super::{diagnostic::Problem, reader::Reader, source::quoted, yaml::Node};
+use super::{
+    diagnostic::Problem,
+    reader::Reader,
+    source::{printable, quoted},
+    yaml::Node,
+};
 
 /// Prefixes of well-known tokens that are also valid names of variables.
 const TOKEN_PREFIXES: [&str; 8] = ["ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "npm_", "hf_"];
@@ -39,6 +47,26 @@ pub(super) fn secret_ref(reader: &mut Reader, node: &Node, key: &str) -> Option<
     reader.report(Problem::at(node.span, message).concealed().hint(format!(
         "put the token into a variable of the host, and write the variable's name: `{key}: MY_TOKEN`"
     )));
+    None
+}
+
+/// Where a model is asked.
+pub(super) fn base_url(reader: &mut Reader, node: &Node, key: &str) -> Option<BaseUrl> {
+    let text = reader.text(node, key)?;
+    let error = match text.parse() {
+        Ok(url) => return Some(url),
+        Err(error) => error,
+    };
+    let problem = Problem::at(
+        node.span,
+        format!("`{key}`: {}", error.to_string().chars().map(printable).collect::<String>()),
+    );
+    // The line has a password.
+    let problem = if error == BaseUrlError::Credential { problem.concealed() } else { problem };
+    reader.report(problem.hint(
+        "write `https://HOST`, with `:PORT` and the path before `/v1` where it has them, such as \
+         `https://llm.example.org/anthropic`",
+    ));
     None
 }
 

@@ -205,6 +205,7 @@ fn build(
     let hidden_env_names = env.keys().filter(|name| !bottle.env.contains_key(*name)).cloned().collect();
     let mut files = provision.map(|provision| provision.files.clone()).unwrap_or_default();
     files.extend(super::git_config::file(&input.guest.home, &bottle.git.user)?);
+    notes.extend(provision.into_iter().flat_map(|provision| provision.notes.clone()));
     if bottle.supervise.is_none() {
         notes.push(
             "there is no supervisor yet: what no route allows is refused, and never waits for an approval"

@@ -2,19 +2,22 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use serde::Deserialize;
 use serde_json::json;
-use zeroize::Zeroizing;
 
 use crate::{
-    policy::RequestMatch,
-    secret::{PLACEHOLDER, SecretRef},
+    bottle::ProviderSettings,
+    policy::{RequestMatch, Route, RouteAuth},
+    secret::PLACEHOLDER,
 };
 
 use super::{
-    AgentProvisionPlan, Conversation, CredentialError, GuestFile, Package, PromptStyle, Provider,
-    ProviderError, ProvisionInput, ProvisionedSecret, RunMode, TokenLogin, credentials, route,
+    AgentProvisionPlan, Conversation, GuestFile, Package, PromptStyle, Provider, ProviderError,
+    ProvisionInput, RunMode, TokenLogin, route,
 };
+
+mod login;
+
+use login::{KEY_VARIABLE, Login, OTHER_TOKEN_VARIABLE, TOKEN_VARIABLE};
 
 /// Claude Code.
 #[derive(Debug)]
@@ -24,13 +27,13 @@ const NAME: &str = "claude";
 const API: &str = "api.anthropic.com";
 const CREDENTIAL_FILE: &str = ".claude/.credentials.json";
 const SKILLS_FOLDER: &str = ".claude/skills";
-const TOKEN_VARIABLE: &str = "CLAUDE_CODE_OAUTH_TOKEN";
-
-/// The reference of a login that the host's own program made.
-const HOST_TOKEN: &str = "CLAUDE_HOST_CREDENTIAL_TOKEN_REF";
+const URL_VARIABLE: &str = "ANTHROPIC_BASE_URL";
 
 /// The system prompt's file, in the agent's home.
 const PROMPT_FILE: &str = ".bot-bottle-prompt.txt";
+
+/// How many characters of an API key name it among those that the operator approved.
+const APPROVED_CHARACTERS: usize = 20;
 
 /// Where logins are refreshed; `console.anthropic.com` is what older versions ask.
 const TOKEN_ENDPOINTS: [&str; 2] = ["platform.claude.com", "console.anthropic.com"];
@@ -67,29 +70,14 @@ const SWITCHES: [(&str, &str); 6] = [
 
 /// Variables that would take the place of the placeholder: the program would send another credential, which
 /// the gateway strips, or look for its seeds in another folder.
-const RESERVED: [(&str, &str); 5] = [
-    ("ANTHROPIC_API_KEY", "name the variable in agent_provider.auth_token; the gateway injects its value"),
-    ("ANTHROPIC_AUTH_TOKEN", "name the variable in agent_provider.auth_token; the gateway injects its value"),
+const RESERVED: [(&str, &str); 6] = [
+    (KEY_VARIABLE, "name the variable in agent_provider.api_key; the gateway injects its value"),
+    (OTHER_TOKEN_VARIABLE, "name the variable in agent_provider.auth_token; the gateway injects its value"),
+    (URL_VARIABLE, "write it in agent_provider.base_url, which opens the way there too"),
     (TOKEN_VARIABLE, "name the variable in agent_provider.auth_token; the gateway injects its value"),
     ("CLAUDE_CONFIG_DIR", "leave it out; the bottle's settings lie in ~/.claude"),
     ("CLAUDE_CODE_SUBPROCESS_ENV_SCRUB", "leave it out; it turns permission prompts back on"),
 ];
-
-#[derive(Deserialize)]
-struct CredentialFile {
-    #[serde(rename = "claudeAiOauth")]
-    login: Option<Login>,
-    #[serde(rename = "primaryApiKey")]
-    api_key: Option<Zeroizing<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Login {
-    access_token: Option<Zeroizing<String>>,
-    /// Milliseconds since 1970, UTC.
-    expires_at: Option<u64>,
-}
 
 impl Provider for Claude {
     fn name(&self) -> &'static str {
@@ -125,11 +113,12 @@ impl Provider for Claude {
     }
 
     fn provision(&self, input: &ProvisionInput<'_>) -> Result<AgentProvisionPlan, ProviderError> {
-        let (token, secret) = token(input)?;
+        let settings = &input.bottle.provider;
+        let login = Login::of(input)?;
         let home = &input.guest.home;
         let prompt = (!input.system_prompt.trim().is_empty()).then(|| home.join(PROMPT_FILE));
         let mut files = vec![
-            json_file(home.join(".claude.json"), &onboarding(home, &input.guest.workspace)),
+            json_file(home.join(".claude.json"), &onboarding(home, &input.guest.workspace, &login)),
             json_file(
                 home.join(".claude/settings.json"),
                 // The dialog's default answer is "No, exit".
@@ -141,12 +130,15 @@ impl Provider for Claude {
             content: input.system_prompt.to_owned(),
             mode: 0o600,
         }));
+        let url = settings.base_url.as_ref().map(ToString::to_string);
         let env = BTreeMap::from_iter(
-            SWITCHES
-                .into_iter()
-                .chain([(TOKEN_VARIABLE, PLACEHOLDER)])
+            (SWITCHES.into_iter())
+                .chain(login.variable(settings).map(|name| (name, PLACEHOLDER)))
+                .chain(url.as_deref().map(|url| (URL_VARIABLE, url)))
                 .map(|(name, value)| (name.to_owned(), value.to_owned())),
         );
+        let (routes, notes) = (vec![api_route(settings, login.auth())?], notes(&login, settings));
+        let secret = login.into_secret();
         Ok(AgentProvisionPlan {
             provider: NAME.to_owned(),
             command: command(input, prompt.as_deref()),
@@ -160,7 +152,7 @@ impl Provider for Claude {
             secrets: secret.into_iter().collect(),
             files,
             directories: vec![home.join(".claude"), home.join(SKILLS_FOLDER)],
-            egress_routes: vec![route::bearer(NAME, API, &token, api_requests())],
+            egress_routes: routes,
             forbidden_hosts: route::exact_hosts(&TOKEN_ENDPOINTS),
             skills_folder: SKILLS_FOLDER.into(),
             // It obeys the variables that every bottle has.
@@ -168,8 +160,37 @@ impl Provider for Claude {
             headless_prompt: PromptStyle::Option("-p".to_owned()),
             // Its login is a variable.
             login_files: Vec::new(),
+            notes,
         })
     }
+}
+
+/// The way to the service, which is Anthropic's unless the bottle names another one: the program then finds Anthropic
+/// closed, and does without.
+fn api_route(settings: &ProviderSettings, auth: Option<RouteAuth>) -> Result<Route, ProviderError> {
+    let Some(url) = &settings.base_url else { return Ok(route::own(NAME, API, auth, api_requests())) };
+    route::check_cleartext(url, auth.as_ref())?;
+    let path = |rest: &str| format!("{}{rest}", url.path());
+    let (messages, count) = (path("/v1/messages"), path("/v1/messages/count_tokens"));
+    let requests = vec![
+        route::allow(&["POST"], &[&messages, &count], &[]),
+        route::allow(&["GET", "HEAD"], &[], &[&path("/v1/models")]),
+    ];
+    Ok(route::other(NAME, url, auth, requests))
+}
+
+/// What the operator should know of the login.
+fn notes(login: &Login, settings: &ProviderSettings) -> Vec<String> {
+    let note = match (login, &settings.base_url) {
+        (Login::None, None) => {
+            "nothing logs claude in; `auth_token`, `api_key` or `forward_host_credentials` under agent_provider does"
+                .to_owned()
+        }
+        (Login::None, Some(url)) => format!("claude asks {url}, with no credential"),
+        (_, Some(url)) => format!("claude asks {url}, and not {API}"),
+        (_, None) => return Vec::new(),
+    };
+    vec![note]
 }
 
 /// What the program asks of its service, and no more. The same host makes API keys
@@ -215,84 +236,21 @@ fn command(input: &ProvisionInput<'_>, prompt_file: Option<&Path>) -> Vec<String
 
 /// What spares the screens of a first start. Without `hasCompletedOnboarding` the program asks a host that is
 /// never routable, and ends.
-fn onboarding(home: &Path, workspace: &Path) -> serde_json::Value {
+///
+/// An API key is used only where its last characters are among those that were approved.
+fn onboarding(home: &Path, workspace: &Path, login: &Login) -> serde_json::Value {
     let trusted = [home, workspace]
         .into_iter()
         .map(|folder| (folder.to_string_lossy().into_owned(), json!({"hasTrustDialogAccepted": true})))
         .collect::<serde_json::Map<_, _>>();
-    json!({"hasCompletedOnboarding": true, "projects": trusted})
+    let mut seeds = json!({"hasCompletedOnboarding": true, "projects": trusted});
+    if let Login::ApiKey(_) = login {
+        let shown = PLACEHOLDER.len().saturating_sub(APPROVED_CHARACTERS);
+        seeds["customApiKeyResponses"] = json!({"approved": [&PLACEHOLDER[shown..]]});
+    }
+    seeds
 }
 
 fn json_file(path: std::path::PathBuf, content: &serde_json::Value) -> GuestFile {
     GuestFile { path, content: format!("{content:#}\n"), mode: 0o600 }
-}
-
-/// The reference that the route injects, and its value where the provider brings it.
-fn token(input: &ProvisionInput<'_>) -> Result<(SecretRef, Option<ProvisionedSecret>), ProviderError> {
-    let settings = &input.bottle.provider;
-    match (&settings.auth_token, settings.forward_host_credentials) {
-        (Some(_), true) => Err(ProviderError::Setting {
-            key: "agent_provider.auth_token",
-            problem: "it cannot be given together with forward_host_credentials".to_owned(),
-            hint: "keep one of the two: auth_token names a variable of the host, forward_host_credentials \
-                   reads the host's own login"
-                .to_owned(),
-        }),
-        (Some(reference), false) => Ok((reference.clone(), None)),
-        (None, true) => {
-            let value = host_token(input).map_err(|problem| ProviderError::Credentials {
-                provider: NAME,
-                file: CREDENTIAL_FILE,
-                hint: hint(&problem),
-                problem,
-            })?;
-            let reference = SecretRef::new(HOST_TOKEN);
-            Ok((reference.clone(), Some(ProvisionedSecret { reference, value })))
-        }
-        (None, false) => Err(ProviderError::Setting {
-            key: "agent_provider",
-            problem: "nothing says how claude logs in".to_owned(),
-            hint: "write `auth_token: NAME` under agent_provider, where NAME is a variable of the host that \
-                   holds a token from `claude setup-token`; or `forward_host_credentials: true` to use the \
-                   login of the host's own claude"
-                .to_owned(),
-        }),
-    }
-}
-
-fn host_token(input: &ProvisionInput<'_>) -> Result<Zeroizing<String>, CredentialError> {
-    let malformed = |problem: &str| CredentialError::Malformed(problem.to_owned());
-    let file: CredentialFile =
-        serde_json::from_str(input.credentials.text()?).map_err(|error| CredentialError::json(&error))?;
-    let login = file.login.ok_or_else(|| match file.api_key {
-        Some(_) => CredentialError::ApiKeyOnly,
-        None => malformed("it has no `claudeAiOauth`, which is where a login is kept"),
-    })?;
-    let token = login
-        .access_token
-        .filter(|token| credentials::is_header_token(token))
-        .ok_or_else(|| malformed("its `claudeAiOauth.accessToken` is not a token"))?;
-    let expires =
-        login.expires_at.ok_or_else(|| malformed("its `claudeAiOauth.expiresAt` is not a time"))? / 1000;
-    CredentialError::check_expiry(expires, input.now)?;
-    Ok(token)
-}
-
-fn hint(problem: &CredentialError) -> String {
-    let instead = "or write `auth_token: NAME` in place of forward_host_credentials";
-    match problem {
-        CredentialError::Missing => format!(
-            "log in on the host with `claude`, then `/login` (where it keeps the login in a keychain, there is \
-             no file to forward); {instead}"
-        ),
-        CredentialError::ApiKeyOnly => {
-            format!("log in on the host with `claude`, then `/login` with a subscription; {instead}")
-        }
-        CredentialError::Malformed(_) => {
-            format!("log in again on the host with `claude`, then `/login`; {instead}")
-        }
-        CredentialError::Expired { .. } => {
-            format!("start `claude` once on the host, which refreshes the login; {instead}")
-        }
-    }
 }

@@ -2,14 +2,17 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use crate::{policy::RequestMatch, secret::SecretRef};
+use crate::policy::RequestMatch;
 
 use super::{
-    AgentProvisionPlan, CaFile, Conversation, CredentialError, GuestFile, Package, PromptStyle, Provider,
-    ProviderError, ProvisionInput, ProvisionedSecret, RunMode, TokenLogin, route,
+    AgentProvisionPlan, CaFile, Conversation, GuestFile, Package, PromptStyle, Provider, ProviderError,
+    ProvisionInput, RunMode, TokenLogin, route,
 };
 
+mod access;
 mod login;
+
+use access::Access;
 
 /// Codex.
 #[derive(Debug)]
@@ -20,9 +23,6 @@ const CHATGPT: &str = "chatgpt.com";
 const API: &str = "api.openai.com";
 const CREDENTIAL_FILE: &str = ".codex/auth.json";
 const SKILLS_FOLDER: &str = ".codex/skills";
-
-/// The reference of a login that the host's own program made.
-const HOST_TOKEN: &str = "CODEX_HOST_CREDENTIAL_TOKEN_REF";
 
 /// Where logins are refreshed. An answer from there would be written to the bottle's `auth.json`.
 const TOKEN_ENDPOINTS: [&str; 1] = ["auth.openai.com"];
@@ -48,10 +48,10 @@ const PACKAGES: [Package; 2] = [
 
 /// Variables that would give the program another login than the dummy, or look for it in another folder.
 const RESERVED: [(&str, &str); 4] = [
-    ("CODEX_API_KEY", "leave it out; the gateway injects the host's login"),
+    ("CODEX_API_KEY", "name the variable in agent_provider.api_key; the gateway injects its value"),
     ("CODEX_ACCESS_TOKEN", "leave it out; the gateway injects the host's login"),
     ("CODEX_HOME", "leave it out; the bottle's settings lie in ~/.codex"),
-    ("OPENAI_API_KEY", "leave it out; the gateway injects the host's login"),
+    ("OPENAI_API_KEY", "name the variable in agent_provider.api_key; the gateway injects its value"),
 ];
 
 impl Provider for Codex {
@@ -93,71 +93,44 @@ impl Provider for Codex {
     }
 
     fn provision(&self, input: &ProvisionInput<'_>) -> Result<AgentProvisionPlan, ProviderError> {
-        check_settings(input)?;
-        let login = login::HostLogin::read(input.credentials, input.now).map_err(|problem| {
-            ProviderError::Credentials {
-                provider: NAME,
-                file: CREDENTIAL_FILE,
-                hint: hint(&problem).to_owned(),
-                problem,
-            }
-        })?;
+        let access = Access::of(input)?;
         let home = &input.guest.home;
-        let reference = SecretRef::new(HOST_TOKEN);
         let file = |name: &str, content: String| GuestFile {
             path: home.join(".codex").join(name),
             content,
             mode: 0o600,
         };
-        let files = vec![
-            file("auth.json", format!("{:#}\n", login.dummy(input.now))),
-            file("config.toml", config(&input.guest.workspace, input.system_prompt)),
-        ];
+        let mut files = vec![file(
+            "config.toml",
+            config(&input.guest.workspace, input.system_prompt, &access.settings()),
+        )];
+        let login = access.login_file(input.now);
+        files.extend(login.map(|login| file("auth.json", format!("{login:#}\n"))));
+        let login_files = access.follows_host().then(|| home.join(".codex/auth.json"));
+        let (env, egress_routes, notes) = (access.variables(), access.routes(), access.notes());
+        let secret = access.into_secret();
         Ok(AgentProvisionPlan {
             provider: NAME.to_owned(),
             command: command(input),
-            env: BTreeMap::new(),
-            hidden_env_names: Vec::new(),
+            hidden_env_names: env.keys().cloned().collect(),
+            env,
             reserved_env: RESERVED
                 .into_iter()
                 .map(|(name, instead)| (name.to_owned(), instead.to_owned()))
                 .collect(),
-            provisioned_env: vec![reference.clone()],
-            egress_routes: vec![
-                route::bearer(NAME, CHATGPT, &reference, chatgpt_requests()),
-                route::bearer(NAME, API, &reference, api_requests()),
-            ],
-            secrets: vec![ProvisionedSecret { reference, value: login.access_token }],
+            provisioned_env: secret.iter().map(|secret| secret.reference.clone()).collect(),
+            egress_routes,
+            secrets: secret.into_iter().collect(),
             files,
             directories: vec![home.join(".codex"), home.join(SKILLS_FOLDER)],
             forbidden_hosts: route::exact_hosts(&TOKEN_ENDPOINTS),
             skills_folder: SKILLS_FOLDER.into(),
             ca_variables: BTreeMap::from([("CODEX_CA_CERTIFICATE".to_owned(), CaFile::Bundle)]),
             headless_prompt: PromptStyle::Positional,
-            login_files: vec![home.join(".codex/auth.json")],
+            login_files: login_files.into_iter().collect(),
+            notes,
         })
     }
-}
-
-fn check_settings(input: &ProvisionInput<'_>) -> Result<(), ProviderError> {
-    let settings = &input.bottle.provider;
-    let hint = "write `forward_host_credentials: true` under agent_provider; codex then uses the login of the \
-                host's own codex, whose token stays outside";
-    if settings.auth_token.is_some() {
-        return Err(ProviderError::Setting {
-            key: "agent_provider.auth_token",
-            problem: "codex has no token to name; its login comes from forward_host_credentials".to_owned(),
-            hint: hint.to_owned(),
-        });
-    }
-    if !settings.forward_host_credentials {
-        return Err(ProviderError::Setting {
-            key: "agent_provider",
-            problem: "nothing says how codex logs in".to_owned(),
-            hint: hint.to_owned(),
-        });
-    }
-    Ok(())
 }
 
 /// What the program asks of the service behind a login, and no more. The same host has the operator's
@@ -180,6 +153,14 @@ fn chatgpt_requests() -> Vec<RequestMatch> {
     ]
 }
 
+/// The same of another service, whose paths begin with this.
+fn other_requests(path: &str) -> Vec<RequestMatch> {
+    vec![
+        route::allow(&["GET", "POST"], &[], &[&format!("{path}/responses")]),
+        route::allow(&["GET"], &[], &[&format!("{path}/models")]),
+    ]
+}
+
 fn api_requests() -> Vec<RequestMatch> {
     vec![
         route::allow(&["GET", "POST"], &[], &["/v1/responses"]),
@@ -190,13 +171,15 @@ fn api_requests() -> Vec<RequestMatch> {
 /// Settings that keep the program from asking hosts that it does not need, and from leaving a daemon behind;
 /// and the system prompt, which the program adds to its own as a message of the developer. (`AGENTS.md` would
 /// do as well, but counts as the user's, and is warned about from 32 KiB on.)
-fn config(workspace: &Path, system_prompt: &str) -> String {
+///
+/// `service` chooses a service: what stands before the first table, and a table.
+fn config(workspace: &Path, system_prompt: &str, (choice, service): &(String, String)) -> String {
     let instructions = match system_prompt.trim() {
         "" => String::new(),
         prompt => format!("developer_instructions = {}\n", basic_string(prompt)),
     };
     format!(
-        r#"{instructions}check_for_update_on_startup = false
+        r#"{instructions}{choice}check_for_update_on_startup = false
 cli_auth_credentials_store = "file"
 
 [analytics]
@@ -218,7 +201,7 @@ remote_plugin = false
 
 [projects.{}]
 trust_level = "trusted"
-"#,
+{service}"#,
         basic_string(&workspace.to_string_lossy())
     )
 }
@@ -248,22 +231,5 @@ fn command(input: &ProvisionInput<'_>) -> Vec<String> {
             vec!["--".to_owned(), prompt.clone()],
         ]
         .concat(),
-    }
-}
-
-fn hint(problem: &CredentialError) -> &'static str {
-    match problem {
-        CredentialError::Missing => {
-            "log in on the host with `codex login` (where codex keeps logins in a keyring, set \
-             `cli_auth_credentials_store = \"file\"` in ~/.codex/config.toml first)"
-        }
-        CredentialError::ApiKeyOnly => {
-            "log in on the host with `codex login` and a ChatGPT account; to use an API key instead, run the \
-             program with `bot-bottle run` in a bottle whose route for api.openai.com has `auth`"
-        }
-        CredentialError::Malformed(_) => "log in again on the host with `codex logout` and `codex login`",
-        CredentialError::Expired { .. } => {
-            "run `codex exec hello` once on the host, which refreshes the login; if that fails, `codex login`"
-        }
     }
 }

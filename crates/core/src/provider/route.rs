@@ -11,26 +11,65 @@ use crate::{
     secret::SecretRef,
 };
 
-/// The one port of a provider's routes: a credential never travels unencrypted.
+use super::{BaseUrl, ProviderError};
+
+/// The one port of a provider's own service: a credential never travels unencrypted.
 const HTTPS: u16 = 443;
 
-/// A route to a provider's own service, with its credential as a bearer token (RFC 6750).
-///
-/// The content of model calls is prose and code, in which patterns of secrets are found by chance; so it is
-/// not pattern-scanned. What the gateway itself holds is still looked for.
-pub(super) fn bearer(
+/// A credential as a bearer token (RFC 6750).
+pub(super) fn bearer(token: &SecretRef) -> RouteAuth {
+    RouteAuth::Inject(RouteCredential {
+        shape: CredentialShape::Scheme("Bearer".to_owned()),
+        token_ref: token.clone(),
+    })
+}
+
+/// A route to a provider's own service.
+pub(super) fn own(
     provider: &'static str,
     host: &'static str,
-    token: &SecretRef,
+    auth: Option<RouteAuth>,
+    matches: Vec<RequestMatch>,
+) -> Route {
+    let host = HostName::parse(host).expect("a provider's own hosts are names");
+    route(provider, host, HTTPS, auth, matches)
+}
+
+/// A route to another service that speaks the provider's API.
+pub(super) fn other(
+    provider: &'static str,
+    url: &BaseUrl,
+    auth: Option<RouteAuth>,
+    matches: Vec<RequestMatch>,
+) -> Route {
+    route(provider, url.host().clone(), url.port(), auth, matches)
+}
+
+/// Refuses a credential that would travel in clear.
+pub(super) fn check_cleartext(url: &BaseUrl, auth: Option<&RouteAuth>) -> Result<(), ProviderError> {
+    match auth {
+        Some(_) if !url.is_encrypted() => Err(ProviderError::Setting {
+            key: "agent_provider.base_url",
+            problem: format!("a credential would go to {url} in clear"),
+            hint: "write `https://`; or take the credential out, if the service needs none".to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The content of model calls is prose and code, in which patterns of secrets are found by chance; so it is
+/// not pattern-scanned. What the gateway itself holds is still looked for.
+fn route(
+    provider: &'static str,
+    host: HostName,
+    port: u16,
+    auth: Option<RouteAuth>,
     matches: Vec<RequestMatch>,
 ) -> Route {
     Route {
-        host: HostPattern::Exact(HostName::parse(host).expect("a provider's own hosts are names")),
-        ports: BTreeSet::from([HTTPS]),
-        auth: Some(RouteAuth::Inject(RouteCredential {
-            shape: CredentialShape::Scheme("Bearer".to_owned()),
-            token_ref: token.clone(),
-        })),
+        host: HostPattern::Exact(host),
+        ports: BTreeSet::from([port]),
+        auth,
         matches,
         tls: RouteTls::Intercept,
         git_fetch: false,

@@ -1,6 +1,12 @@
 //! What each provider brings, as snapshots.
 
-use bot_bottle_core::provider::{all, forbidden_hosts};
+use std::collections::BTreeSet;
+
+use bot_bottle_core::{
+    error::Hint,
+    provider::{all, forbidden_hosts},
+    secret::SecretRef,
+};
 
 use crate::fixture::{Provision, claude_login, codex_login};
 
@@ -94,4 +100,72 @@ fn token_endpoints_are_forbidden_whichever_provider_a_bottle_has() {
     for provision in [Provision::with_token(), Provision::forwarding("codex", &codex_login().to_string())] {
         assert_eq!(provision.plan().expect("a plan").policy.forbidden_hosts, forbidden_hosts());
     }
+}
+
+/// With these keys under `agent_provider` and nothing else.
+fn with_keys(provider: &'static str, api_key: Option<&str>, base_url: Option<&str>) -> Provision {
+    let mut provision = Provision { provider, ..Provision::with_token() };
+    let settings = &mut provision.bottle.provider;
+    settings.template = Some(provider.to_owned());
+    settings.auth_token = None;
+    settings.api_key = api_key.map(SecretRef::new);
+    settings.base_url = base_url.map(|url| url.parse().expect("a URL"));
+    provision
+}
+
+#[test]
+fn an_api_key_takes_the_place_of_a_login() {
+    for provider in ["claude", "codex"] {
+        let plan = with_keys(provider, Some("MODEL_KEY"), None).run().expect("a plan");
+        insta::assert_json_snapshot!(format!("{provider}_with_an_api_key"), plan);
+        assert!(plan.secrets.is_empty() && plan.login_files.is_empty());
+    }
+}
+
+#[test]
+fn another_service_is_asked_in_the_place_of_the_providers_own() {
+    let url = Some("https://llm.corp.example:8443/team/v1");
+    for provider in ["claude", "codex"] {
+        let plan = with_keys(provider, Some("MODEL_KEY"), url).run().expect("a plan");
+        insta::assert_json_snapshot!(format!("{provider}_with_another_service"), plan);
+        let open = with_keys(provider, None, Some("http://llm.local:11434")).run().expect("a plan");
+        let [route] = &open.egress_routes[..] else { panic!("{:?}", open.egress_routes) };
+        assert!(route.auth.is_none() && route.ports == BTreeSet::from([11434]));
+        assert!(open.notes.iter().any(|note| note.contains("no credential")), "{:?}", open.notes);
+    }
+    let token = Provision::with_token();
+    let mut elsewhere = Provision::with_token();
+    elsewhere.bottle.provider.base_url = url.map(|url| url.parse().expect("a URL"));
+    let variables = |provision: Provision| provision.run().expect("a plan").env;
+    assert!(variables(token).contains_key("CLAUDE_CODE_OAUTH_TOKEN"));
+    let elsewhere = variables(elsewhere);
+    assert!(
+        elsewhere.contains_key("ANTHROPIC_AUTH_TOKEN") && !elsewhere.contains_key("CLAUDE_CODE_OAUTH_TOKEN")
+    );
+}
+
+#[test]
+fn claude_without_a_login_starts_and_codex_does_not() {
+    let plan = with_keys("claude", None, None).run().expect("a plan");
+    assert!(plan.egress_routes.iter().all(|route| route.auth.is_none()));
+    assert!(plan.notes.iter().any(|note| note.contains("nothing logs claude in")), "{:?}", plan.notes);
+    assert!(plan.env.values().all(|value| !value.contains("placeholder")), "{:?}", plan.env);
+    assert!(with_keys("codex", None, None).run().is_err());
+}
+
+#[test]
+fn a_credential_goes_to_no_service_that_it_is_not_for() {
+    let mut messages = String::new();
+    for provider in ["claude", "codex"] {
+        let in_clear = with_keys(provider, Some("MODEL_KEY"), Some("http://llm.local:11434"));
+        let mut of_host = Provision::forwarding(provider, "{}");
+        of_host.bottle.provider.base_url = Some("https://llm.corp.example".parse().expect("a URL"));
+        let mut two = Provision::forwarding(provider, "{}");
+        two.bottle.provider.api_key = Some(SecretRef::new("MODEL_KEY"));
+        for provision in [in_clear, of_host, two] {
+            let error = provision.run().expect_err("it would go there");
+            messages.push_str(&format!("{error}\n  hint: {}\n", error.hint().unwrap_or_default()));
+        }
+    }
+    insta::assert_snapshot!(messages);
 }

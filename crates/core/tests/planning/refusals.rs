@@ -176,9 +176,6 @@ fn a_bottle_says_how_its_agent_logs_in() {
         messages.push_str(&format!("{error}\n  hint: {}\n", error.hint().unwrap_or_default()));
     };
     let both = || Provision::forwarding("claude", "{}");
-    let mut neither = both();
-    neither.bottle.provider.forward_host_credentials = false;
-    refused(neither);
     let mut two = both();
     two.bottle.provider.auth_token = Provision::with_token().bottle.provider.auth_token;
     refused(two);
