@@ -69,6 +69,21 @@ fn a_launch_that_goes_wrong_leaves_no_machine() -> Result<()> {
     Ok(())
 }
 
+/// The same once the machine runs.
+#[test]
+fn a_launch_that_goes_wrong_in_its_machine_leaves_none() -> Result<()> {
+    let Some(home) = Home::new()? else { return Ok(()) };
+    let failed = home.run(&[], "true").env("BOT_BOTTLE_FAULT", "fail-after:initialise-sandbox").output()?;
+    ensure!(failed.status.code() == Some(1), "{}", described(&failed));
+    home.is_empty()?;
+    let killed = home.run(&[], "true").env("BOT_BOTTLE_FAULT", "before:attach").output()?;
+    ensure!(!killed.status.success(), "{}", described(&killed));
+    eventually("nothing is left", || {
+        home.succeeds(&mut home.command(&["cleanup", "--yes", "--force"]))?;
+        Ok(home.is_empty().is_ok())
+    })
+}
+
 /// The network devices that a process sees, proc_pid_net(5); `None` if it has ended.
 fn network_devices(process: u32) -> Option<String> {
     let table = std::fs::read_to_string(format!("/proc/{process}/net/dev")).ok()?;

@@ -12,6 +12,8 @@ fn work_comes_out_when_the_bottle_has_ended() -> Result<()> {
     let identity = bottle.identity.clone();
     let mut line = String::new();
     std::io::BufRead::read_line(&mut bottle.output, &mut line)?;
+    let active = home.succeeds(&mut home.command(&["list", "active"]))?;
+    ensure!(active.contains(&identity), "{active}");
     let refused = home.command(&["diff", &identity]).output()?;
     let message = described(&refused);
     ensure!(refused.status.code() == Some(1) && message.contains("runs"), "{message}");
