@@ -11,7 +11,7 @@ use crate::{
     host::HostPattern,
     limits::Limits,
     policy::Route,
-    provider::BaseUrl,
+    provider::{self, BaseUrl},
     secret::SecretRef,
 };
 
@@ -143,6 +143,16 @@ impl Layer {
         let provider = &self.provider;
         let token = provider.auth_token.given().map(|(_, at)| ("auth_token", at));
         let key = provider.api_key.given().map(|(_, at)| ("api_key", at));
+        let template = provider.template.given().map_or("claude", |(name, _)| name.as_str());
+        let takes_token = provider::by_name(template).is_some_and(|found| found.token_login().is_some());
+        if let Some((_, at)) = token
+            && !takes_token
+        {
+            let message = format!("`auth_token` is no way to log in for `{template}`");
+            let hint =
+                "write `api_key: NAME`, or `forward_host_credentials: true` to use the login of this host";
+            found.push(Problem::at(at.span, message).hint(hint).into_diagnostic(&at.source));
+        }
         let forward = provider.forward_host_credentials.given().filter(|(value, _)| **value);
         let forward = forward.map(|(_, at)| ("forward_host_credentials", at));
         for (one, other) in [(token, forward), (token, key), (key, forward)] {
