@@ -10,15 +10,22 @@ use zeroize::Zeroizing;
 
 use crate::{exit::CommandError, system, ui::Ui};
 
-/// The values for the gateway: from the provider, else from the host's environment. One error names every
-/// reference that is unset.
+mod source;
+
+/// The values for the gateway: from the provider, else from where the settings say, else from the host's environment.
+/// One error names every reference that is unset.
 pub(crate) fn for_gateway(
     plan: &BottlePlan,
     provisioned: Vec<ProvisionedSecret>,
 ) -> Result<GatewayStart, CommandError> {
-    let provisioned: BTreeMap<SecretRef, Zeroizing<String>> =
+    let mut known: BTreeMap<SecretRef, Zeroizing<String>> =
         provisioned.into_iter().map(|secret| (secret.reference, secret.value)).collect();
-    from_environment(&plan.secrets, provisioned)
+    for (name, origin) in &plan.secret_sources {
+        let value = source::ask(name, origin)?;
+        check(name, &value)?;
+        known.insert(name.clone(), value);
+    }
+    from_environment(&plan.secrets, known)
 }
 
 /// The values behind references, from the host's environment where `known` has none.
@@ -44,7 +51,13 @@ pub(crate) fn from_environment(
     }
     let list = missing.join(", ");
     Err(CommandError::failed(format!("the credential in {list} is not set in the environment"))
-        .with_hint(format!("export {list} before starting, or remove the route's `auth`").replace('`', "")))
+        .with_hint(
+            format!(
+                "export {list} before starting, name its source under `secrets` in settings.yml, or remove the route's \
+                 `auth`"
+            )
+            .replace('`', ""),
+        ))
 }
 
 /// Refuses a value that is not one word of a header line (line breaks, quotes, blanks, a scheme): copied with

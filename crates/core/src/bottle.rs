@@ -289,6 +289,40 @@ pub struct Settings {
     pub egress: EgressDefaults,
     /// By provider.
     pub budgets: BTreeMap<String, Budget>,
+    /// Where secrets come from that are no variables of the environment.
+    #[serde(default)]
+    pub secrets: BTreeMap<SecretRef, SecretSource>,
+}
+
+impl Settings {
+    /// Where these secrets come from; those that are variables of the environment are left out.
+    #[must_use]
+    pub fn sources_of(&self, secrets: &[SecretRef]) -> BTreeMap<SecretRef, SecretSource> {
+        let named = secrets.iter().filter_map(|name| Some((name.clone(), self.secrets.get(name)?.clone())));
+        named.collect()
+    }
+}
+
+/// Where a secret comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretSource {
+    /// From the standard output of this program with its arguments. It is not empty.
+    Command(Vec<String>),
+    /// From this file, absolute.
+    File(PathBuf),
+}
+
+impl fmt::Display for SecretSource {
+    /// Without the arguments of a command, which may say more than they should.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Command(words) => {
+                write!(formatter, "the command `{}`", words.first().map_or("", String::as_str))
+            }
+            Self::File(path) => write!(formatter, "the file {}", path.display()),
+        }
+    }
 }
 
 /// `egress` in `settings.yml`.

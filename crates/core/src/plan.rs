@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bottle::{BackendName, EnvEntry, GitUser},
+    bottle::{BackendName, EnvEntry, GitUser, SecretSource},
     gateway_config::UpstreamConfig,
     identity::Identity,
     limits::Limits,
@@ -93,6 +93,9 @@ pub struct BottlePlan {
     pub upstream: UpstreamConfig,
     /// The secrets that the gateway is given, by name.
     pub secrets: Vec<SecretRef>,
+    /// Where those of them come from that are no variables of the environment.
+    #[serde(default)]
+    pub secret_sources: BTreeMap<SecretRef, SecretSource>,
     /// The resource limits.
     pub limits: Limits,
     /// Notes for the operator, such as routes that a provider's own route replaced.
@@ -169,6 +172,7 @@ impl BottlePlan {
             policy: Policy::default(),
             upstream: UpstreamConfig::default(),
             secrets: Vec::new(),
+            secret_sources: BTreeMap::new(),
             limits: Limits::default(),
             notes: Vec::new(),
         }

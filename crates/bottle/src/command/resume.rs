@@ -43,6 +43,7 @@ pub(super) fn run(resume: &Resume, ui: &Ui) -> Result<ExitCode, CommandError> {
         files,
         directories: Vec::new(),
         copies: Vec::new(),
+        secret_sources: settings.sources_of(&plan.secrets),
         upstream: UpstreamConfig {
             resolve: settings.egress.resolve.clone(),
             extra_ca: settings.egress.extra_ca.clone(),

@@ -7,21 +7,23 @@ use std::{
 };
 
 use crate::{
-    bottle::{Budget, EgressDefaults, OnExceeded, Settings},
+    bottle::{Budget, EgressDefaults, OnExceeded, SecretSource, Settings},
     gateway_config::FixedAddress,
     host::{Host, HostName},
+    secret::SecretRef,
     suggest::closest,
 };
 
 use super::{
     bottle_file::{BACKENDS, provider_names},
     diagnostic::Problem,
+    names::is_variable,
     reader::{Keys, Reader},
     source::quoted,
-    yaml::Node,
+    yaml::{Kind, Node},
 };
 
-const KEYS: Keys = Keys { accepted: &["backend", "egress", "budgets"], also: &[], retired: &[] };
+const KEYS: Keys = Keys { accepted: &["backend", "egress", "budgets", "secrets"], also: &[], retired: &[] };
 const EGRESS_KEYS: Keys = Keys {
     accepted: &["upstream_proxy", "extra_ca", "resolve"],
     also: &[],
@@ -29,6 +31,15 @@ const EGRESS_KEYS: Keys = Keys {
         ("routes", "routes belong into a bottle", "write them in ~/.bot-bottle/bottles/<name>.md"),
         ("log", "`egress.log` belongs into a bottle", "write it in ~/.bot-bottle/bottles/<name>.md"),
     ],
+};
+const SECRET_KEYS: Keys = Keys {
+    accepted: &["command", "file"],
+    also: &[],
+    retired: &[(
+        "renew_every",
+        "`renew_every` is not enforced yet: a secret is read once, when its bottle starts",
+        "take it out, and start a bottle anew when its secret has ended",
+    )],
 };
 const BUDGET_KEYS: Keys = Keys { accepted: &["tokens_per_day", "on_exceeded"], also: &[], retired: &[] };
 
@@ -44,6 +55,7 @@ pub(super) fn read(reader: &mut Reader, root: &Node) -> Settings {
             .optional(&table, "backend", |reader, node, key| reader.choice(node, key, &BACKENDS))
             .value(),
         egress: read_egress(reader, table.get("egress")),
+        secrets: read_secrets(reader, table.get("secrets")),
         budgets: table.get("budgets").map(|node| read_budgets(reader, node)).unwrap_or_default(),
     }
 }
@@ -57,6 +69,61 @@ fn read_egress(reader: &mut Reader, node: Option<&Node>) -> EgressDefaults {
         extra_ca: reader.optional(&table, "extra_ca", paths).value().unwrap_or_default(),
         resolve: table.get("resolve").map(|node| read_resolve(reader, node)).unwrap_or_default(),
     }
+}
+
+fn read_secrets(reader: &mut Reader, node: Option<&Node>) -> BTreeMap<SecretRef, SecretSource> {
+    let mut secrets = BTreeMap::new();
+    let Some(node) = node.filter(|node| !node.is_null()) else { return secrets };
+    for entry in reader.entries(node, "`secrets`").unwrap_or_default() {
+        let name = entry.key.text.as_str();
+        if !is_variable(name) {
+            let message = format!("{} cannot be a `token_ref`", quoted(name));
+            let hint = "name a secret like a variable: letters, digits and `_`";
+            reader.report(Problem::at(entry.key.span, message).hint(hint));
+        } else if let Some(source) = read_source(reader, &entry.value, name) {
+            secrets.insert(SecretRef::new(name), source);
+        }
+    }
+    secrets
+}
+
+fn read_source(reader: &mut Reader, node: &Node, name: &str) -> Option<SecretSource> {
+    const HINT: &str = "write `{command: [gh, auth, token]}` or `{file: ~/.secrets/token}`";
+    if let Kind::Scalar(_) = node.kind {
+        // It may be the secret itself.
+        let message = format!("`{name}` is no source of a secret, and no file of ours may hold one itself");
+        reader.report(Problem::at(node.span, message).concealed().hint(HINT));
+        return None;
+    }
+    let table = reader.table(node, &format!("`{name}`"), &SECRET_KEYS)?;
+    let command = reader.optional(&table, "command", words).value();
+    let file = reader.optional(&table, "file", Reader::path).value();
+    match (table.get("command"), table.get("file")) {
+        (Some(_), None) => command.map(SecretSource::Command),
+        (None, Some(_)) => file.map(SecretSource::File),
+        (both, _) => {
+            let message = match both {
+                Some(_) => format!("`{name}` has two sources"),
+                None => format!("`{name}` has no source"),
+            };
+            reader.report(Problem::at(node.span, message).hint(HINT));
+            None
+        }
+    }
+}
+
+/// A program and its arguments.
+fn words(reader: &mut Reader, node: &Node, key: &str) -> Option<Vec<String>> {
+    let items = reader.list(node, key)?;
+    let words: Vec<Option<String>> =
+        items.iter().map(|item| reader.text(item, key).map(str::to_owned)).collect();
+    let words = words.into_iter().collect::<Option<Vec<String>>>()?;
+    if words.first().is_none_or(|program| program.is_empty()) {
+        let message = format!("`{key}` names no program");
+        reader.report(Problem::at(node.span, message).hint("write `[gh, auth, token]`"));
+        return None;
+    }
+    Some(words)
 }
 
 fn upstream_proxy(reader: &mut Reader, node: &Node, key: &str) -> Option<String> {

@@ -202,6 +202,11 @@ fn build(
         .map(|credential| credential.token_ref.clone())
         .collect();
     let env = variables::merge(input, bottle, provision, &secrets)?;
+    let secrets: Vec<SecretRef> = secrets.into_iter().collect();
+    let provided = provision.map(|provision| &provision.provisioned_env[..]).unwrap_or_default();
+    let mut secret_sources = input.settings.sources_of(&secrets);
+    secret_sources.retain(|name, _| !provided.contains(name));
+    notes.extend(secret_sources.iter().map(|(name, source)| format!("{name} comes from {source}")));
     let hidden_env_names = env.keys().filter(|name| !bottle.env.contains_key(*name)).cloned().collect();
     let mut files = provision.map(|provision| provision.files.clone()).unwrap_or_default();
     files.extend(super::git_config::file(&input.guest.home, &bottle.git.user)?);
@@ -238,7 +243,8 @@ fn build(
             resolve: input.settings.egress.resolve.clone(),
             extra_ca: input.settings.egress.extra_ca.clone(),
         },
-        secrets: secrets.into_iter().collect(),
+        secrets,
+        secret_sources,
         limits: bottle.limits.clone(),
         notes,
         ..BottlePlan::for_program(input.identity.clone(), input.backend, program)
