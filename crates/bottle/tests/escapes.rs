@@ -160,7 +160,8 @@ impl Drop for KillOnDrop {
 
 impl Run {
     fn set_up(operator: Operator) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("bb-").tempdir()?;
+        // A short name: smolvm's sockets lie far below it.
+        let folder = tempfile::Builder::new().prefix("b").tempdir()?;
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
         let program = folder.path().join("bot-bottle");
         // Other users cannot reach a checkout in root's home. Copy in another process: a child that another
@@ -168,7 +169,7 @@ impl Run {
         // ETXTBSY.
         let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_bot-bottle")).arg(&program).status()?;
         ensure!(copied.success(), "the program could not be copied");
-        let fixture = OperatorFixture::create(folder.path().join("run"))?;
+        let fixture = OperatorFixture::create(folder.path().join("r"))?;
         let canaries =
             Canaries::start(fixture.unix_socket(), &own_address().into_iter().collect::<Vec<_>>())?;
         fixture.write(&canaries)?;
