@@ -8,6 +8,7 @@ mod arguments;
 mod command;
 mod demo;
 mod exit;
+mod host_file;
 mod manifest_files;
 mod provider_install;
 mod secret_values;

@@ -51,7 +51,7 @@ mod written;
 pub use files::copy::CopyError;
 pub use inspect::inspect;
 pub use launch::launch;
-pub use sys::attempt_syscall;
+pub use sys::{attempt_syscall, detach};
 pub use written::written;
 
 /// The first process inside a sandbox: what `bot-bottle sandbox-init FD` is. To be called before anything

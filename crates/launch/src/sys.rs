@@ -5,7 +5,11 @@
 use std::{
     ffi::CStr,
     io, mem,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
+        unix::process::CommandExt,
+    },
+    process::Command,
     ptr,
 };
 
@@ -342,6 +346,22 @@ pub(crate) fn reset_signals() {
             ptr::null_mut::<libc::c_void>(),
             SET_BYTES,
         );
+    }
+}
+
+/// Has a program of the operator's start as from a shell that logs in, but in a session of its own and without the
+/// terminal: one that asks there fails, where it would be stopped as a job in the background, or take what is typed for
+/// the agent.
+pub fn detach(command: &mut Command) {
+    let prepare = || {
+        rustix::process::setsid()?;
+        reset_signals();
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes system calls alone; a new child leads no process group, so that setsid(2)
+    // does not fail.
+    unsafe {
+        command.pre_exec(prepare);
     }
 }
 

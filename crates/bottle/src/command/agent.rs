@@ -9,14 +9,14 @@ use bot_bottle_core::{
     bottle::EffectiveBottle,
     error::{IoContext, IoError},
     provider::{
-        self, AgentProvisionPlan, Conversation, GuestPaths, HostCredentials, Provider, ProvisionInput,
-        ProvisionedSecret, RunMode,
+        self, AgentProvisionPlan, Conversation, GuestPaths, HostCredentials, MAX_CREDENTIAL_FILE_BYTES,
+        Provider, ProvisionInput, ProvisionedSecret, RunMode,
     },
 };
 use zeroize::Zeroizing;
 
 use super::prepare::Consent;
-use crate::{arguments::AgentOptions, exit::CommandError, system};
+use crate::{arguments::AgentOptions, exit::CommandError, host_file, system};
 
 impl AgentOptions {
     /// How the agent is run.
@@ -86,8 +86,12 @@ fn host_credentials(
         return Ok(HostCredentials::NotForwarded);
     }
     let path = system::home()?.join(provider.credential_file());
-    match fs::read_to_string(&path) {
-        Ok(text) => Ok(HostCredentials::Found(Zeroizing::new(text))),
+    let text = host_file::read(&path, MAX_CREDENTIAL_FILE_BYTES).and_then(|bytes| {
+        let text = str::from_utf8(&bytes).map_err(|_| io::Error::other("it is no text"))?;
+        Ok(Zeroizing::new(text.to_owned()))
+    });
+    match text {
+        Ok(text) => Ok(HostCredentials::Found(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(HostCredentials::Missing),
         Err(error) => Err(IoError::new(
             format!("the host's login of `{}` cannot be read: {}", provider.name(), path.display()),

@@ -1,27 +1,26 @@
 //! Asks for a secret where `settings.yml` says that it comes from.
 
 use std::{
-    fs::File,
     io::{self, Read},
-    os::unix::process::CommandExt,
-    path::Path,
-    process::{Child, Command, Stdio},
-    sync::mpsc,
-    thread,
-    time::Duration,
+    process::{Child, ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use bot_bottle_core::{bottle::SecretSource, secret::SecretRef};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    io::{Errno, ioctl_fionbio},
+    process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open},
+};
 use zeroize::Zeroizing;
 
-use crate::exit::CommandError;
+use crate::{exit::CommandError, host_file};
 
 /// How long a command may take: a password manager may ask its owner.
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 
 /// Longest output of a command, and longest file, in bytes.
-const MAX_BYTES: u64 = 64 << 10;
+const MAX_BYTES: usize = 64 << 10;
 
 /// The one line that a source has, without the line end.
 pub(super) fn ask(name: &SecretRef, source: &SecretSource) -> Result<Zeroizing<String>, CommandError> {
@@ -34,74 +33,83 @@ pub(super) fn ask(name: &SecretRef, source: &SecretSource) -> Result<Zeroizing<S
 
 fn ask_within(source: &SecretSource, limit: Duration) -> Result<Zeroizing<Vec<u8>>, String> {
     match source {
-        SecretSource::File(path) => read(path).map_err(|error| error.to_string()),
+        SecretSource::File(path) => host_file::read(path, MAX_BYTES).map_err(|error| error.to_string()),
         SecretSource::Command(words) => run(words, limit),
     }
 }
 
-fn read(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let file = File::open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    bounded(file)
-}
-
-fn bounded(source: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(Vec::new());
-    source.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > MAX_BYTES {
-        true => Err(io::Error::other(format!("it has more than {MAX_BYTES} bytes"))),
-        false => Ok(bytes),
-    }
-}
-
-/// Runs a command to its end, with what it has started: whatever of that still has the output open at the limit is
-/// killed. Its errors go to the operator's terminal.
+/// Runs a command to its end: at the limit it is killed with what it has started. What it has printed by then is its
+/// output, even where a daemon that it started still has that open. Its errors go to the operator's terminal, on which it
+/// cannot ask.
 fn run(words: &[String], limit: Duration) -> Result<Zeroizing<Vec<u8>>, String> {
     let [program, arguments @ ..] = words else { return Err("it names no program".to_owned()) };
-    let child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .map_err(|error| format!("it cannot be started: {error}"))?;
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
+    bot_bottle_launch::detach(&mut command);
+    let child = command.spawn().map_err(|error| format!("it cannot be started: {error}"))?;
     let mut group = Group(child);
-    let output = group.0.stdout.take().ok_or("it has no output")?;
-    let (sender, receiver) = mpsc::channel();
-    let reader = thread::spawn(move || {
-        // The receiver is gone when the limit has passed.
-        let _ = sender.send(bounded(output));
-    });
-    let read = receiver.recv_timeout(limit);
-    if read.is_err() || matches!(read, Ok(Err(_))) {
-        group.kill();
+    let failed = |error: Errno| format!("it cannot be waited for: {error}");
+    let process = pidfd_open(Pid::from_child(&group.0), PidfdFlags::empty()).map_err(failed)?;
+    let mut output = Output::of(group.0.stdout.take().ok_or("it has no output")?)?;
+    let deadline = Instant::now() + limit;
+    loop {
+        let mut waits = vec![PollFd::new(&process, PollFlags::IN)];
+        waits.extend(output.pipe.as_ref().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+        let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).ok();
+        match poll(&mut waits, left.as_ref()) {
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(failed(error)),
+            Ok(0) => return Err(format!("it took longer than {} s, and was ended", limit.as_secs())),
+            Ok(_) => {}
+        }
+        let has_ended = !waits[0].revents().is_empty();
+        output.read()?;
+        if has_ended {
+            break;
+        }
     }
-    // The output is at its end, or closed with the last process that had it.
-    let _ = reader.join();
-    let bytes = match read {
-        Ok(read) => read.map_err(|error| error.to_string())?,
-        Err(_) => return Err(format!("it took longer than {} s, and was ended", limit.as_secs())),
-    };
     let status = group.0.wait().map_err(|error| error.to_string())?;
-    if status.success() { Ok(bytes) } else { Err(format!("it failed ({status})")) }
+    if status.success() { Ok(output.bytes) } else { Err(format!("it failed ({status})")) }
+}
+
+/// What a command has printed so far.
+struct Output {
+    /// Until its end was read.
+    pipe: Option<ChildStdout>,
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+impl Output {
+    fn of(pipe: ChildStdout) -> Result<Self, String> {
+        ioctl_fionbio(&pipe, true).map_err(|error| error.to_string())?;
+        // Its final size: a buffer that grows leaves copies of the value behind.
+        Ok(Self { pipe: Some(pipe), bytes: Zeroizing::new(Vec::with_capacity(MAX_BYTES + 1)) })
+    }
+
+    /// Reads what is there. Does not wait.
+    fn read(&mut self) -> Result<(), String> {
+        let Some(pipe) = &mut self.pipe else { return Ok(()) };
+        let room = MAX_BYTES + 1 - self.bytes.len();
+        match pipe.take(room as u64).read_to_end(&mut self.bytes) {
+            Ok(_) if self.bytes.len() > MAX_BYTES => Err(format!("it has more than {MAX_BYTES} bytes")),
+            Ok(_) => {
+                self.pipe = None;
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
 }
 
 /// A child process and what it started, which end with this.
 struct Group(Child);
 
-impl Group {
-    fn kill(&self) {
-        // ESRCH: it has ended.
-        let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
-    }
-}
-
 impl Drop for Group {
     fn drop(&mut self) {
         if !matches!(self.0.try_wait(), Ok(Some(_))) {
-            self.kill();
+            // ESRCH: it has ended.
+            let _ = kill_process_group(Pid::from_child(&self.0), Signal::KILL);
             let _ = self.0.wait();
         }
     }
@@ -123,7 +131,9 @@ fn only_line(bytes: &[u8]) -> Result<Zeroizing<String>, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, time::Instant};
+    use std::{fs, path::Path, thread};
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::*;
 
@@ -152,6 +162,9 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("large");
         fs::write(&path, "x".repeat(70_000)).expect("written");
+        // To open one would wait for somebody who writes.
+        let fifo = folder.path().join("fifo");
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
         let file = |path: &Path| SecretSource::File(path.to_owned());
         for (source, why) in [
             (shell("echo value; exit 3"), "it failed (exit status: 3)"),
@@ -161,17 +174,45 @@ mod tests {
             (shell("echo value; echo value"), "it gave several lines"),
             (shell("printf '\\377'"), "what it gave is no text"),
             (shell("yes value"), "it has more than 65536 bytes"),
+            (shell("head -c 65537 /dev/zero | tr '\\0' x"), "it has more than 65536 bytes"),
             (
                 SecretSource::Command(vec!["/no/such/program".to_owned()]),
                 "it cannot be started: No such file",
             ),
             (file(&path), "it has more than 65536 bytes"),
             (file(folder.path()), "it is no regular file"),
+            (file(&fifo), "it is no regular file"),
             (file(&folder.path().join("none")), "No such file"),
         ] {
             let said = asked(&source).expect_err(why);
             assert!(said.starts_with(why) && !said.contains("value"), "{said}");
         }
+    }
+
+    #[test]
+    fn a_daemon_that_keeps_the_output_open_is_not_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pid = folder.path().join("pid");
+        let script = format!("setsid sleep 1000 & echo $! > {}; echo value", pid.display());
+        let began = Instant::now();
+        assert_eq!(asked(&shell(&script)).as_deref(), Ok("value"));
+        assert!(began.elapsed() < Duration::from_secs(50), "it was waited for");
+        let pid = fs::read_to_string(&pid).expect("a pid").trim().parse().ok().and_then(Pid::from_raw);
+        rustix::process::kill_process(pid.expect("a pid"), Signal::KILL).expect("it goes on, as daemons do");
+    }
+
+    #[test]
+    fn a_command_has_no_terminal_and_a_session_of_its_own() {
+        let script = "(: < /dev/tty) 2> /dev/null && exit 9; [ $(ps -o sid= -p $$) = $$ ] && echo value";
+        assert_eq!(asked(&shell(script)).as_deref(), Ok("value"));
+    }
+
+    #[test]
+    fn what_closes_its_output_and_goes_on_is_ended_too() {
+        let began = Instant::now();
+        let script = shell("echo value; exec >&-; exec sleep 1000");
+        let said = ask_within(&script, Duration::from_secs(2)).expect_err("it hangs");
+        assert!(said.contains("longer than 2 s") && began.elapsed() < Duration::from_secs(500), "{said}");
     }
 
     #[test]
