@@ -19,6 +19,7 @@ mod diff;
 mod doctor;
 mod exec;
 mod gateway;
+mod host_proxy;
 mod info;
 mod init;
 mod inspect;

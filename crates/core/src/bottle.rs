@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    gateway_config::FixedAddress, host::HostName, limits::Limits, policy::Route, provider::BaseUrl,
-    secret::SecretRef,
+    gateway_config::FixedAddress, host::HostPattern, limits::Limits, policy::Route, provider::BaseUrl,
+    secret::SecretRef, upstream_proxy::UpstreamProxy,
 };
 
 /// A boundary: what an agent runs in. Comes from the operator's home only.
@@ -329,11 +329,15 @@ impl fmt::Display for SecretSource {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct EgressDefaults {
     /// An HTTP proxy that leads outside.
-    pub upstream_proxy: Option<String>,
+    pub upstream_proxy: Option<UpstreamProxy>,
+    /// Names that are reached without it.
+    pub no_proxy: Vec<HostPattern>,
     /// PEM files, absolute, `~` expanded.
     pub extra_ca: Vec<PathBuf>,
     /// Fixed addresses.
-    pub resolve: BTreeMap<HostName, FixedAddress>,
+    pub resolve: BTreeMap<HostPattern, FixedAddress>,
+    /// Names that may resolve to private addresses.
+    pub private: Vec<HostPattern>,
 }
 
 /// What a provider's agents may use in a day.

@@ -128,7 +128,7 @@ reasons! {
     ClientTls = "client_tls" / "make the program trust the bottle's CA: SSL_CERT_FILE and the system's bundle name it",
     /// The name resolves only to addresses that are never dialled: loopback, private, link-local, metadata,
     /// multicast.
-    AddressNotPublic = "address_not_public" / "the host resolves to an address inside the operator's network; only `egress.resolve` in settings.yml can allow that",
+    AddressNotPublic = "address_not_public" / "the host resolves to an address inside the operator's network; only `egress.private` or `egress.resolve` in settings.yml can allow that",
     /// The name does not resolve.
     NameUnresolvable = "name_unresolvable" / "the host's name does not resolve; check its spelling",
     /// The upstream could not be reached.
@@ -137,6 +137,10 @@ reasons! {
     UpstreamTls = "upstream_tls" / "the host's certificate could not be verified; the operator can name a private CA in settings.yml `egress.extra_ca`",
     /// The upstream's answer is not well-formed HTTP, or it broke off.
     UpstreamProtocol = "upstream_protocol" / "the host answered with something that is not HTTP, or broke off; try again later",
+    /// The operator's proxy did not make a connection to the upstream.
+    ProxyRefused = "proxy_refused" / "the operator's own proxy did not connect to this host: its rules are against it, or the host did not answer; the operator finds its status in the bottle's gateway.log",
+    /// The operator's proxy cannot be used: not reached, a login that it does not accept, no answer in HTTP.
+    ProxyFailed = "proxy_failed" / "the operator's own proxy cannot be used; nothing in the bottle can change that, and the operator finds the cause in the bottle's gateway.log",
     /// A time-out passed.
     Timeout = "timeout" / "the request took too long; docs/limits.md lists the time-outs",
     /// A limit of the gateway is reached.

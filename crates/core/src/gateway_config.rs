@@ -6,7 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use zeroize::Zeroizing;
 
-use crate::{host::HostName, limits::ByteSize, policy::Policy, secret::SecretRef};
+use crate::{
+    bottle::EgressDefaults,
+    host::{HostName, HostPattern},
+    limits::ByteSize,
+    policy::Policy,
+    secret::SecretRef,
+    upstream_proxy::UpstreamProxy,
+};
 
 /// The file that `bot-bottle gateway --config FILE` reads. It holds no secret.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,12 +43,65 @@ pub struct GatewayConfig {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamConfig {
-    /// Names with a fixed address and optionally a fixed port; the only way to an address that is not public.
+    /// Every connection is made through this proxy, which resolves the names; but for those to names in `no_proxy` and
+    /// `resolve`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<UpstreamProxy>,
+    /// Names that are dialled directly where there is a proxy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub no_proxy: Vec<HostPattern>,
+    /// Names with a fixed address and optionally a fixed port, which may be any; the most specific pattern counts.
     #[serde(default)]
-    pub resolve: BTreeMap<HostName, FixedAddress>,
+    pub resolve: BTreeMap<HostPattern, FixedAddress>,
+    /// Names that may resolve to private addresses besides public ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub private: Vec<HostPattern>,
     /// PEM files with certificate authorities that are trusted besides the system's roots.
     #[serde(default)]
     pub extra_ca: Vec<PathBuf>,
+}
+
+impl UpstreamConfig {
+    /// The address that the operator fixed for this name.
+    #[must_use]
+    pub fn fixed_address(&self, name: &HostName) -> Option<FixedAddress> {
+        let matching = self.resolve.iter().filter(|(pattern, _)| pattern.matches(name));
+        let most_specific = matching.max_by_key(|(pattern, _)| match pattern {
+            HostPattern::Exact(_) => usize::MAX,
+            HostPattern::Below(parent) => parent.as_str().len(),
+        });
+        most_specific.map(|(_, address)| *address)
+    }
+
+    /// The proxy through which this name is reached.
+    #[must_use]
+    pub fn proxy_for(&self, name: &HostName) -> Option<&UpstreamProxy> {
+        let is_direct = self.fixed_address(name).is_some() || any_matches(&self.no_proxy, name);
+        self.proxy.as_ref().filter(|_| !is_direct)
+    }
+
+    /// Whether this name may resolve to private addresses.
+    #[must_use]
+    pub fn may_be_private(&self, name: &HostName) -> bool {
+        any_matches(&self.private, name)
+    }
+
+    /// The password of the proxy.
+    #[must_use]
+    pub fn secret(&self) -> Option<&SecretRef> {
+        self.proxy.as_ref()?.login.as_ref()?.password_ref.as_ref()
+    }
+}
+
+fn any_matches(patterns: &[HostPattern], name: &HostName) -> bool {
+    patterns.iter().any(|pattern| pattern.matches(name))
+}
+
+impl From<&EgressDefaults> for UpstreamConfig {
+    fn from(settings: &EgressDefaults) -> Self {
+        let EgressDefaults { upstream_proxy, no_proxy, extra_ca, resolve, private } = settings.clone();
+        Self { proxy: upstream_proxy, no_proxy, resolve, private, extra_ca }
+    }
 }
 
 /// An address that the operator fixed for a name, like curl's `--resolve`.
@@ -189,7 +249,7 @@ impl std::fmt::Debug for Secrets {
 /// end of the socket is the end of the gateway.
 #[derive(Default, Serialize, Deserialize)]
 pub struct GatewayStart {
-    /// The value behind each reference that a route names.
+    /// The value behind each reference that a route or the proxy's login names.
     pub secrets: BTreeMap<SecretRef, Zeroizing<String>>,
     /// What each of the sockets is for that come with it, in their order.
     #[serde(default)]

@@ -20,4 +20,5 @@ pub mod provider;
 pub mod receipt;
 pub mod secret;
 pub mod suggest;
+pub mod upstream_proxy;
 pub mod work;

@@ -32,6 +32,7 @@ mod match_file;
 mod names;
 mod paths;
 mod reader;
+mod settings_egress;
 mod settings_file;
 mod source;
 mod yaml;

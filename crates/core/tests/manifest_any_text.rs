@@ -107,6 +107,13 @@ fn pieces() -> impl Strategy<Value = String> {
         "settings",
         "upstream_proxy",
         "http://p:1",
+        "http://u@[::1]:1",
+        "url",
+        "username",
+        "password_ref",
+        "no_proxy",
+        ".p",
+        "private",
     ]);
     prop::collection::vec(piece, 0..60).prop_map(|pieces| pieces.concat())
 }

@@ -37,4 +37,4 @@ pub use process::{
 };
 pub use receipts::{OpenReceiptsError, ReceiptsFile};
 pub use state::{GatewayError, State};
-pub use upstream::{ExtraCaError, Resolution, Resolve, ResolveError, SystemResolver};
+pub use upstream::{ExtraCaError, ProxyLoginError, Resolution, Resolve, ResolveError, SystemResolver};

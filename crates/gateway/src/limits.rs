@@ -182,6 +182,12 @@ pub const CONNECT_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long connecting to an upstream may take, over all its addresses.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long the operator's proxy may take to make a tunnel, which is as long as squid takes to give up a host.
+pub const PROXY_ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Bytes of the heads of that proxy's answer to one CONNECT.
+pub const MAX_PROXY_HEAD_BYTES: usize = 16 * 1024;
+
 /// How long the TLS and HTTP/2 handshakes with an upstream may take.
 pub const UPSTREAM_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 

@@ -101,6 +101,7 @@ impl Hint for ServeError {
             }
             Self::Gateway(GatewayError::SpliceUnsupported(_)) => "remove `tls: splice` from the route",
             Self::Gateway(GatewayError::ExtraCa(_)) => "see `egress.extra_ca` in settings.yml",
+            Self::Gateway(GatewayError::ProxyLogin(_)) => "see `egress.upstream_proxy` in settings.yml",
             _ => return None,
         };
         Some(hint.into())

@@ -27,7 +27,7 @@ use crate::{
     limits::{MAX_CONNECTIONS, MAX_REQUESTS},
     questions::Questions,
     receipts::{OpenReceiptsError, Receipts},
-    upstream::{ExtraCaError, Resolve, Upstream},
+    upstream::{ExtraCaError, Proxy, ProxyLoginError, Resolve, Upstream},
 };
 
 /// One bottle's gateway: policy, credentials, receipts, certificates, connections to upstreams.
@@ -86,6 +86,9 @@ pub enum GatewayError {
     /// Upstream trust.
     #[error(transparent)]
     ExtraCa(#[from] ExtraCaError),
+    /// The login at the operator's proxy.
+    #[error(transparent)]
+    ProxyLogin(#[from] ProxyLoginError),
 }
 
 impl State {
@@ -113,7 +116,8 @@ impl State {
         let policy = ActivePolicy::new(config.policy.clone(), &start.secrets)?;
         let fake_ips = FakeIpTable::default();
         fake_ips.reserve(&policy.policy);
-        let upstream = Upstream::new(&config.upstream, resolver)?;
+        let proxy = Proxy::new(&config.upstream, &start.secrets)?;
+        let upstream = Upstream::new(&config.upstream, proxy, resolver)?;
         let authority = Arc::new(CertificateAuthority::mint(&config.name, SystemTime::now())?);
         let receipts = Arc::new(receipts);
         tokio::spawn(Receipts::write_later(Arc::downgrade(&receipts)));

@@ -1,7 +1,6 @@
 //! Connections to upstreams: resolve, approve the addresses, dial, TLS, and a pool of what is kept.
 
 use std::{
-    collections::BTreeMap,
     io,
     sync::{
         Arc,
@@ -11,8 +10,7 @@ use std::{
 
 use bot_bottle_core::{
     decision::{DecidedBy, Reason},
-    gateway_config::{FixedAddress, UpstreamConfig},
-    host::HostName,
+    gateway_config::UpstreamConfig,
 };
 use http::{HeaderValue, Request, Response, Uri, Version, header};
 use http_body::Body as _;
@@ -31,6 +29,7 @@ mod body;
 mod dial;
 mod multiplexed;
 mod pool;
+mod proxy;
 mod public_address;
 mod reads;
 mod resolve;
@@ -41,6 +40,9 @@ pub(crate) use body::{Body, RequestBody};
 pub(crate) use multiplexed::Party;
 use multiplexed::{Stream, Windows};
 use pool::{Pool, PooledConnection};
+pub(crate) use proxy::Proxy;
+use proxy::ProxyError;
+pub use proxy::ProxyLoginError;
 pub use resolve::{Resolution, Resolve, ResolveError, SystemResolver};
 pub use trust::ExtraCaError;
 use trust::Trust;
@@ -53,7 +55,8 @@ use crate::{
 /// Everything that leads to the upstreams of one bottle.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    fixed: BTreeMap<HostName, FixedAddress>,
+    config: UpstreamConfig,
+    proxy: Option<Proxy>,
     resolver: Box<dyn Resolve>,
     trust: Trust,
     pool: Arc<Pool>,
@@ -84,6 +87,8 @@ pub(crate) enum UpstreamError {
     NotPublic,
     #[error("no connection: {0}")]
     Unreachable(io::Error),
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     #[error("TLS failed: {0}")]
     Tls(String),
     #[error("TLS to upstreams is not set up")]
@@ -100,9 +105,14 @@ pub(crate) enum UpstreamError {
 
 impl Upstream {
     /// Has to be called inside a runtime.
-    pub(crate) fn new(config: &UpstreamConfig, resolver: Box<dyn Resolve>) -> Result<Self, ExtraCaError> {
+    pub(crate) fn new(
+        config: &UpstreamConfig,
+        proxy: Option<Proxy>,
+        resolver: Box<dyn Resolve>,
+    ) -> Result<Self, ExtraCaError> {
         Ok(Self {
-            fixed: config.resolve.clone(),
+            config: config.clone(),
+            proxy,
             resolver,
             trust: Trust::load(&config.extra_ca)?,
             pool: Pool::start(),
@@ -313,6 +323,8 @@ impl UpstreamError {
             Self::Unresolvable => (Reason::NameUnresolvable, DecidedBy::Upstream),
             Self::NotPublic => (Reason::AddressNotPublic, DecidedBy::Address),
             Self::Unreachable(_) => (Reason::UpstreamUnreachable, DecidedBy::Upstream),
+            Self::Proxy(ProxyError::Refused(_)) => (Reason::ProxyRefused, DecidedBy::Upstream),
+            Self::Proxy(_) => (Reason::ProxyFailed, DecidedBy::Upstream),
             Self::Tls(_) => (Reason::UpstreamTls, DecidedBy::Upstream),
             Self::NoTrust => (Reason::Internal, DecidedBy::Upstream),
             Self::Protocol(error) if error.is_parse_too_large() => (Reason::LimitReached, DecidedBy::Limits),

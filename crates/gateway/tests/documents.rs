@@ -93,6 +93,7 @@ const REACHED: [(&str, &[Row]); 4] = [
             ("HALF_CLOSE_TIMEOUT", "for a response to a client that has closed its own side", "closed"),
             ("RESOLVE_TIMEOUT", "to resolve a name", "502"),
             ("CONNECT_TIMEOUT", "to connect to a host, over all its addresses", "504"),
+            ("PROXY_ANSWER_TIMEOUT", "for your own proxy to connect to a host", "502"),
             ("UPSTREAM_HANDSHAKE_TIMEOUT", "for TLS with a host", "504"),
             (
                 "UPSTREAM_HEADER_TIMEOUT",

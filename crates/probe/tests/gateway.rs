@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use bot_bottle_core::{
     gateway_config::{FixedAddress, GatewayConfig, GatewayStart, UpstreamConfig},
-    host::HostName,
+    host::{HostName, HostPattern},
     policy::Policy,
     secret::SecretRef,
 };
@@ -44,7 +44,11 @@ fn the_gateway_blocks_every_attempt_on_its_policy() -> Result<()> {
         name: "probe-00000".into(),
         listen: Vec::new(),
         policy: policy()?,
-        upstream: UpstreamConfig { resolve: resolve(&canaries)?, extra_ca: vec![extra_ca] },
+        upstream: UpstreamConfig {
+            resolve: resolve(&canaries)?,
+            extra_ca: vec![extra_ca],
+            ..UpstreamConfig::default()
+        },
         receipts: folder.path().join("receipts.jsonl"),
         receipts_bytes: None,
         ca_certificate: None,
@@ -107,7 +111,7 @@ fn policy() -> Result<Policy> {
     serde_json::from_value(routes).context("the policy of the test")
 }
 
-fn resolve(canaries: &Canaries) -> Result<BTreeMap<HostName, FixedAddress>> {
+fn resolve(canaries: &Canaries) -> Result<BTreeMap<HostPattern, FixedAddress>> {
     let ports = canaries.ports();
     let mut names = vec![(ALLOWED_HOST.to_owned(), ports.allowed), (OPEN_HOST.to_owned(), ports.open)];
     names.extend(unlisted_names().into_iter().map(|name| (name, ports.unlisted)));
@@ -115,7 +119,7 @@ fn resolve(canaries: &Canaries) -> Result<BTreeMap<HostName, FixedAddress>> {
         .into_iter()
         .map(|(name, port)| {
             let address = FixedAddress { address: Ipv4Addr::LOCALHOST.into(), port: Some(port) };
-            Ok((HostName::parse(&name)?, address))
+            Ok((name.parse()?, address))
         })
         .collect()
 }

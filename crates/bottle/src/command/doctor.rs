@@ -5,10 +5,13 @@ use std::{borrow::Cow, process::ExitCode};
 use bot_bottle_core::{bottle::BackendName, error::Hint, provider};
 use serde::Serialize;
 
-use super::prepare;
+use super::{
+    host_proxy::{self, HostProxy},
+    prepare,
+};
 use crate::{
     exit::{CommandError, Failure},
-    system,
+    manifest_files, system,
     ui::{BAD, GOOD, Table, Ui, WARNING},
 };
 
@@ -87,6 +90,7 @@ pub(super) fn run(ui: &Ui) -> Result<ExitCode, CommandError> {
             hint: None,
         });
     }
+    checks.extend(upstream_proxy());
     let broken = checks.iter().any(|check| check.state == State::Broken);
     ui.result(&checks, |checks| render(checks));
     if broken {
@@ -96,6 +100,28 @@ pub(super) fn run(ui: &Ui) -> Result<ExitCode, CommandError> {
         ));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Which way the gateways go out, where this host or its settings know of a proxy.
+fn upstream_proxy() -> Option<Check> {
+    let check = |state, found, hint| Some(Check { name: "upstream proxy".to_owned(), state, found, hint });
+    let manifest = manifest_files::load().ok()?;
+    let named = manifest.settings().ok().and_then(|settings| settings.egress.upstream_proxy.as_ref());
+    if let Some(proxy) = named {
+        return check(State::Good, format!("gateways connect through {}", proxy.url), None);
+    }
+    let HostProxy { variable, proposal } = host_proxy::find()?;
+    let Some(proposal) = proposal else {
+        let found = format!("{variable} names a proxy that gateways cannot use; they connect directly");
+        return check(
+            State::Missing,
+            found,
+            Some("a gateway needs a proxy at `http://HOST:PORT`".to_owned()),
+        );
+    };
+    let found =
+        format!("{variable} names {}, which settings.yml does not: gateways connect directly", proposal.url);
+    check(State::Missing, found, Some(proposal.advice()))
 }
 
 fn render(checks: &[Check]) -> String {

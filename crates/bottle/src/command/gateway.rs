@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fs::File, io::Read, os::unix::net::UnixStream, 
 
 use bot_bottle_core::{
     gateway_config::{GatewayConfig, GatewayStart},
+    policy::Route,
     secret::SecretRef,
 };
 use zeroize::Zeroizing;
@@ -32,14 +33,11 @@ pub(super) fn run(gateway: &Gateway, ui: &Ui) -> Result<ExitCode, CommandError> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// From the descriptor, or from the environment by the names that the routes use.
+/// From the descriptor, or from the environment by the names that the routes and the proxy's login use.
 fn secrets(gateway: &Gateway, config: &GatewayConfig) -> Result<GatewayStart, CommandError> {
-    let references: Vec<SecretRef> = config
-        .policy
-        .routes
-        .iter()
-        .filter_map(|route| route.credential().map(|credential| credential.token_ref.clone()))
-        .collect();
+    let routes = config.policy.routes.iter().filter_map(Route::credential);
+    let of_routes = routes.map(|credential| &credential.token_ref);
+    let references: Vec<SecretRef> = of_routes.chain(config.upstream.secret()).cloned().collect();
     let Some(descriptor) = gateway.secrets_fd else {
         return secret_values::from_environment(&references, BTreeMap::new());
     };

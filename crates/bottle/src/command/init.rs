@@ -14,8 +14,8 @@ use bot_bottle_core::{
 };
 use serde::Serialize;
 
-use super::prepare;
-use crate::{arguments::Init, exit::CommandError, system, ui::Ui};
+use super::{host_proxy, prepare};
+use crate::{arguments::Init, exit::CommandError, manifest_files, system, ui::Ui};
 
 /// How a provider's agent will log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,12 +104,26 @@ pub(super) fn run(init: &Init, ui: &Ui) -> Result<ExitCode, CommandError> {
         }
         next.push(format!("cd YOUR-PROJECT && bot-bottle start {}-developer --cwd", provider.name()));
     }
+    let mut settings = None;
+    if let Some(proposal) = host_proxy::find().and_then(|found| found.proposal) {
+        let path = root.join("settings.yml");
+        let manifest = manifest_files::load()?;
+        let is_named = manifest.settings().is_ok_and(|settings| settings.egress.upstream_proxy.is_some());
+        if path.symlink_metadata().is_err() {
+            next.splice(..0, proposal.password_step());
+            settings = Some((path, proposal.settings_file()));
+        } else if !is_named {
+            next.insert(0, proposal.advice());
+        }
+    }
     if !init.force
         && let Some((there, _)) = files.iter().find(|(path, _)| path.symlink_metadata().is_ok())
     {
         return Err(CommandError::failed(format!("{} is already there", there.display()))
             .with_hint("pass `--force` to write over it"));
     }
+    // Never over one that is there: it has more in it than this.
+    files.extend(settings);
     for (path, text) in &files {
         write(path, text).io_context(|| format!("{} cannot be written", path.display()))?;
     }

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use bot_bottle_core::{
     bottle::EnvEntry,
-    gateway_config::UpstreamConfig,
     plan::{BottlePlan, Program},
     provider::{AgentProvisionPlan, Conversation},
 };
@@ -35,7 +34,6 @@ pub(super) fn run(resume: &Resume, ui: &Ui) -> Result<ExitCode, CommandError> {
         agent::provision(provider, &kept.effective, &resume.options, Conversation::Last, &plan.guest)?;
     let AgentProvisionPlan { mut files, login_files, command, .. } = provision;
     files.retain(|file| login_files.contains(&file.path));
-    // Where upstream hosts are is a setting of this host, and no part of the policy.
     let manifest = manifest_files::load()?;
     let settings = manifest.settings()?;
     let mut plan = BottlePlan {
@@ -43,12 +41,7 @@ pub(super) fn run(resume: &Resume, ui: &Ui) -> Result<ExitCode, CommandError> {
         files,
         directories: Vec::new(),
         copies: Vec::new(),
-        secret_sources: settings.sources_of(&plan.secrets),
-        upstream: UpstreamConfig {
-            resolve: settings.egress.resolve.clone(),
-            extra_ca: settings.egress.extra_ca.clone(),
-        },
-        ..plan
+        ..plan.with_way_out(settings)
     };
     if prepare::terminal() == Terminal::Pty
         && let Some(terminal) = system::variable("TERM")

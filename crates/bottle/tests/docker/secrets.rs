@@ -3,7 +3,8 @@
 use std::fs;
 
 use anyhow::{Result, ensure};
-use bot_bottle_testkit::{Echo, FakeUpstream, random_secret};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bot_bottle_testkit::{ConnectForwarder, Echo, FakeUpstream, random_secret};
 
 use crate::fixture::{Home, eventually};
 
@@ -54,6 +55,46 @@ pub(crate) fn secret_is_injected(home: &Home) -> Result<()> {
     eventually("the receipts are on the host", || {
         Ok(fs::read_to_string(run.join("receipts.jsonl"))?.contains("api.test"))
     })?;
+    drop(bottle);
+    home.clean_up()
+}
+
+/// The gateway's container has a loopback of its own: a proxy on that of the host is reached over the link.
+#[test]
+fn a_proxy_on_the_loopback_of_the_host_is_reached_with_a_password_that_the_engine_never_shows() -> Result<()>
+{
+    let Some(home) = Home::new()? else { return Ok(()) };
+    let upstream = FakeUpstream::builder().host("api.test", Echo).start()?;
+    let authority = home.project().join("authority.pem");
+    fs::write(&authority, upstream.certificate())?;
+    let password = random_secret("proxy_");
+    let login = STANDARD.encode(format!("ada:{password}"));
+    let proxy = ConnectForwarder::with_login(upstream.address(), &format!("Basic {login}"))?;
+    home.write(
+        "settings.yml",
+        format!(
+            "egress:\n  extra_ca: [{}]\n  upstream_proxy: {{url: \"{}\", username: ada, password_ref: PROXY_PASSWORD}}\n",
+            authority.display(),
+            proxy.url()
+        ),
+    )?;
+    home.write("bottles/web.md", "---\negress: {routes: [{host: api.test}]}\n---\n")?;
+    let script = "printf 'GET https://api.test/echo HTTP/1.1\\r\\nHost: api.test\\r\\nConnection: close\\r\\n\\r\\n' \
+                  | nc -w 20 127.0.0.1 3128 | head -n 1; env; sleep 600";
+    let mut command = home.run(&["--bottle", "web"], script);
+    command.env("PROXY_PASSWORD", &password);
+    let bottle = home.spawn(command, b"HTTP/1.1 200")?;
+    let asked = proxy.asked();
+    ensure!(asked.len() == 1 && asked[0].starts_with("CONNECT api.test:443 "), "{asked:?}");
+    let run = home.path("state").join(&bottle.identity);
+    let mut shown = String::new();
+    for container in home.engine.containers(&format!("bot-bottle.run={}", bottle.identity))? {
+        shown += &home.engine.inspect_container(&container.id)?.to_string();
+    }
+    for name in ["receipts.jsonl", "gateway.log", "sandbox.log", "plan.json", "gateway.json"] {
+        shown += &fs::read_to_string(run.join(name)).unwrap_or_default();
+    }
+    ensure!(!shown.contains(&password) && !shown.contains(&login), "{shown}");
     drop(bottle);
     home.clean_up()
 }

@@ -1,15 +1,9 @@
 //! `settings.yml`.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-};
+use std::collections::BTreeMap;
 
 use crate::{
-    bottle::{Budget, EgressDefaults, OnExceeded, SecretSource, Settings},
-    gateway_config::FixedAddress,
-    host::{Host, HostName},
+    bottle::{Budget, OnExceeded, SecretSource, Settings},
     secret::SecretRef,
     suggest::closest,
 };
@@ -19,19 +13,12 @@ use super::{
     diagnostic::Problem,
     names::is_variable,
     reader::{Keys, Reader},
+    settings_egress,
     source::quoted,
     yaml::{Kind, Node},
 };
 
 const KEYS: Keys = Keys { accepted: &["backend", "egress", "budgets", "secrets"], also: &[], retired: &[] };
-const EGRESS_KEYS: Keys = Keys {
-    accepted: &["upstream_proxy", "extra_ca", "resolve"],
-    also: &[],
-    retired: &[
-        ("routes", "routes belong into a bottle", "write them in ~/.bot-bottle/bottles/<name>.md"),
-        ("log", "`egress.log` belongs into a bottle", "write it in ~/.bot-bottle/bottles/<name>.md"),
-    ],
-};
 const SECRET_KEYS: Keys = Keys {
     accepted: &["command", "file"],
     also: &[],
@@ -54,20 +41,9 @@ pub(super) fn read(reader: &mut Reader, root: &Node) -> Settings {
         backend: reader
             .optional(&table, "backend", |reader, node, key| reader.choice(node, key, &BACKENDS))
             .value(),
-        egress: read_egress(reader, table.get("egress")),
+        egress: settings_egress::read(reader, table.get("egress")),
         secrets: read_secrets(reader, table.get("secrets")),
         budgets: table.get("budgets").map(|node| read_budgets(reader, node)).unwrap_or_default(),
-    }
-}
-
-fn read_egress(reader: &mut Reader, node: Option<&Node>) -> EgressDefaults {
-    let Some(table) = reader.optional_table(node, "`egress`", &EGRESS_KEYS) else {
-        return EgressDefaults::default();
-    };
-    EgressDefaults {
-        upstream_proxy: reader.optional(&table, "upstream_proxy", upstream_proxy).value(),
-        extra_ca: reader.optional(&table, "extra_ca", paths).value().unwrap_or_default(),
-        resolve: table.get("resolve").map(|node| read_resolve(reader, node)).unwrap_or_default(),
     }
 }
 
@@ -124,90 +100,6 @@ fn words(reader: &mut Reader, node: &Node, key: &str) -> Option<Vec<String>> {
         return None;
     }
     Some(words)
-}
-
-fn upstream_proxy(reader: &mut Reader, node: &Node, key: &str) -> Option<String> {
-    const HINT: &str = "write `http://proxy.example.org:3128`";
-    let text = reader.line(node, key)?;
-    let authority = text.strip_prefix("http://").map(|rest| rest.strip_suffix('/').unwrap_or(rest));
-    let Some(authority) = authority else {
-        reader.report(
-            Problem::at(node.span, format!("`{key}` is not an `http://` address")).concealed().hint(HINT),
-        );
-        return None;
-    };
-    if authority.contains('@') {
-        reader.report(
-            Problem::at(node.span, format!("`{key}` carries a credential, which no file of ours may hold"))
-                .concealed()
-                .hint("use a proxy that knows this host without a password, or a local one that adds it"),
-        );
-        return None;
-    }
-    let end_of_host = authority.rfind(']').map_or(0, |end| end + 1);
-    let (host, port) = match authority[end_of_host..].split_once(':') {
-        Some((rest, port)) => (&authority[..end_of_host + rest.len()], Some(port)),
-        None => (authority, None),
-    };
-    let good_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0));
-    if Host::parse(host).is_err() || !good_port {
-        let message = format!("`{key}`: {} is not a host and a port", quoted(authority));
-        reader.report(Problem::at(node.span, message).hint(HINT));
-        return None;
-    }
-    Some(format!("http://{authority}"))
-}
-
-fn paths(reader: &mut Reader, node: &Node, key: &str) -> Option<Vec<PathBuf>> {
-    let items = reader.list(node, key)?;
-    let paths: Vec<Option<PathBuf>> = items.iter().map(|item| reader.path(item, key)).collect();
-    paths.into_iter().collect()
-}
-
-fn read_resolve(reader: &mut Reader, node: &Node) -> BTreeMap<HostName, FixedAddress> {
-    let mut resolve = BTreeMap::new();
-    if node.is_null() {
-        return resolve;
-    }
-    for entry in reader.entries(node, "`resolve`").unwrap_or_default() {
-        let name = HostName::parse(&entry.key.text);
-        let address = reader.parsed(&entry.value, &entry.key.text, fixed_address);
-        match name {
-            Err(error) => {
-                let message = error.to_string().chars().map(super::source::printable).collect::<String>();
-                reader
-                    .report(Problem::at(entry.key.span, message).hint("addresses are fixed for whole names"));
-            }
-            Ok(name) if resolve.contains_key(&name) => {
-                let message = format!("`{name}` is given twice, in two spellings");
-                reader.report(Problem::at(entry.key.span, message).hint("take one of them out"));
-            }
-            Ok(name) => {
-                if let Some(address) = address {
-                    resolve.insert(name, address);
-                }
-            }
-        }
-    }
-    resolve
-}
-
-/// `10.0.0.7`, `10.0.0.7:8443`, `::1`, `[::1]` or `[::1]:8443`.
-fn fixed_address(text: &str) -> Result<FixedAddress, (String, Option<String>)> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(FixedAddress { address, port: None });
-    }
-    if let Ok(socket) = text.parse::<SocketAddr>()
-        && socket.port() > 0
-    {
-        return Ok(FixedAddress { address: socket.ip(), port: Some(socket.port()) });
-    }
-    let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    if let Some(Ok(address)) = bracketed.map(str::parse::<std::net::Ipv6Addr>) {
-        return Ok(FixedAddress { address: address.into(), port: None });
-    }
-    let hint = "write `10.0.0.7`, `\"10.0.0.7:8443\"` or `\"[fd00::7]:8443\"`";
-    Err((format!("{} is not an address", quoted(text)), Some(hint.to_owned())))
 }
 
 fn read_budgets(reader: &mut Reader, node: &Node) -> BTreeMap<String, Budget> {

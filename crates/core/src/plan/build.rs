@@ -195,12 +195,8 @@ fn build(
     }
     let mut notes = Vec::new();
     let policy = policy(bottle, provision, &mut notes)?;
-    let secrets: BTreeSet<SecretRef> = policy
-        .routes
-        .iter()
-        .filter_map(Route::credential)
-        .map(|credential| credential.token_ref.clone())
-        .collect();
+    let upstream = UpstreamConfig::from(&input.settings.egress);
+    let secrets = secrets_of(&policy, &upstream);
     let env = variables::merge(input, bottle, provision, &secrets)?;
     let secrets: Vec<SecretRef> = secrets.into_iter().collect();
     let provided = provision.map(|provision| &provision.provisioned_env[..]).unwrap_or_default();
@@ -217,6 +213,10 @@ fn build(
                 .to_owned(),
         );
     }
+    notes.extend(upstream.proxy.as_ref().map(|proxy| {
+        let url = &proxy.url;
+        format!("hosts are reached through the proxy {url}, but for those in no_proxy and resolve")
+    }));
     notes.push(
         "content is not scanned for secrets yet: hosts, ports, methods, paths and headers are what holds"
             .to_owned(),
@@ -239,16 +239,30 @@ fn build(
         workspace_exclude: bottle.workspace.exclude.clone(),
         git_user: bottle.git.user.clone(),
         policy,
-        upstream: UpstreamConfig {
-            resolve: input.settings.egress.resolve.clone(),
-            extra_ca: input.settings.egress.extra_ca.clone(),
-        },
+        upstream,
         secrets,
         secret_sources,
         limits: bottle.limits.clone(),
         notes,
         ..BottlePlan::for_program(input.identity.clone(), input.backend, program)
     })
+}
+
+/// The secrets that a gateway with this policy and this way out is given.
+fn secrets_of(policy: &Policy, upstream: &UpstreamConfig) -> BTreeSet<SecretRef> {
+    let routes = policy.routes.iter().filter_map(Route::credential);
+    routes.map(|credential| &credential.token_ref).chain(upstream.secret()).cloned().collect()
+}
+
+impl BottlePlan {
+    /// The same with the way out that these settings say. Where hosts are is a setting of the host, and no part of the
+    /// policy.
+    #[must_use]
+    pub fn with_way_out(self, settings: &Settings) -> Self {
+        let upstream = UpstreamConfig::from(&settings.egress);
+        let secrets: Vec<SecretRef> = secrets_of(&self.policy, &upstream).into_iter().collect();
+        Self { secret_sources: settings.sources_of(&secrets), secrets, upstream, ..self }
+    }
 }
 
 /// The provider's routes, then those of the manifest for other hosts.

@@ -134,21 +134,12 @@ fn of_log(log: EgressLog) -> Option<Unenforced> {
     ))
 }
 
-fn of_settings(settings: &Settings) -> Vec<Unenforced> {
-    let mut found = Vec::new();
-    if settings.egress.upstream_proxy.is_some() {
-        found.push(missing(
-            "egress.upstream_proxy (settings.yml)".to_owned(),
-            "the gateway cannot go through another proxy yet",
-            "remove the key; the gateway then connects directly",
-        ));
-    }
-    found.extend(settings.budgets.keys().map(|provider| {
+fn of_settings(settings: &Settings) -> impl Iterator<Item = Unenforced> {
+    settings.budgets.keys().map(|provider| {
         missing(
             format!("budgets.{provider} (settings.yml)"),
             "tokens are not counted yet",
             "remove the budget; `limits: {time: …}` on a bottle bounds a run",
         )
-    }));
-    found
+    })
 }

@@ -3,13 +3,17 @@
 use std::collections::BTreeSet;
 
 use bot_bottle_core::{
-    bottle::{Bottle, EnvEntry, GitUser, Origin, Provenance, Settings},
+    bottle::{Bottle, EnvEntry, GitUser, Origin, Provenance, SecretSource, Settings},
     decision::Reason,
+    gateway_config::UpstreamConfig,
     host::Host,
-    plan::{BottlePlan, ProgramSource, trust_environment},
+    plan::{BottlePlan, PlanError, ProgramSource, trust_environment},
     policy::{Headers, RequestFacts},
     provider::GuestPaths,
+    secret::SecretRef,
+    upstream_proxy::{ProxyLogin, UpstreamProxy},
 };
+use serde_json::json;
 
 use crate::fixture::{Provision, codex_login, plan_bare, plan_with, route, route_with_token};
 
@@ -47,6 +51,46 @@ fn a_bottle_for_codex() {
 #[test]
 fn a_bare_command() {
     insta::assert_json_snapshot!(plan_bare(&Bottle::default()).expect("a plan"));
+}
+
+/// The way out of [`through_a_proxy`]'s settings.
+fn proxy(password: &str) -> UpstreamProxy {
+    let login = ProxyLogin { username: "ada".to_owned(), password_ref: Some(SecretRef::new(password)) };
+    UpstreamProxy { url: "http://proxy.corp:3128".parse().expect("a URL"), login: Some(login) }
+}
+
+#[test]
+fn through_a_proxy() {
+    let mut bottle = Bottle::default();
+    bottle.egress.routes = vec![route_with_token("api.github.com", "GITHUB_TOKEN")];
+    let mut settings = Settings::default();
+    settings.egress.upstream_proxy = Some(proxy("PROXY_PASSWORD"));
+    settings.egress.no_proxy.push("*.corp".parse().expect("a pattern"));
+    settings.egress.private.push("*.corp".parse().expect("a pattern"));
+    let source = SecretSource::Command(vec!["pass".to_owned(), "proxy".to_owned()]);
+    settings.secrets.insert(SecretRef::new("PROXY_PASSWORD"), source);
+    let plan = plan_with(&bottle, &settings).expect("a plan");
+    insta::assert_json_snapshot!(json!({
+        "upstream": plan.upstream, "secrets": plan.secrets, "sources": plan.secret_sources, "notes": plan.notes,
+    }));
+
+    // The way out of a run that goes on is that of today's settings, and its policy that of its start.
+    settings.egress.upstream_proxy = Some(proxy("OTHER_PASSWORD"));
+    let names = |plan: &BottlePlan| plan.secrets.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let changed = plan.clone().with_way_out(&settings);
+    assert_eq!(names(&changed), ["GITHUB_TOKEN", "OTHER_PASSWORD"]);
+    assert!(changed.secret_sources.is_empty() && changed.upstream.proxy == Some(proxy("OTHER_PASSWORD")));
+    let direct = changed.with_way_out(&Settings::default());
+    assert_eq!(
+        (names(&direct), direct.upstream),
+        (vec!["GITHUB_TOKEN".to_owned()], UpstreamConfig::default())
+    );
+
+    // The password is a credential like others.
+    let copied = EnvEntry::HostVariable("OTHER_PASSWORD".to_owned());
+    bottle.env.insert("PASSWORD".to_owned(), copied);
+    let refused = plan_with(&bottle, &settings).expect_err("it would be in the bottle");
+    assert!(matches!(refused, PlanError::CredentialInEnvironment { .. }), "{refused:?}");
 }
 
 #[test]

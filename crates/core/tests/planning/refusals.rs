@@ -9,6 +9,7 @@ use bot_bottle_core::{
     plan::{PlanError, unenforced},
     policy::{InboundDetector, OnMatch, OutboundDetector, RouteTls},
     provider::ProviderError,
+    upstream_proxy::UpstreamProxy,
 };
 
 use crate::fixture::{Provision, codex_login, plan_bare, plan_with, route, route_with_token};
@@ -39,7 +40,6 @@ fn a_bottle_that_uses_what_is_not_there_is_refused_by_name() {
     bottle.egress.log = EgressLog::Full;
     bottle.supervise = Some(true);
     let mut settings = Settings::default();
-    settings.egress.upstream_proxy = Some("http://proxy.example:3128".to_owned());
     settings
         .budgets
         .insert("claude".to_owned(), Budget { tokens_per_day: 5, on_exceeded: OnExceeded::Cutoff });
@@ -65,6 +65,9 @@ fn everything_else_is_enforced() {
     bottle.env.insert("TOKEN_NAME".to_owned(), EnvEntry::Prompt("which token".to_owned()));
     let mut settings = Settings::default();
     settings.egress.extra_ca.push("/ca.pem".into());
+    let url = "http://proxy.example:3128".parse().expect("a URL");
+    settings.egress.upstream_proxy = Some(UpstreamProxy { url, login: None });
+    settings.egress.private.push("*.lab.example".parse().expect("a pattern"));
     assert_eq!(unenforced(&bottle, &settings, BackendName::Native), []);
     bottle.provider.dockerfile = Some("/Dockerfile".into());
     assert_eq!(unenforced(&bottle, &settings, BackendName::Docker), []);

@@ -213,7 +213,9 @@ fn status_of(reason: Reason) -> StatusCode {
         Reason::NameUnresolvable
         | Reason::UpstreamUnreachable
         | Reason::UpstreamTls
-        | Reason::UpstreamProtocol => StatusCode::BAD_GATEWAY,
+        | Reason::UpstreamProtocol
+        | Reason::ProxyRefused
+        | Reason::ProxyFailed => StatusCode::BAD_GATEWAY,
         Reason::Timeout => StatusCode::GATEWAY_TIMEOUT,
         Reason::LimitReached => StatusCode::TOO_MANY_REQUESTS,
         Reason::Internal => StatusCode::INTERNAL_SERVER_ERROR,

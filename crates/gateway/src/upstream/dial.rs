@@ -25,7 +25,8 @@ use tokio_rustls::TlsConnector;
 use super::{
     Alpn, Sender, Upstream, UpstreamError,
     multiplexed::{Allowed, Multiplexed, Party},
-    public_address::is_public,
+    proxy,
+    public_address::{is_private, is_public},
     reads::Reads,
     resolve::ResolveError,
 };
@@ -45,15 +46,12 @@ pub(super) async fn dial(
     party: &Party,
 ) -> Result<Sender, UpstreamError> {
     let permit = place(upstream).await?;
-    let addresses = approved_addresses(upstream, origin).await?;
-    let stream = connect(&addresses).await?;
-    // What the connection really is, whatever was found out before: a byte that was sent cannot be taken
-    // back.
-    if !upstream.fixed.contains_key(&origin.host)
-        && is_to_self(&stream).map_err(UpstreamError::Unreachable)?
-    {
-        return Err(UpstreamError::NotPublic);
-    }
+    let stream = match &upstream.proxy {
+        Some(proxy) if upstream.config.proxy_for(&origin.host).is_some() => {
+            proxy::tunnel(upstream, proxy, origin).await?
+        }
+        _ => direct(upstream, origin).await?,
+    };
     stream.set_nodelay(true).map_err(UpstreamError::Unreachable)?;
     let stream = BoundedStream::of_upstream(stream, UPSTREAM_IDLE_TIMEOUT, permit);
     let handshake = async {
@@ -79,6 +77,25 @@ pub(super) async fn dial(
     timeout(UPSTREAM_HANDSHAKE_TIMEOUT, handshake).await.map_err(|_| UpstreamError::Timeout)?
 }
 
+/// Connects to where the name leads.
+async fn direct(upstream: &Upstream, origin: &Origin) -> Result<TcpStream, UpstreamError> {
+    let addresses = approved_addresses(upstream, origin).await?;
+    if let Some(proxy) = &upstream.proxy
+        && proxy.is_among(&addresses, upstream).await?
+    {
+        return Err(UpstreamError::NotPublic);
+    }
+    let stream = connect(&addresses).await?;
+    // What the connection really is, whatever was found out before: a byte that was sent cannot be taken
+    // back.
+    if upstream.config.fixed_address(&origin.host).is_none()
+        && is_to_self(&stream).map_err(UpstreamError::Unreachable)?
+    {
+        return Err(UpstreamError::NotPublic);
+    }
+    Ok(stream)
+}
+
 /// A place among the connections. Those that are not in use make room for one that is.
 async fn place(upstream: &Upstream) -> Result<OwnedSemaphorePermit, UpstreamError> {
     let places = Arc::clone(&upstream.connections);
@@ -94,23 +111,30 @@ async fn place(upstream: &Upstream) -> Result<OwnedSemaphorePermit, UpstreamErro
     }
 }
 
-/// Where the name leads: to the operator's fixed address, or else to public addresses alone. A name that
-/// leads to both public and other addresses is refused whole, because that is how rebinding attacks look and
-/// no honest public name does it.
+/// Where the name leads: to the operator's fixed address, or else to public addresses alone, and to private ones too
+/// where the operator said so of the name. A name that leads to both what it may and other addresses is refused whole,
+/// because that is how rebinding attacks look and no honest name does it.
 async fn approved_addresses(upstream: &Upstream, origin: &Origin) -> Result<Vec<SocketAddr>, UpstreamError> {
-    if let Some(fixed) = upstream.fixed.get(&origin.host) {
+    if let Some(fixed) = upstream.config.fixed_address(&origin.host) {
         return Ok(vec![SocketAddr::new(fixed.address, fixed.port.unwrap_or(origin.port))]);
     }
+    let may_be_private = upstream.config.may_be_private(&origin.host);
     let addresses = lookup(upstream, &origin.host).await?;
     for &address in &addresses {
-        if !is_public(address) || is_own(address).map_err(UpstreamError::Unreachable)? {
+        let is_approved = is_public(address) || (may_be_private && is_private(address));
+        if !is_approved || is_own(address).map_err(UpstreamError::Unreachable)? {
             return Err(UpstreamError::NotPublic);
         }
     }
-    Ok(alternating(addresses).take(MAX_ADDRESSES).map(|ip| SocketAddr::new(ip, origin.port)).collect())
+    Ok(in_order(addresses, origin.port))
 }
 
-async fn lookup(upstream: &Upstream, host: &HostName) -> Result<Vec<IpAddr>, UpstreamError> {
+/// The addresses that are tried, in this order.
+pub(super) fn in_order(addresses: Vec<IpAddr>, port: u16) -> Vec<SocketAddr> {
+    alternating(addresses).take(MAX_ADDRESSES).map(|address| SocketAddr::new(address, port)).collect()
+}
+
+pub(super) async fn lookup(upstream: &Upstream, host: &HostName) -> Result<Vec<IpAddr>, UpstreamError> {
     let found = timeout(RESOLVE_TIMEOUT, upstream.resolver.resolve(host)).await;
     match found.unwrap_or_else(|_| Err(ResolveError::Unanswered("no answer in time".into()))) {
         Ok(addresses) if addresses.is_empty() => Err(UpstreamError::Unresolvable),
@@ -166,7 +190,7 @@ fn alternating(addresses: Vec<IpAddr>) -> impl Iterator<Item = IpAddr> {
     (0..longest).flat_map(move |at| [leading.get(at).copied(), other.get(at).copied()]).flatten()
 }
 
-async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, UpstreamError> {
+pub(super) async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, UpstreamError> {
     let deadline = Instant::now() + CONNECT_TIMEOUT;
     let mut last_error = UpstreamError::Timeout;
     for (at, address) in addresses.iter().enumerate() {
@@ -249,13 +273,53 @@ const _: () = assert!(CONNECT_ATTEMPT_TIMEOUT.as_millis() < CONNECT_TIMEOUT.as_m
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use bot_bottle_core::gateway_config::UpstreamConfig;
+
+    use super::{
+        super::resolve::{Resolution, Resolve},
+        *,
+    };
 
     #[test]
     fn families_take_turns() {
         let parse = |text: &str| text.parse::<IpAddr>().expect("an address");
         let found: Vec<_> = alternating(["::1", "::2", "::3", "1.1.1.1"].map(parse).to_vec()).collect();
         assert_eq!(found, ["::1", "1.1.1.1", "::2", "::3"].map(parse));
+    }
+
+    /// Every name has these addresses.
+    #[derive(Debug)]
+    struct Everywhere(Vec<IpAddr>);
+
+    impl Resolve for Everywhere {
+        fn resolve<'a>(&'a self, _: &'a HostName) -> Resolution<'a> {
+            Box::pin(async { Ok(self.0.clone()) })
+        }
+    }
+
+    #[tokio::test]
+    async fn private_addresses_are_opened_by_name() {
+        for (host, addresses, is_approved) in [
+            ("registry.corp.test", &["10.213.7.9"][..], true),
+            ("registry.corp.test", &["fd12:3456::7", "172.20.213.9"], true),
+            ("registry.corp.test", &["100.64.213.9", "8.8.8.8"], true),
+            ("a.lab.test", &["192.168.213.9"], true),
+            ("lab.test", &["192.168.213.9"], false),
+            ("other.corp.test", &["10.213.7.9"], false),
+            ("registry.corp.test", &["198.18.0.9"], false),
+            ("registry.corp.test", &["10.213.7.9", "127.0.0.1"], false),
+            ("registry.corp.test", &["169.254.169.254"], false),
+        ] {
+            let config = UpstreamConfig {
+                private: ["registry.corp.test", "*.lab.test"].map(|name| name.parse().expect(name)).into(),
+                ..UpstreamConfig::default()
+            };
+            let found = addresses.iter().map(|address| address.parse().expect("an address")).collect();
+            let upstream = Upstream::new(&config, None, Box::new(Everywhere(found))).expect("an upstream");
+            let origin = Origin { host: HostName::parse(host).expect("a name"), port: 443, tls: true };
+            let approved = approved_addresses(&upstream, &origin).await;
+            assert_eq!(approved.is_ok(), is_approved, "{host} {addresses:?}: {approved:?}");
+        }
     }
 
     #[test]

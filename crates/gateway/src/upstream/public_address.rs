@@ -64,9 +64,69 @@ pub(crate) fn is_public(address: IpAddr) -> bool {
     }
 }
 
+/// What `egress.private` opens for a name: private networks (RFC 1918, RFC 4193), and those of carriers (RFC 6598),
+/// which overlay networks use.
+const PRIVATE_V4: [Ipv4Net; 4] =
+    [v4(10, 0, 0, 0, 8), v4(100, 64, 0, 0, 10), v4(172, 16, 0, 0, 12), v4(192, 168, 0, 0, 16)];
+const PRIVATE_V6: Ipv6Net = v6([0xfc00, 0, 0], 7);
+
+/// Where clouds hand out credentials inside of these networks.
+const METADATA_V4: Ipv4Net = v4(100, 100, 100, 200, 32); // Alibaba
+const METADATA_V6: [Ipv6Net; 2] = [
+    v6([0xfd00, 0xec2, 0], 32), // AWS: metadata, and credentials of EKS pods
+    v6([0xfd20, 0xce, 0], 32),  // Google
+];
+
+/// Whether a name that may lead to private addresses may lead to this one. Loopback, link-local, metadata and
+/// multicast addresses are none.
+pub(crate) fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            PRIVATE_V4.iter().any(|net| net.contains(&address)) && !METADATA_V4.contains(&address)
+        }
+        IpAddr::V6(address) => {
+            PRIVATE_V6.contains(&address) && !METADATA_V6.iter().any(|net| net.contains(&address))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn private_networks_are_what_their_documents_say_and_no_metadata_is_in_them() {
+        let parse = |text: &str| text.parse::<IpAddr>().expect("an address");
+        for private in ["10.0.0.1", "172.31.255.255", "192.168.1.1", "100.64.0.1", "fc00::1", "fdff::1"] {
+            assert!(is_private(parse(private)) && !is_public(parse(private)), "{private}");
+        }
+        for other in [
+            "8.8.8.8",
+            "127.0.0.1",
+            "0.0.0.0",
+            "169.254.169.254",
+            "169.254.0.1",
+            "100.100.100.200",
+            "168.63.129.16",
+            "192.0.0.192",
+            "198.18.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::a00:1",
+            "2002:a00:1::1",
+            "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd20:ce::254",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+        ] {
+            assert!(!is_private(parse(other)), "{other}");
+        }
+    }
 
     #[test]
     fn nothing_but_the_public_internet_is_dialled() {

@@ -24,5 +24,6 @@ mod streaming;
 mod stripping;
 mod support;
 mod unseen;
+mod upstream_proxy;
 mod upstreams;
 mod websockets;

@@ -17,6 +17,7 @@ use crate::support::{
     client::{connect, exchange, http1_on, https1, https2, refusal, request, request2, tls, tunnel},
     gateway::{Setup, TestGateway},
     launcher::{Launcher, config},
+    proxy::proxy_at,
     upstream::{HTTP1, TestUpstream, raw_upstream},
 };
 
@@ -75,6 +76,8 @@ each_reason! {
     upstream_unreachable: broken("closed.test");
     upstream_tls: get("stranger.test", "/", "");
     upstream_protocol: broken("garbage.test");
+    proxy_refused: through_proxy(b"HTTP/1.1 403 Forbidden\r\n\r\n");
+    proxy_failed: through_proxy(b"");
     timeout: stalled();
     limit_reached: too_many_headers();
     internal: without_receipts();
@@ -164,6 +167,16 @@ async fn broken(host: &str) -> Seen {
         .await;
     let mut client = http1_on(tunnel(&gateway, &format!("{host}:80")).await).await;
     let response = client.send_request(request("GET", host, "/", "")).await.expect("a response");
+    refusal(response).await;
+    seen(&gateway).await
+}
+
+/// Asks through a proxy that answers with this.
+async fn through_proxy(answer: &'static [u8]) -> Seen {
+    let (proxy, _received) = raw_upstream(answer).await;
+    let gateway = Setup::new().through(proxy_at(proxy), &[]).route(route("open.test")).start().await;
+    let mut client = http1_on(tunnel(&gateway, "open.test:80").await).await;
+    let response = client.send_request(request("GET", "open.test", "/", "")).await.expect("a response");
     refusal(response).await;
     seen(&gateway).await
 }

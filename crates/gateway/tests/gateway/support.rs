@@ -4,4 +4,5 @@ pub(crate) mod client;
 pub(crate) mod descriptors;
 pub(crate) mod gateway;
 pub(crate) mod launcher;
+pub(crate) mod proxy;
 pub(crate) mod upstream;

@@ -52,6 +52,38 @@ async fn a_name_that_leads_inside_is_not_dialled() {
     assert_eq!(upstream.connections(), 0);
 }
 
+/// A name that may lead to private networks leads nowhere else inside.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_name_is_not_dialled_on_this_machine_or_where_clouds_hand_out_credentials() {
+    let upstream = TestUpstream::start(HTTP1).await;
+    let port = upstream.address.port();
+    for addresses in [
+        &["127.0.0.1"][..],
+        &["::1"],
+        &["0.0.0.0"],
+        &["169.254.169.254"],
+        &["fe80::1"],
+        &["fd00:ec2::254"],
+        &["100.100.100.200"],
+        &["224.0.0.1"],
+        &["::ffff:10.0.0.1"],
+        &["10.0.0.1", "127.0.0.1"],
+        &["10.0.0.1", "169.254.169.254"],
+    ] {
+        let gateway = Setup::new()
+            .private(&["*.lab.test"])
+            .resolving("a.lab.test", addresses)
+            .route(json!({"host": "a.lab.test", "ports": [port], "owner": "manifest"}))
+            .start()
+            .await;
+        let host = format!("a.lab.test:{port}");
+        let mut client = http1_on(tunnel(&gateway, &host).await).await;
+        let response = client.send_request(request("GET", &host, "/", "")).await.expect("a response");
+        assert_eq!(refusal(response).await["reason"], "address_not_public", "{addresses:?}");
+    }
+    assert_eq!(upstream.connections(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn failures_of_upstreams_have_their_reasons() {
     let upstream = TestUpstream::start(HTTP1).await;

@@ -11,6 +11,7 @@ use std::{
 use bot_bottle_core::{
     error::{IoContext, IoError},
     gateway_config::{GatewayConfig, GatewayReady, GatewayStart},
+    host::Host,
 };
 use bot_bottle_engine::Engine;
 use serde::{Deserialize, Serialize};
@@ -70,10 +71,16 @@ pub fn receive_start(control: &UnixStream) -> io::Result<(ContainerGatewayStart,
     Ok((first, second))
 }
 
-/// The loopback addresses that the operator gave to names. The gateway's container listens there itself, and the link
+/// The loopback addresses that the operator gave to names, and that of the proxy. The gateway's container listens there itself, and the link
 /// carries the connections to the same addresses of the host, and to no others.
 fn dials(config: &GatewayConfig) -> BTreeSet<SocketAddr> {
     let mut dials = BTreeSet::new();
+    if let Some(url) = config.upstream.proxy.as_ref().map(|proxy| &proxy.url)
+        && let Host::Address(address) = url.host()
+        && address.is_loopback()
+    {
+        dials.insert(SocketAddr::new(*address, url.port()));
+    }
     for fixed in config.upstream.resolve.values().filter(|fixed| fixed.address.is_loopback()) {
         match fixed.port {
             Some(port) => drop(dials.insert(SocketAddr::new(fixed.address, port))),
@@ -159,7 +166,7 @@ pub(super) fn fill_program(engine: &Engine, run: &Run, resources: &mut Resources
 
 #[cfg(test)]
 mod tests {
-    use bot_bottle_core::{gateway_config::FixedAddress, host::HostName};
+    use bot_bottle_core::{gateway_config::FixedAddress, upstream_proxy::UpstreamProxy};
 
     use super::*;
 
@@ -176,10 +183,20 @@ mod tests {
             ("there.test", fixed("10.0.0.7", Some(443))),
             ("six.test", fixed("::1", Some(9000))),
         ] {
-            config.upstream.resolve.insert(HostName::parse(name).expect("a name"), fixed);
+            config.upstream.resolve.insert(name.parse().expect("a name"), fixed);
         }
-        let expected: BTreeSet<SocketAddr> =
-            ["127.0.0.1:8443", "[::1]:9000"].map(|text| text.parse().expect("an address")).into();
-        assert_eq!(dials(&config), expected);
+        let expected = |addresses: &[&str]| -> BTreeSet<SocketAddr> {
+            addresses.iter().map(|text| text.parse().expect("an address")).collect()
+        };
+        assert_eq!(dials(&config), expected(&["127.0.0.1:8443", "[::1]:9000"]));
+        for (proxy, carried) in [
+            ("http://localhost:3128", &["127.0.0.1:8443", "[::1]:9000", "127.0.0.1:3128"][..]),
+            ("http://10.0.0.7:3128", &["127.0.0.1:8443", "[::1]:9000"]),
+            ("http://proxy.test:3128", &["127.0.0.1:8443", "[::1]:9000"]),
+        ] {
+            let url = proxy.parse().expect("a URL");
+            config.upstream.proxy = Some(UpstreamProxy { url, login: None });
+            assert_eq!(dials(&config), expected(carried), "{proxy}");
+        }
     }
 }

@@ -20,6 +20,7 @@ use bot_bottle_core::{
     limits::ByteSize,
     policy::Policy,
     secret::SecretRef,
+    upstream_proxy::UpstreamProxy,
 };
 use bot_bottle_gateway::{Resolution, Resolve, ResolveError, State, read_config, serve_alone, spawn};
 use serde_json::{Value, json};
@@ -105,8 +106,8 @@ impl Resolve for TableResolver {
 pub(crate) struct Setup {
     routes: Vec<Value>,
     forbidden: Vec<String>,
-    resolve: BTreeMap<HostName, FixedAddress>,
-    extra_ca: Vec<PathBuf>,
+    upstream: UpstreamConfig,
+    password: Option<String>,
     resolver: TableResolver,
     receipts: Option<PathBuf>,
     receipts_bytes: Option<ByteSize>,
@@ -118,8 +119,8 @@ impl Setup {
         Self {
             routes: Vec::new(),
             forbidden: Vec::new(),
-            resolve: BTreeMap::new(),
-            extra_ca: Vec::new(),
+            upstream: UpstreamConfig::default(),
+            password: None,
             resolver: TableResolver::default(),
             receipts: None,
             receipts_bytes: None,
@@ -158,8 +159,27 @@ impl Setup {
     }
 
     pub(crate) fn fixed(mut self, name: &str, address: SocketAddr) -> Self {
-        let name = HostName::parse(name).expect("a name");
-        self.resolve.insert(name, FixedAddress { address: address.ip(), port: Some(address.port()) });
+        let fixed = FixedAddress { address: address.ip(), port: Some(address.port()) };
+        self.upstream.resolve.insert(name.parse().expect("a pattern"), fixed);
+        self
+    }
+
+    /// These names may resolve to private addresses.
+    pub(crate) fn private(mut self, patterns: &[&str]) -> Self {
+        self.upstream.private = patterns.iter().map(|text| text.parse().expect("a pattern")).collect();
+        self
+    }
+
+    /// Everything leaves through this proxy, but for these names.
+    pub(crate) fn through(mut self, proxy: UpstreamProxy, no_proxy: &[&str]) -> Self {
+        self.upstream.proxy = Some(proxy);
+        self.upstream.no_proxy = no_proxy.iter().map(|text| text.parse().expect("a pattern")).collect();
+        self
+    }
+
+    /// The value of the secret `PROXY_PASSWORD`.
+    pub(crate) fn password(mut self, password: &str) -> Self {
+        self.password = Some(password.to_owned());
         self
     }
 
@@ -173,9 +193,9 @@ impl Setup {
     }
 
     pub(crate) fn trusting_pem(mut self, ca: &str) -> Self {
-        let path = self.folder.path().join(format!("ca-{}.pem", self.extra_ca.len()));
+        let path = self.folder.path().join(format!("ca-{}.pem", self.upstream.extra_ca.len()));
         std::fs::write(&path, ca).expect("written");
-        self.extra_ca.push(path);
+        self.upstream.extra_ca.push(path);
         self
     }
 
@@ -200,7 +220,7 @@ impl Setup {
             name: "test-00000".into(),
             listen: Vec::new(),
             policy,
-            upstream: UpstreamConfig { resolve: self.resolve.clone(), extra_ca: self.extra_ca.clone() },
+            upstream: self.upstream.clone(),
             receipts,
             receipts_bytes: self.receipts_bytes,
             ca_certificate: None,
@@ -256,7 +276,10 @@ impl Setup {
         let config = self.config();
         let receipts = config.receipts.clone();
         let asked = Arc::clone(&self.resolver.asked);
-        let gateway = State::new(&config, &start(), Box::new(self.resolver)).expect("a gateway");
+        let mut start = start();
+        let password = self.password.map(|value| (SecretRef::new("PROXY_PASSWORD"), value.into()));
+        start.secrets.extend(password);
+        let gateway = State::new(&config, &start, Box::new(self.resolver)).expect("a gateway");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let address = listener.local_addr().expect("an address");
         spawn(&gateway, vec![listener]).expect("serving");
