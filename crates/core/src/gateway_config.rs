@@ -191,6 +191,24 @@ pub enum ControlMessage {
         /// All its secrets.
         secrets: Secrets,
     },
+    /// Other values of some secrets, for requests from now on; the policy stays. Answered with
+    /// [`GatewayEvent::Reloaded`] or [`GatewayEvent::NotReloaded`].
+    Renew {
+        /// Of which secrets, with their new values. One that was asked for may have the value that it had.
+        secrets: Secrets,
+        /// Until when they are valid, as far as that is known: seconds since 1970, UTC.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        expires: BTreeMap<SecretRef, u64>,
+        /// What it was asked for.
+        cause: RenewalCause,
+    },
+    /// There is no other value: the answer to a [`GatewayEvent::RenewalNeeded`].
+    NotRenewed {
+        /// Of which secret.
+        reference: SecretRef,
+        /// One sentence for the agent and the operator; never a part of the value.
+        why: String,
+    },
     /// The operator's answer to a [`GatewayEvent::Question`]. An answer to a question that was withdrawn is
     /// ignored.
     Answer {
@@ -225,11 +243,33 @@ pub enum GatewayEvent {
         /// Its path, without the query.
         path: String,
     },
+    /// A secret has come to its end, or an upstream has refused it: whoever has it should be asked for another value.
+    /// [`ControlMessage::Renew`] or [`ControlMessage::NotRenewed`] answers. Not sent again for a minute.
+    RenewalNeeded {
+        /// Which secret.
+        reference: SecretRef,
+        /// Why.
+        cause: RenewalCause,
+    },
     /// The request is not waiting any more: the client went away, or the time for an answer has passed.
     Withdrawn {
         /// The exchange.
         exchange: u64,
     },
+}
+
+/// Why a secret gets another value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RenewalCause {
+    /// The file of the host that it is taken from has changed.
+    Changed,
+    /// `renew_every` has passed.
+    Due,
+    /// Its own end is near, or has come.
+    Expiring,
+    /// An upstream has answered 401 to a request with it (RFC 9110 section 15.5.2).
+    Refused,
 }
 
 /// The values of secrets, by the references that routes name. They show in no debug output.
@@ -251,6 +291,9 @@ impl std::fmt::Debug for Secrets {
 pub struct GatewayStart {
     /// The value behind each reference that a route or the proxy's login names.
     pub secrets: BTreeMap<SecretRef, Zeroizing<String>>,
+    /// Until when they are valid, as far as that is known: seconds since 1970, UTC.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub expires: BTreeMap<SecretRef, u64>,
     /// What each of the sockets is for that come with it, in their order.
     #[serde(default)]
     pub listeners: Vec<ListenerKind>,
