@@ -50,6 +50,8 @@ pub enum DecidedBy {
     Dns,
     /// The operator, who was asked.
     Operator,
+    /// The end of the route's credential.
+    Credential,
 }
 
 macro_rules! reasons {
@@ -112,6 +114,8 @@ reasons! {
     AddressLiteral = "address_literal" / "use the host's name; addresses are never routable",
     /// A credential would have crossed the network unencrypted.
     CleartextCredential = "cleartext_credential" / "use https; this route injects a credential, which never travels unencrypted",
+    /// The route's credential has expired, and there is no newer one.
+    CredentialExpired = "credential_expired" / "this host's credential has expired: the operator has to log in again on the host, or give the secret a new value; the bottle goes on with it and need not be restarted",
     /// The destination's names contradict each other: tunnel, TLS server name, `Host` or `:authority`.
     HostMismatch = "host_mismatch" / "the tunnel, the TLS server name and the Host header must name one host",
     /// The request is not well-formed HTTP, or ambiguous.
@@ -189,4 +193,7 @@ pub struct RefusalBody<'a> {
     pub path: &'a str,
     /// What may be done about it.
     pub hint: &'a str,
+    /// Why a credential could not be renewed, where that was tried: printable text of the operator's side.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<&'a str>,
 }

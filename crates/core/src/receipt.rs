@@ -2,9 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::decision::{DecidedBy, Decision, Reason};
+use crate::{
+    decision::{DecidedBy, Decision, Reason},
+    gateway_config::RenewalCause,
+    secret::SecretRef,
+};
 
-/// One line of `receipts.jsonl`: the record of a decision, of the end of an exchange, or of repeated refusals.
+/// One line of `receipts.jsonl`: the record of a decision, of the end of an exchange, of repeated refusals, or of
+/// renewed credentials.
 #[derive(Debug, Clone, Serialize)]
 pub struct Line<T> {
     /// Counts from 1, and goes on from file to file.
@@ -54,7 +59,11 @@ pub struct Ending {
     /// Status of the response, if there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// Bytes of the request's body, or of the messages of a WebSocket, that left.
+    /// The request was sent twice: the upstream had refused its credential, which was then renewed. The rest is about
+    /// the second time.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub repeated: bool,
+    /// Bytes of the request's body, or of the messages of a WebSocket, that left; both times of a repeated one.
     pub sent: u64,
     /// Bytes of the response's body, or of the messages of a WebSocket, that came.
     pub received: u64,
@@ -68,6 +77,31 @@ pub struct Repeated {
     pub exchange: u64,
     /// How many since the last line about it.
     pub again: u64,
+}
+
+/// The record that secrets have got other values, or that there are none. It has no value, nor any part of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Renewal<'a> {
+    /// Whether the new values are in force for the requests that follow.
+    pub renewal: RenewalOutcome,
+    /// Which secrets, by the names of their references.
+    pub references: &'a [SecretRef],
+    /// What they were renewed for; `None` where nothing is known of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<RenewalCause>,
+    /// Why they were not: printable text of the operator's side.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<&'a str>,
+}
+
+/// Whether there are new values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RenewalOutcome {
+    /// They are in force.
+    Renewed,
+    /// Those before stay.
+    Failed,
 }
 
 /// How an exchange ended.

@@ -31,7 +31,7 @@ use strict_http1::{StrictStream, Unreadable};
 
 use crate::{
     bounded_stream::BoundedStream,
-    exchange::{self, ClientConnection, body::ResponseBody, refuse::Refusal},
+    exchange::{self, ClientConnection, refuse::Refusal, response_body::ResponseBody},
     host_port::{HostPort, Tunnel},
     limits::{
         CLIENT_CONNECTION_WINDOW, CLIENT_HEADER_TIMEOUT, CLIENT_STREAM_WINDOW, MAX_CLIENT_STREAMS,

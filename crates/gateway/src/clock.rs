@@ -1,6 +1,17 @@
-//! Times as receipts write them.
+//! The wall clock: times as receipts write them, and as the ends of credentials are given.
 
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Seconds since 1970, UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct UnixTime(pub(crate) u64);
+
+impl UnixTime {
+    /// By the wall clock, which a suspended machine and a corrected clock move on.
+    pub(crate) fn now() -> Self {
+        Self(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
+    }
+}
 
 /// RFC 3339, UTC, milliseconds: `2026-11-24T08:30:00.125Z`.
 pub(crate) fn rfc3339(time: SystemTime) -> String {

@@ -3,11 +3,36 @@
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use bot_bottle_core::policy::CredentialShape;
+use bot_bottle_core::policy::{CredentialShape, RouteCredential};
 use http::{HeaderName, HeaderValue, header};
 use zeroize::Zeroizing;
 
+use crate::clock::UnixTime;
+
+/// The credential of a route, with where it is from.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Injected {
+    /// Which secret it is, and where in a request it stands.
+    pub(crate) origin: RouteCredential,
+    pub(crate) credential: Credential,
+    /// Its end, where that is known.
+    pub(crate) expires: Option<UnixTime>,
+}
+
+impl Injected {
+    /// From the value of the secret; `None` as for [`Credential::new`].
+    pub(crate) fn new(origin: RouteCredential, secret: &str, expires: Option<UnixTime>) -> Option<Self> {
+        Some(Self { credential: Credential::new(&origin.shape, secret)?, origin, expires })
+    }
+
+    /// Whether it is known to be of no use any more.
+    pub(crate) fn has_expired(&self, now: UnixTime) -> bool {
+        self.expires.is_some_and(|end| end <= now)
+    }
+}
+
 /// What is put into a request. Shows no value in debug output.
+#[derive(PartialEq, Eq)]
 pub(crate) enum Credential {
     /// A header; its value is marked as sensitive, so that HPACK keeps it out of its table (RFC 7541 section 7.1.3).
     Header(HeaderName, HeaderValue),
@@ -102,6 +127,20 @@ mod tests {
             sent(&CredentialShape::Query("key".into()), "a&b=c d/%é~"),
             "key=a%26b%3Dc%20d%2F%25%C3%A9~"
         );
+    }
+
+    #[test]
+    fn a_credential_ends_with_its_last_second() {
+        let origin = RouteCredential {
+            shape: CredentialShape::Scheme("Bearer".into()),
+            token_ref: bot_bottle_core::secret::SecretRef::new("TOKEN"),
+        };
+        let injected = |expires| Injected::new(origin.clone(), "value", expires).expect("a credential");
+        for (now, has_expired) in [(0, false), (99, false), (100, true), (u64::MAX, true)] {
+            assert_eq!(injected(Some(UnixTime(100))).has_expired(UnixTime(now)), has_expired, "{now}");
+            assert!(!injected(None).has_expired(UnixTime(now)), "nothing is known");
+        }
+        assert_ne!(injected(None), Injected::new(origin.clone(), "other", None).expect("a credential"));
     }
 
     #[test]

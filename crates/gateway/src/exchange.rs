@@ -9,11 +9,15 @@
 //! 4. `decide` asks the policy about exactly what will be sent.
 //! 5. `scan` looks at content that the decision depends on, before the first byte leaves and as the rest
 //!    passes.
-//! 6. `record` writes the decision down. Nothing leaves for a request that has no receipt: no name is
+//! 6. `renew` waits for another value where the route's credential has expired, or refuses.
+//! 7. `record` writes the decision down. Nothing leaves for a request that has no receipt: no name is
 //!    resolved and nothing is dialled before.
-//! 7. `hold` waits for the operator where the decision is to ask, and records the answer.
-//! 8. `inject` adds the credential after every stage that looks at the request, so that none can leak it.
-//! 9. `relay` connects, sends, and streams both ways. The receipt's entry ends when the response does.
+//! 8. `hold` waits for the operator where the decision is to ask, and records the answer.
+//! 9. `inject` adds the credential after every stage that looks at the request, so that none can leak it.
+//! 10. `relay` connects, sends, and streams both ways. The receipt's entry ends when the response does.
+//!
+//! Where the upstream answers 401 to an injected credential, `renew` waits for another value. Then the request as it was
+//! before 9 goes through 9 and 10 once more, to the same destination, and never a third time.
 
 use bot_bottle_core::{host::Host, receipt::RequestSummary};
 use http::{Method, Request, Response, Uri, request::Parts, uri};
@@ -24,10 +28,10 @@ use crate::{
     bounded_stream::Activity,
     host_port::{HostPort, Tunnel},
     state::State,
-    upstream::Party,
+    upstream::{self, Party},
 };
 
-pub(crate) mod body;
+mod body;
 mod decide;
 mod facts;
 mod hold;
@@ -40,14 +44,18 @@ mod record;
 pub(crate) mod refuse;
 mod relay;
 mod removed;
+mod renew;
+pub(crate) mod response_body;
 mod scan;
 mod strip;
 mod websocket;
 
-use body::{RequestBody, ResponseBody};
+use body::RequestBody;
 use hop_by_hop::Upgrade;
 use refuse::{Form, Refusal};
 use removed::Removed;
+use renew::Repetition;
+use response_body::{Begun, ResponseBody};
 
 /// What is known about a client's connection before its first request.
 #[derive(Debug, Clone)]
@@ -76,6 +84,15 @@ struct Exchange {
     /// Its place among the requests in progress, held until its response has ended; none while it is held
     /// itself.
     permit: Option<OwnedSemaphorePermit>,
+}
+
+/// What an upstream has answered.
+struct Answered {
+    response: Response<upstream::Body>,
+    /// What both connections become.
+    granted: Upgrade,
+    /// What was read of the response's body already.
+    begun: Begun,
 }
 
 /// Answers a request: with the upstream's response, or with a refusal.
@@ -112,11 +129,39 @@ async fn run(
     *removed = strip::credentials(&mut exchange.parts, policy.route_to(&destination.host))?;
     let decision = decide::decide(&policy.policy, &exchange, &destination)?;
     scan::scan(&policy, &mut exchange, &destination, &decision).await?;
+    renew::unexpired(state, client, &policy, &decision).await?;
     exchange.body.forbid_trailers(policy.headers_settled_by(&decision));
     let entry = record::begin(&state.receipts, asked.summary(), &decision, removed.names())?;
-    let entry = hold::hold(state, client, asked, &mut exchange, &decision, entry).await?;
-    let entry = inject::inject(&mut exchange.parts, policy.credential(&decision), entry)?;
-    Ok(relay::relay(state, client, asked, exchange, &destination, entry).await)
+    let mut entry = hold::hold(state, client, asked, &mut exchange, &decision, entry).await?;
+    let injected = state.credential(&policy, &decision);
+    let retained = renew::retain(state, &mut exchange, injected.as_ref());
+    if let Some(injected) = &injected
+        && let Err(refusal) = inject::inject(&mut exchange.parts, &injected.credential)
+    {
+        return Err(refusal.in_exchange(entry.superseded()));
+    }
+    let Exchange { parts, body, upgrade, on_upgrade, permit } = exchange;
+    let request = Request::from_parts(parts, body);
+    let mut answered = relay::send(state, client, request, &destination, upgrade, &entry).await;
+    // Boxed: most requests are not refused, and have no memory for it.
+    let repetition = match (&mut answered, retained) {
+        (Ok(refused), Some(retained)) if renew::is_refused(refused) => {
+            Box::pin(renew::after_401(state, client, &policy, &decision, *retained, refused)).await
+        }
+        _ => None,
+    };
+    if let Some(Repetition { mut parts, body, injected }) = repetition {
+        drop(answered);
+        answered = match inject::inject(&mut parts, &injected.credential) {
+            Ok(()) => {
+                entry.repeated();
+                let request = Request::from_parts(parts, body);
+                Box::pin(relay::send(state, client, request, &destination, upgrade, &entry)).await
+            }
+            Err(refusal) => Err(refusal),
+        };
+    }
+    Ok(relay::pass_on(state, asked, answered, on_upgrade, permit, entry))
 }
 
 /// What was asked for, as the client wrote it: for receipts and refusals, which also tell about requests that

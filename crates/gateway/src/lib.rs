@@ -20,12 +20,14 @@ mod exchange;
 mod fake_ip;
 mod host_port;
 mod in_flight;
+mod kept_body;
 pub mod limits;
 mod listen;
 mod log;
 mod process;
 mod questions;
 mod receipts;
+mod renewals;
 mod state;
 mod token_bucket;
 mod upstream;
@@ -33,7 +35,8 @@ mod upstream;
 pub use certificates::CertificateError;
 pub use log::BoundedLog;
 pub use process::{
-    ServeError, control::ControlError, read_config, serve_alone, serve_controlled, serve_handed_over, spawn,
+    ServeError, control::ControlError, read_config, serve_alone, serve_controlled, serve_handed_over,
+    serve_launcher, spawn,
 };
 pub use receipts::{OpenReceiptsError, ReceiptsFile};
 pub use state::{GatewayError, State};

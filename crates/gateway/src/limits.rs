@@ -18,6 +18,39 @@ pub const MAX_QUESTIONS: usize = 64;
 /// How long a request waits for the operator's answer.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
+/// How long requests wait for another value of a credential that has expired or was refused: a command that the operator
+/// named for it may take a minute.
+pub const RENEWAL_TIMEOUT: Duration = Duration::from_secs(70);
+
+/// How often the launcher is asked for another value of one secret, at most.
+pub const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Requests that wait for another value of a credential at one time. One more gets the 401 that it has, or
+/// `429 limit_reached` where its credential has expired. They keep their places among [`MAX_REQUESTS`], of which they
+/// are a sixteenth.
+pub const MAX_WAITING_FOR_RENEWAL: usize = 256;
+
+/// Questions for other values that the launcher has not read yet.
+pub const MAX_UNREAD_RENEWALS: usize = 64;
+
+/// Bytes of a 401's body that are read while its request waits for another value, so that the connection is free.
+pub const MAX_UNAUTHORIZED_BODY: usize = 16 * 1024;
+
+/// How long reading them may take.
+pub const UNAUTHORIZED_BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of JSON that a launcher's reason for a value that is not renewed takes, in refusals, receipts and the log.
+pub const MAX_RENEWAL_WHY: usize = 512;
+
+/// Bytes of a request's body that are kept to send it again after a 401. A longer one is not sent again.
+pub const MAX_KEPT_BODY: usize = 8 * 1024 * 1024;
+
+/// Bytes of all such bodies. One that does not fit is not kept.
+pub const MAX_KEPT_BODIES: usize = 32 * 1024 * 1024;
+
+/// Pieces of a body below this size are copied when they are kept: each would hold the whole of a read buffer.
+pub const MIN_SHARED_PIECE: usize = 8 * 1024;
+
 /// Client connections at one time, relayed WebSockets and tunnels included. One more is answered
 /// `429 limit_reached` and closed.
 pub const MAX_CONNECTIONS: usize = 1024;

@@ -209,8 +209,9 @@ fn reject(state: &State, stream: &StreamSocket) {
     let summary = RequestSummary { method: "", host: "", port: 0, path: "" };
     let _ = state.receipts.refuse(summary, &decision, Some(429));
     let (reason, hint) = (decision.reason, decision.reason.hint());
-    let body = serde_json::to_string(&RefusalBody { reason, host: "", method: "", path: "", hint })
-        .unwrap_or_default();
+    let body =
+        serde_json::to_string(&RefusalBody { reason, host: "", method: "", path: "", hint, why: None })
+            .unwrap_or_default();
     let response = format!(
         "HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()

@@ -177,9 +177,9 @@ fn serve_started(
             listeners.push(adopted.ok_or(ControlError::NoInterceptorToken)?);
         }
         serve(&state, listeners)?;
-        let served = control::serve(&state, control).await;
+        let served = serve_launcher(&state, control).await;
         state.receipts.flush();
-        Ok(served?)
+        served
     });
     // The launcher is gone: exchanges that are under way end with it.
     runtime.shutdown_background();
@@ -221,6 +221,15 @@ pub fn serve_alone(
 /// When there is no listener.
 pub fn spawn(state: &Arc<State>, listeners: Vec<TcpListener>) -> Result<(), ServeError> {
     serve(state, listeners.into_iter().map(Listener::proxy).collect())
+}
+
+/// Carries messages between a launcher and a gateway, inside a runtime that the caller has, until the launcher's end of
+/// the socket is closed: [`GatewayReady`] first, then what [`serve_controlled`] does.
+///
+/// # Errors
+/// When the launcher does not keep to the protocol.
+pub async fn serve_launcher(state: &State, control: UnixStream) -> Result<(), ServeError> {
+    Ok(control::serve(state, control).await?)
 }
 
 fn serve(state: &Arc<State>, listeners: Vec<Listener>) -> Result<(), ServeError> {

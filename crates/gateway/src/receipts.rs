@@ -16,7 +16,7 @@ use std::{
 
 use bot_bottle_core::{
     decision::{DecidedBy, Decision, Reason},
-    receipt::{Ending, Line, MAX_PATH_BYTES, Receipt, Repeated, RequestSummary},
+    receipt::{Ending, Line, MAX_PATH_BYTES, Receipt, Renewal, Repeated, RequestSummary},
 };
 use serde::Serialize;
 use thiserror::Error;
@@ -159,6 +159,13 @@ impl Receipts {
         if self.writer().end(ending, Instant::now()) {
             self.later.notify_one();
         }
+    }
+
+    /// Writes down a renewal, before its values are in force.
+    pub(crate) fn renewal(&self, renewal: Renewal<'_>) -> Result<(), ReceiptNotWritten> {
+        let mut writer = self.writer();
+        writer.push(renewal);
+        writer.write()
     }
 
     /// Writes what waits to be written.

@@ -64,6 +64,22 @@ const REACHED: [(&str, &[Row]); 4] = [
             ("MAX_INFORMATIONAL", "informational responses (1xx) before a response", "502"),
             ("MAX_QUESTIONS", "requests that wait for your answer at one time", "429"),
             ("ANSWER_TIMEOUT", "a request waits for your answer", "403 `not_approved`"),
+            (
+                "RENEWAL_TIMEOUT",
+                "a request waits for a new value of its credential",
+                "its 401, or 403 `credential_expired`",
+            ),
+            (
+                "MAX_WAITING_FOR_RENEWAL",
+                "requests that wait for a new value of a credential at one time",
+                "their 401, or 429",
+            ),
+            (
+                "MAX_KEPT_BODY",
+                "bytes of a request's body that is sent again after a 401",
+                "the 401 goes to the agent",
+            ),
+            ("MAX_KEPT_BODIES", "bytes of all such bodies", "the same"),
             ("SCAN_WINDOW", "bytes of a git LFS batch", "429"),
             ("MAX_NAMES", "different names that the bottle's DNS gave an address to", "SERVFAIL"),
             ("MAX_PATH_BYTES", "bytes of a path that a receipt keeps", "cut"),

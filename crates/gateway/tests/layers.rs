@@ -7,7 +7,7 @@ use std::{
 };
 
 /// From the top to the bottom.
-const LAYERS: [&str; 19] = [
+const LAYERS: [&str; 21] = [
     "log",
     "process",
     "listen",
@@ -17,12 +17,14 @@ const LAYERS: [&str; 19] = [
     "state",
     "upstream",
     "questions",
+    "renewals",
     "receipts",
     "credential",
     "certificates",
     "fake_ip",
     "bounded_stream",
     "in_flight",
+    "kept_body",
     "host_port",
     "token_bucket",
     "clock",
@@ -31,8 +33,8 @@ const LAYERS: [&str; 19] = [
 
 /// The stages of the pipeline: none of them calls another. What they pass on lies in the other files of
 /// `exchange/`.
-const STAGES: [&str; 9] =
-    ["read", "normalise", "strip", "decide", "scan", "hold", "record", "inject", "relay"];
+const STAGES: [&str; 10] =
+    ["read", "normalise", "strip", "decide", "scan", "hold", "record", "inject", "relay", "renew"];
 
 #[test]
 fn imports_go_downwards() {

@@ -1,4 +1,5 @@
-//! Bodies as they pass: never decoded, and held no longer than a stage needs to look at their beginning.
+//! Bodies of requests as they pass: never decoded, and held no longer than a stage needs to look at their beginning, or
+//! until it is known that they are not sent again.
 
 use std::{
     collections::VecDeque,
@@ -11,20 +12,20 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bot_bottle_core::decision::{DecidedBy, Reason};
+use bot_bottle_core::decision::Reason;
 use bytes::Bytes;
 use http::Version;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use thiserror::Error;
-use tokio::{runtime::Handle, sync::OwnedSemaphorePermit, time::timeout};
+use tokio::{runtime::Handle, time::timeout};
 
-use super::{record::Entry, strip};
+use super::strip;
 use crate::{
     in_flight::Share,
+    kept_body::{Keeper, KeptBodies, KeptBody, Place, WholeBody},
     limits::{LINGER_IDLE_TIMEOUT, LINGER_TIMEOUT},
-    upstream,
 };
 
 /// Looks at a body as it passes.
@@ -49,6 +50,10 @@ pub(super) struct RequestBody {
     in_flight: Option<Share>,
     /// Names of headers that the request was decided on: no trailer may have them.
     decided_on: Vec<String>,
+    /// Keeps what passes.
+    keeper: Option<Box<Keeper>>,
+    /// Of a body that was kept, and is sent again.
+    _place: Option<Place>,
 }
 
 /// The body of a client's request. Where it is a stream of HTTP/2 and is dropped before its end, the rest is
@@ -102,29 +107,6 @@ struct BodyRefused(Reason);
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The body of a response on its way to a client.
-#[derive(Debug)]
-pub(crate) enum ResponseBody {
-    /// One of our own, until it was sent.
-    Own(Option<Bytes>),
-    /// As the upstream sends it.
-    Relayed(Relayed),
-}
-
-/// The body of an upstream's response. Its entry and its place among the requests end with it.
-#[derive(Debug)]
-pub(crate) struct Relayed {
-    body: upstream::Body,
-    place: Option<Box<Place>>,
-    in_flight: Share,
-}
-
-#[derive(Debug)]
-struct Place {
-    entry: Entry,
-    _permit: Option<OwnedSemaphorePermit>,
-}
-
 impl RequestBody {
     pub(super) fn of(incoming: Incoming, version: Version) -> Self {
         Self {
@@ -135,6 +117,51 @@ impl RequestBody {
             sent: Arc::default(),
             in_flight: None,
             decided_on: Vec::new(),
+            keeper: None,
+            _place: None,
+        }
+    }
+
+    /// A body that has passed once, and all checks with it.
+    pub(super) fn again(WholeBody { pieces, place }: WholeBody) -> Self {
+        Self {
+            incoming: Lingering { incoming: None, is_stream: false },
+            window: pieces.into_iter().map(Frame::data).collect(),
+            inspector: None,
+            finding: Finding::default(),
+            sent: Arc::default(),
+            in_flight: None,
+            decided_on: Vec::new(),
+            keeper: None,
+            _place: Some(place),
+        }
+    }
+
+    /// Keeps what passes from now on, as far as there is room.
+    pub(super) fn keep(&mut self, bodies: &KeptBodies) -> KeptBody {
+        if self.is_end_stream() {
+            return KeptBody::empty();
+        }
+        let (keeper, kept) = bodies.keep(self.size_hint().lower());
+        self.keeper = Some(Box::new(keeper));
+        kept
+    }
+
+    /// Keeps a frame. A body with trailers is not kept: whether they arrive depends on the connection.
+    fn keep_frame(&mut self, frame: Option<&Result<Frame<Bytes>, BoxError>>) {
+        match (frame, &mut self.keeper) {
+            (Some(Ok(frame)), Some(keeper)) => match frame.data_ref() {
+                Some(piece) => keeper.piece(piece),
+                None => keeper.give_up(),
+            },
+            // It has broken off, and does not end.
+            (Some(Err(_)), _) => self.keeper = None,
+            (None, _) | (_, None) => {}
+        }
+        if (frame.is_none() || self.is_end_stream())
+            && let Some(keeper) = self.keeper.take()
+        {
+            keeper.end();
         }
     }
 
@@ -208,31 +235,6 @@ impl RequestBody {
     }
 }
 
-impl ResponseBody {
-    pub(crate) fn whole(bytes: Bytes) -> Self {
-        Self::Own((!bytes.is_empty()).then_some(bytes))
-    }
-
-    pub(crate) fn empty() -> Self {
-        Self::Own(None)
-    }
-
-    pub(super) fn relayed(
-        body: upstream::Body,
-        entry: Entry,
-        permit: Option<OwnedSemaphorePermit>,
-        in_flight: Share,
-    ) -> Self {
-        let place = if body.is_end_stream() {
-            entry.complete();
-            None
-        } else {
-            Some(Box::new(Place { entry, _permit: permit }))
-        };
-        Self::Relayed(Relayed { body, place, in_flight })
-    }
-}
-
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = BoxError;
@@ -248,6 +250,9 @@ impl Body for RequestBody {
             Some(frame) => Some(Ok(frame)),
             None => ready!(self.poll_incoming(context)),
         };
+        if self.keeper.is_some() {
+            self.keep_frame(frame.as_ref());
+        }
         if let Some(Ok(frame)) = &mut frame {
             if let Some(data) = frame.data_ref() {
                 self.sent.fetch_add(data.len() as u64, Ordering::Relaxed);
@@ -275,74 +280,10 @@ impl Body for RequestBody {
     }
 }
 
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut *self {
-            Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Relayed(relayed) => relayed.poll_frame(context),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Own(bytes) => bytes.is_none(),
-            Self::Relayed(relayed) => relayed.body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Self::Relayed(relayed) => relayed.body.size_hint(),
-        }
-    }
-}
-
-impl Relayed {
-    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        ready!(self.in_flight.poll_room(context));
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        match &frame {
-            Some(Ok(frame)) => {
-                if let (Some(place), Some(data)) = (self.place.as_mut(), frame.data_ref()) {
-                    place.entry.received(data.len() as u64);
-                }
-                if self.body.is_end_stream()
-                    && let Some(place) = self.place.take()
-                {
-                    place.entry.complete();
-                }
-            }
-            None => {
-                if let Some(place) = self.place.take() {
-                    place.entry.complete();
-                }
-            }
-            Some(Err(error)) => {
-                if let Some(place) = self.place.take() {
-                    place.entry.failed(failure(error), DecidedBy::Upstream);
-                }
-            }
-        }
-        Poll::Ready(frame.map(|frame| frame.map(|frame| counted(frame, Some(&self.in_flight)))))
-    }
-}
-
 /// Counts the bytes of a frame until they are written.
-fn counted(frame: Frame<Bytes>, in_flight: Option<&Share>) -> Frame<Bytes> {
+pub(super) fn counted(frame: Frame<Bytes>, in_flight: Option<&Share>) -> Frame<Bytes> {
     match in_flight {
         Some(in_flight) => frame.map_data(|bytes| in_flight.count(bytes)),
         None => frame,
     }
-}
-
-/// Why a response broke off.
-fn failure(error: &hyper::Error) -> Reason {
-    if upstream::is_timeout(error) { Reason::Timeout } else { Reason::UpstreamProtocol }
 }

@@ -2,26 +2,19 @@
 
 use http::request::Parts;
 
-use super::{query, record::Entry, refuse::Refusal};
+use super::{query, refuse::Refusal};
 use crate::credential::Credential;
 
 /// Puts the credential where the route says. `strip` has removed what the agent had there.
-pub(super) fn inject(
-    parts: &mut Parts,
-    credential: Option<&Credential>,
-    entry: Entry,
-) -> Result<Entry, Refusal> {
+pub(super) fn inject(parts: &mut Parts, credential: &Credential) -> Result<(), Refusal> {
     match credential {
-        None => {}
-        Some(Credential::Header(name, value)) => {
+        Credential::Header(name, value) => {
             parts.headers.insert(name, value.clone());
+            Ok(())
         }
-        Some(Credential::Parameter { name, value }) => {
+        Credential::Parameter { name, value } => {
             let with = query::with(parts.uri.query(), name, value);
-            if let Err(refusal) = query::set(&mut parts.uri, &with) {
-                return Err(refusal.in_exchange(entry.superseded()));
-            }
+            query::set(&mut parts.uri, &with)
         }
     }
-    Ok(entry)
 }

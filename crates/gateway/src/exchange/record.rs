@@ -24,6 +24,7 @@ pub(crate) struct Entry {
     outcome: Outcome,
     failure: Option<(Reason, DecidedBy)>,
     status: Option<StatusCode>,
+    is_repeated: bool,
     sent: Arc<AtomicU64>,
     received: u64,
 }
@@ -45,6 +46,7 @@ pub(super) fn begin(
         outcome: Outcome::Cancelled,
         failure: None,
         status: None,
+        is_repeated: false,
         sent: Arc::default(),
         received: 0,
     })
@@ -75,6 +77,11 @@ impl Entry {
     /// The count of the request's bytes, for the body that sends them.
     pub(super) fn sent(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.sent)
+    }
+
+    /// The request is sent once more.
+    pub(super) fn repeated(&mut self) {
+        self.is_repeated = true;
     }
 
     /// The head of the response is there.
@@ -116,6 +123,7 @@ impl Drop for Entry {
             reason: self.failure.map(|(reason, _)| reason),
             source: self.failure.map(|(_, source)| source),
             status: self.status.map(|status| status.as_u16()),
+            repeated: self.is_repeated,
             sent: self.sent.load(Ordering::Relaxed),
             received: self.received,
         };

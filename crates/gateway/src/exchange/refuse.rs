@@ -1,5 +1,7 @@
 //! Refusals: their receipt, status and body.
 
+use std::{fmt::Write as _, sync::Arc};
+
 use bot_bottle_core::{
     decision::{DecidedBy, Decision, Reason, RefusalBody},
     receipt::{MAX_PATH_BYTES, RequestSummary},
@@ -8,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::ext::ReasonPhrase;
 
-use super::{body::ResponseBody, hop_by_hop::Upgrade};
+use super::{hop_by_hop::Upgrade, response_body::ResponseBody};
 use crate::{
     limits::{MAX_HOST_ECHO, MAX_METHOD_ECHO},
     receipts::{Details, ReceiptNotWritten, Receipts, RefusalNotWritten, cut},
@@ -22,6 +24,8 @@ pub(crate) struct Refusal {
     /// The exchange that it ends, where that has a line in the receipts already.
     exchange: Option<u64>,
     form: Form,
+    /// What the operator's side said of it: printable, and no longer than [`crate::limits::MAX_RENEWAL_WHY`].
+    why: Option<Arc<str>>,
 }
 
 /// How a refusal is written for a client.
@@ -71,6 +75,10 @@ impl Refusal {
         Self { exchange: Some(number), ..self }
     }
 
+    pub(super) fn because(self, why: Option<Arc<str>>) -> Self {
+        Self { why, ..self }
+    }
+
     pub(crate) fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
     }
@@ -93,9 +101,7 @@ impl Refusal {
         let reason = self.decision.reason;
         let (content_type, body) = match self.form {
             Form::Json => ("application/json", self.json(request)),
-            Form::Text => {
-                ("text/plain", format!("bot-bottle refused this, {reason}: {}\n", reason.hint()).into_bytes())
-            }
+            Form::Text => ("text/plain", format!("{}\n", self.sentence()).into_bytes()),
             Form::Grpc => return self.grpc_response(),
         };
         let length = body.len();
@@ -130,20 +136,24 @@ impl Refusal {
             method: cut(request.method, MAX_METHOD_ECHO),
             path: cut(request.path, MAX_PATH_BYTES),
             hint: reason.hint(),
+            why: self.why.as_deref(),
         })
         .unwrap_or_default()
     }
 
+    fn sentence(&self) -> String {
+        let reason = self.decision.reason;
+        let why = self.why.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
+        format!("bot-bottle refused this, {reason}: {}{why}", reason.hint())
+    }
+
     /// "Trailers-Only" in gRPC's protocol over HTTP/2, whose status is always 200.
     fn grpc_response(&self) -> Response<ResponseBody> {
-        let reason = self.decision.reason;
         let mut response = Response::new(ResponseBody::empty());
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert("grpc-status", HeaderValue::from(grpc_status(self.status)));
-        // Hints are printable ASCII, of which the protocol encodes the percent sign alone.
-        let message = format!("bot-bottle refused this, {reason}: {}", reason.hint()).replace('%', "%25");
-        if let Ok(message) = HeaderValue::try_from(message) {
+        if let Ok(message) = HeaderValue::try_from(grpc_message(&self.sentence())) {
             headers.insert("grpc-message", message);
         }
         response
@@ -186,8 +196,20 @@ impl From<RefusalNotWritten> for Refusal {
 impl From<Decision> for Refusal {
     fn from(decision: Decision) -> Self {
         let status = status_of(decision.reason);
-        Self { decision, status, exchange: None, form: Form::Json }
+        Self { decision, status, exchange: None, form: Form::Json, why: None }
     }
+}
+
+/// "Percent-Encoded" in gRPC's protocol over HTTP/2: all but printable ASCII, and the percent sign.
+fn grpc_message(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut message, byte| {
+        match byte {
+            b' '..=b'~' if byte != b'%' => message.push(char::from(byte)),
+            // Writing to a string does not fail.
+            _ => drop(write!(message, "%{byte:02X}")),
+        }
+        message
+    })
 }
 
 /// The codes of gRPC that its clients make of a status of HTTP (`http-grpc-status-mapping.md`), but for one: a

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::{
     limits::{MAX_LISTENERS, MAX_START_BYTES},
     listen,
-    state::State,
+    state::{GatewayError, State},
 };
 
 /// The launcher did not start the gateway as agreed.
@@ -143,6 +143,7 @@ pub(super) async fn serve(state: &State, control: UnixStream) -> Result<(), Cont
     let mut messages =
         LengthDelimitedCodec::builder().little_endian().max_frame_length(MAX_START_BYTES).new_read(reader);
     let mut events = state.questions.events().ok_or(ControlError::Malformed)?;
+    let mut renewals = state.renewals.events().ok_or(ControlError::Malformed)?;
     write_line(&mut writer, &state.ready()).await?;
     loop {
         let event = tokio::select! {
@@ -154,6 +155,7 @@ pub(super) async fn serve(state: &State, control: UnixStream) -> Result<(), Cont
                 },
             },
             Some(event) = events.recv() => event,
+            Some(event) = renewals.recv() => event,
         };
         write_line(&mut writer, &event).await?;
     }
@@ -161,14 +163,25 @@ pub(super) async fn serve(state: &State, control: UnixStream) -> Result<(), Cont
 
 fn handle(state: &State, message: &[u8]) -> Result<Option<GatewayEvent>, ControlError> {
     match serde_json::from_slice(message).map_err(|_| ControlError::Malformed)? {
-        ControlMessage::Reload { policy, secrets } => Ok(Some(match state.reload(policy, &secrets.0) {
-            Ok(()) => GatewayEvent::Reloaded,
-            Err(error) => GatewayEvent::NotReloaded { why: error.to_string() },
-        })),
+        ControlMessage::Reload { policy, secrets } => Ok(Some(reloaded(state.reload(policy, &secrets.0)))),
+        ControlMessage::Renew { secrets, expires, cause } => {
+            Ok(Some(reloaded(state.renew(&secrets.0, &expires, cause))))
+        }
+        ControlMessage::NotRenewed { reference, why } => {
+            state.not_renewed(&reference, &why);
+            Ok(None)
+        }
         ControlMessage::Answer { exchange, allow } => {
             state.questions.answer(exchange, allow);
             Ok(None)
         }
+    }
+}
+
+fn reloaded(reloaded: Result<(), GatewayError>) -> GatewayEvent {
+    match reloaded {
+        Ok(()) => GatewayEvent::Reloaded,
+        Err(error) => GatewayEvent::NotReloaded { why: error.to_string() },
     }
 }
 

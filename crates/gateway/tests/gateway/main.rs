@@ -18,6 +18,7 @@ mod pushes;
 mod reasons;
 mod receipts;
 mod refusals;
+mod renewal;
 mod smuggling;
 mod soak;
 mod streaming;

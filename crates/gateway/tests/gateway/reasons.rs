@@ -64,6 +64,7 @@ each_reason! {
     git_fetch: get("open.test", "/a.git/info/refs?service=git-upload-pack", "");
     address_literal: get("127.0.0.1", "/", "");
     cleartext_credential: proxied("http://secret.test/", "secret.test");
+    credential_expired: get("expired.test", "/", "");
     host_mismatch: ask("open.test", "GET / HTTP/1.1\r\nHost: evil.test\r\n");
     malformed_request: ask("open.test", "GET  / HTTP/1.1\r\nHost: open.test\r\n");
     malformed_host: proxied("http://a_b..test/", "a_b..test");
@@ -97,7 +98,11 @@ async fn gateway() -> (TestGateway, TestUpstream) {
     asked["ask"] = json!(true);
     let mut secret = route("secret.test");
     secret["auth"] = json!({"scheme": "Bearer", "token_ref": "TOKEN"});
+    let mut expired = route("expired.test");
+    expired["auth"] = json!({"scheme": "Bearer", "token_ref": "OTHER_TOKEN"});
     let gateway = Setup::for_upstream(&upstream)
+        .expiring("OTHER_TOKEN", 1)
+        .route(expired)
         .fixed("stranger.test", stranger.address)
         .resolving("inside.test", &["10.0.0.1"])
         .route(narrow)

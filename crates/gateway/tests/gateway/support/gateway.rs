@@ -49,7 +49,11 @@ pub(crate) struct TestGateway {
 enum Served {
     Here(Arc<State>),
     InProcess(Child),
-    Controlled { _launcher: Launcher },
+    Controlled {
+        _launcher: Launcher,
+    },
+    /// By a launcher that the test has.
+    Launched,
 }
 
 impl Drop for Served {
@@ -78,9 +82,14 @@ fn gateway_process() {
     .expect("serving");
 }
 
+/// The value of `OTHER_TOKEN`.
+pub(crate) const OTHER_SECRET: &str = "other-credential-5b2e";
+
 fn start() -> GatewayStart {
     let secret = |name: &str, value: &str| (SecretRef::new(name), Zeroizing::new(value.to_owned()));
-    let secrets = [secret("TOKEN", SECRET), secret("ODD_TOKEN", ODD_SECRET)].into();
+    let secrets =
+        [secret("TOKEN", SECRET), secret("ODD_TOKEN", ODD_SECRET), secret("OTHER_TOKEN", OTHER_SECRET)]
+            .into();
     GatewayStart { secrets, ..GatewayStart::default() }
 }
 
@@ -111,6 +120,7 @@ pub(crate) struct Setup {
     resolver: TableResolver,
     receipts: Option<PathBuf>,
     receipts_bytes: Option<ByteSize>,
+    expires: BTreeMap<SecretRef, u64>,
     folder: tempfile::TempDir,
 }
 
@@ -124,6 +134,7 @@ impl Setup {
             resolver: TableResolver::default(),
             receipts: None,
             receipts_bytes: None,
+            expires: BTreeMap::new(),
             folder: tempfile::tempdir().expect("a folder"),
         }
     }
@@ -210,6 +221,16 @@ impl Setup {
         self
     }
 
+    /// The secret of this name ends then, in seconds since 1970.
+    pub(crate) fn expiring(mut self, name: &str, at: u64) -> Self {
+        self.expires.insert(SecretRef::new(name), at);
+        self
+    }
+
+    fn message(&self) -> GatewayStart {
+        GatewayStart { expires: self.expires.clone(), ..start() }
+    }
+
     fn config(&self) -> GatewayConfig {
         let receipts = self.receipts.clone();
         let receipts = receipts.unwrap_or_else(|| self.folder.path().join("receipts.jsonl"));
@@ -272,13 +293,33 @@ impl Setup {
         }
     }
 
-    pub(crate) async fn start(self) -> TestGateway {
+    /// Starts a gateway with a launcher, which the test plays.
+    pub(crate) fn start_launched(self) -> (TestGateway, Launcher) {
         let config = self.config();
         let receipts = config.receipts.clone();
+        let start = GatewayStart { listeners: vec![ListenerKind::Proxy], ..self.message() };
+        let launcher = Launcher::start_with(config, &start);
+        let gateway = TestGateway {
+            address: launcher.address,
+            ca_pem: launcher.ready.ca_certificate.clone(),
+            receipts,
+            folder: self.folder,
+            served: Served::Launched,
+            asked: Arc::default(),
+        };
+        (gateway, launcher)
+    }
+
+    pub(crate) async fn start(self) -> TestGateway {
+        let (config, start) = (self.config(), self.message());
+        let receipts = config.receipts.clone();
         let asked = Arc::clone(&self.resolver.asked);
+<<<<<<< HEAD
         let mut start = start();
         let password = self.password.map(|value| (SecretRef::new("PROXY_PASSWORD"), value.into()));
         start.secrets.extend(password);
+=======
+>>>>>>> 122ea60 (Renew credentials while the gateway runs, and send a refused request once more)
         let gateway = State::new(&config, &start, Box::new(self.resolver)).expect("a gateway");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let address = listener.local_addr().expect("an address");
@@ -291,6 +332,10 @@ impl Setup {
 impl TestGateway {
     /// What a gateway in this process shares among its connections.
     pub(crate) fn state(&self) -> &State {
+        self.shared_state()
+    }
+
+    pub(crate) fn shared_state(&self) -> &Arc<State> {
         let Served::Here(state) = &self.served else { panic!("the gateway is in another process") };
         state
     }

@@ -7,6 +7,7 @@ use std::{
     os::{fd::AsFd, unix::net::UnixStream},
     path::Path,
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use bot_bottle_core::{
@@ -112,6 +113,14 @@ impl Launcher {
         let mut line = String::new();
         self.events.read_line(&mut line).expect("a line");
         serde_json::from_str(&line).expect("an event")
+    }
+
+    /// Whether the gateway says nothing for so long.
+    pub(crate) fn is_quiet_for(&mut self, time: Duration) -> bool {
+        self.control.set_read_timeout(Some(time)).expect("a timeout");
+        let is_quiet = self.events.fill_buf().is_err();
+        self.control.set_read_timeout(None).expect("no timeout");
+        is_quiet
     }
 
     pub(crate) fn end(self) -> Result<(), ServeError> {

@@ -41,8 +41,15 @@ pub(crate) struct Seen {
     pub(crate) version: Version,
     pub(crate) headers: HeaderMap,
     pub(crate) body_bytes: usize,
+    /// Of the body's bytes in their order.
+    pub(crate) body_sum: u64,
     /// Whether the body came to its end.
     pub(crate) is_whole: bool,
+}
+
+/// What tells bodies apart.
+pub(crate) fn sum(before: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(before, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)))
 }
 
 /// A running server. Plain HTTP is spoken too, if the first byte is not TLS.
@@ -60,6 +67,8 @@ struct State {
     produced: Arc<AtomicUsize>,
     go_on: Notify,
     abandoned: Notify,
+    /// The one value of `Authorization` that is not answered 401.
+    accepted: Mutex<Option<String>>,
 }
 
 /// Which protocols TLS offers.
@@ -119,6 +128,11 @@ impl TestUpstream {
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
         self.state.seen.lock().expect("not poisoned").clone()
+    }
+
+    /// Answers every request 401 from now on that does not have this value of `Authorization`.
+    pub(crate) fn accept_only(&self, authorization: &str) {
+        *self.state.accepted.lock().expect("not poisoned") = Some(authorization.to_owned());
     }
 
     /// Connections so far, of whatever kind.
@@ -186,7 +200,8 @@ async fn serve(state: Arc<State>, mut request: Request<Incoming>) -> Result<Resp
     let path = request.uri().path().to_owned();
     let upgrade = request.headers().get(header::UPGRADE).is_some().then(|| hyper::upgrade::on(&mut request));
     let (parts, mut body) = request.into_parts();
-    let mut body_bytes = 0;
+    let (mut body_bytes, mut body_sum) = (0, 0);
+    let accepted = state.accepted.lock().expect("not poisoned").clone();
     let (mut trailers, mut is_whole) = (None, true);
     if path != "/early" {
         while let Some(frame) = body.frame().await {
@@ -195,7 +210,12 @@ async fn serve(state: Arc<State>, mut request: Request<Incoming>) -> Result<Resp
                 break;
             };
             match frame.into_data() {
-                Ok(data) => body_bytes += data.len(),
+                Ok(data) => {
+                    body_bytes += data.len();
+                    if accepted.is_some() {
+                        body_sum = sum(body_sum, &data);
+                    }
+                }
                 Err(frame) => trailers = frame.into_trailers().ok(),
             }
         }
@@ -205,8 +225,17 @@ async fn serve(state: Arc<State>, mut request: Request<Incoming>) -> Result<Resp
         version: parts.version,
         headers: parts.headers.clone(),
         body_bytes,
+        body_sum,
         is_whole,
     });
+    let given = parts.headers.get(header::AUTHORIZATION).map(http::HeaderValue::as_bytes);
+    if accepted.is_some_and(|accepted| given != Some(accepted.as_bytes())) {
+        let size = parts.uri.query().and_then(|size| size.parse().ok());
+        let mut response = size.map_or_else(|| text("who are you?".into()), |size| large(size, &state));
+        *response.status_mut() = StatusCode::UNAUTHORIZED;
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, "Bearer".parse().expect("a value"));
+        return Ok(response);
+    }
     if parts.method == http::Method::HEAD {
         return Ok(Response::new(Empty::new().boxed()));
     }
