@@ -113,6 +113,10 @@ pub(crate) struct BottleOptions {
     /// For the tests of crash safety: the launcher kills itself, or fails, at this point.
     #[arg(long, hide = true, value_name = "STEP", env = "BOT_BOTTLE_FAULT")]
     pub(crate) fault: Option<String>,
+
+    /// For the tests of renewals: their clock is as many seconds ahead as this file says.
+    #[arg(long, hide = true, value_name = "FILE", env = "BOT_BOTTLE_CLOCK")]
+    pub(crate) clock: Option<PathBuf>,
 }
 
 /// How an agent is run.
@@ -165,6 +169,10 @@ pub(crate) struct Resume {
     /// For the tests of crash safety: the launcher kills itself, or fails, at this point.
     #[arg(long, hide = true, value_name = "STEP", env = "BOT_BOTTLE_FAULT")]
     pub(crate) fault: Option<String>,
+
+    /// For the tests of renewals: their clock is as many seconds ahead as this file says.
+    #[arg(long, hide = true, value_name = "FILE", env = "BOT_BOTTLE_CLOCK")]
+    pub(crate) clock: Option<PathBuf>,
 }
 
 /// Run any program in a bottle.

@@ -11,6 +11,7 @@ mod exit;
 mod host_file;
 mod manifest_files;
 mod provider_install;
+mod renewal;
 mod secret_values;
 mod system;
 mod ui;

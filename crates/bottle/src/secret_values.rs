@@ -1,9 +1,12 @@
 //! Resolves the names of secrets and variables to values, once, at launch.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, os::fd::BorrowedFd};
 
 use bot_bottle_core::{
-    bottle::EnvEntry, gateway_config::GatewayStart, plan::BottlePlan, provider::ProvisionedSecret,
+    bottle::{EnvEntry, SecretSource},
+    gateway_config::GatewayStart,
+    plan::BottlePlan,
+    provider::ProvisionedSecret,
     secret::SecretRef,
 };
 use zeroize::Zeroizing;
@@ -18,14 +21,24 @@ pub(crate) fn for_gateway(
     plan: &BottlePlan,
     provisioned: Vec<ProvisionedSecret>,
 ) -> Result<GatewayStart, CommandError> {
+    let expires = provisioned.iter().map(|secret| (secret.reference.clone(), secret.expires)).collect();
     let mut known: BTreeMap<SecretRef, Zeroizing<String>> =
         provisioned.into_iter().map(|secret| (secret.reference, secret.value)).collect();
-    for (name, origin) in &plan.secret_sources {
-        let value = source::ask(name, origin)?;
-        check(name, &value)?;
-        known.insert(name.clone(), value);
+    for (name, source) in &plan.secret_sources {
+        known.insert(name.clone(), ask(name, source, None)?);
     }
-    from_environment(&plan.secrets, known)
+    Ok(GatewayStart { expires, ..from_environment(&plan.secrets, known)? })
+}
+
+/// The value that a source gives. Ends without one when `cancel` has something to read.
+pub(crate) fn ask(
+    name: &SecretRef,
+    source: &SecretSource,
+    cancel: Option<BorrowedFd<'_>>,
+) -> Result<Zeroizing<String>, CommandError> {
+    let value = source::ask(name, &source.origin, cancel)?;
+    check(name, &value)?;
+    Ok(value)
 }
 
 /// The values behind references, from the host's environment where `known` has none.

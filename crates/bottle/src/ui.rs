@@ -112,6 +112,14 @@ impl Ui {
         lines.iter().for_each(|line| eprintln!("{}", printable(line)));
     }
 
+    /// Tells the operator something while a program draws on the terminal: as a notification of the terminal's, which
+    /// many show beside their window (OSC 9). Those that do not know it show nothing (ECMA-48 section 8.3.89).
+    pub(crate) fn notify(&self, text: &str) {
+        if std::io::stderr().is_terminal() {
+            let _ = write!(io::stderr(), "\x1b]9;bot-bottle: {}\x07", printable(text));
+        }
+    }
+
     /// Prints progress.
     pub(crate) fn progress(&self, text: &str) {
         eprintln!("{FAINT}{}{FAINT:#}", printable_lines(text));

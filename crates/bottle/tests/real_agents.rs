@@ -6,6 +6,8 @@
 
 #[path = "real_agents/fixture.rs"]
 mod fixture;
+#[path = "real_agents/long_day.rs"]
+mod long_day;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

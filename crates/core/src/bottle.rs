@@ -5,8 +5,13 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    gateway_config::FixedAddress, host::HostPattern, limits::Limits, policy::Route, provider::BaseUrl,
-    secret::SecretRef, upstream_proxy::UpstreamProxy,
+    gateway_config::FixedAddress,
+    host::HostPattern,
+    limits::{Limits, WallTime},
+    policy::Route,
+    provider::BaseUrl,
+    secret::SecretRef,
+    upstream_proxy::UpstreamProxy,
 };
 
 /// A boundary: what an agent runs in. Comes from the operator's home only.
@@ -303,10 +308,21 @@ impl Settings {
     }
 }
 
+/// Where a secret comes from, and how often it is asked for again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretSource {
+    /// Where from.
+    #[serde(flatten)]
+    pub origin: SecretOrigin,
+    /// After this time it is asked for again, while a bottle runs that has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renew_every: Option<WallTime>,
+}
+
 /// Where a secret comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum SecretSource {
+pub enum SecretOrigin {
     /// From the standard output of this program with its arguments. It is not empty.
     Command(Vec<String>),
     /// From this file, absolute.
@@ -314,6 +330,13 @@ pub enum SecretSource {
 }
 
 impl fmt::Display for SecretSource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.origin.fmt(formatter)?;
+        self.renew_every.map_or(Ok(()), |every| write!(formatter, ", again every {every}"))
+    }
+}
+
+impl fmt::Display for SecretOrigin {
     /// Without the arguments of a command, which may say more than they should.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

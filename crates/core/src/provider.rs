@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
@@ -37,8 +37,12 @@ pub trait Provider: std::fmt::Debug + Sync {
         include_str!("provider/agent.Dockerfile")
     }
 
-    /// The file of the host's own login, relative to the operator's home, for a bottle that forwards it.
+    /// The file of the host's own login, relative to the operator's home, for a bottle that forwards it. It lies in a
+    /// folder of the program's.
     fn credential_file(&self) -> &'static str;
+
+    /// The variable of the host that names another folder in the place of that one.
+    fn folder_variable(&self) -> &'static str;
 
     /// How the operator makes a token for `agent_provider.auth_token`, where the provider takes one.
     fn token_login(&self) -> Option<TokenLogin>;
@@ -114,6 +118,8 @@ pub struct ProvisionInput<'a> {
     pub guest: &'a GuestPaths,
     /// The host's own login, if the bottle forwards it.
     pub credentials: &'a HostCredentials,
+    /// Where that lies, for errors.
+    pub login_path: &'a Path,
     /// Seconds since 1970, UTC.
     pub now: u64,
     /// What the operator wrote after `--`; passed on to the program as it is.

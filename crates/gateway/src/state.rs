@@ -30,14 +30,9 @@ use crate::{
     kept_body::KeptBodies,
     limits::{MAX_CONNECTIONS, MAX_RENEWAL_WHY, MAX_REQUESTS},
     questions::Questions,
-<<<<<<< HEAD
-    receipts::{OpenReceiptsError, Receipts},
-    upstream::{ExtraCaError, Proxy, ProxyLoginError, Resolve, Upstream},
-=======
     receipts::{OpenReceiptsError, Receipts, cut},
     renewals::{Answer, Renewals},
-    upstream::{ExtraCaError, Resolve, Upstream},
->>>>>>> 122ea60 (Renew credentials while the gateway runs, and send a refused request once more)
+    upstream::{ExtraCaError, Proxy, ProxyLoginError, Resolve, Upstream},
 };
 
 /// One bottle's gateway: policy, credentials, receipts, certificates, connections to upstreams.

@@ -10,16 +10,18 @@ use std::{
     io,
     net::{SocketAddr, TcpListener, UdpSocket},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use bot_bottle_core::{
     error::IoError,
-    gateway_config::{GatewayReady, GatewayStart, InterceptorToken, ListenerKind},
+    gateway_config::{
+        ControlMessage, GatewayEvent, GatewayReady, GatewayStart, InterceptorToken, ListenerKind,
+    },
     identity::Identity,
     limits::Limits,
     plan::BottlePlan,
-    provider::GuestPaths,
+    provider::{GuestFile, GuestPaths},
     work::FileTime,
 };
 use rustix::process::Signal;
@@ -117,7 +119,19 @@ pub trait Gateway {
     ///
     /// # Errors
     /// With the last of its log.
-    fn ready(&self) -> Result<GatewayReady, LaunchError>;
+    fn ready(&mut self) -> Result<GatewayReady, LaunchError>;
+
+    /// Tells it something while it serves.
+    ///
+    /// # Errors
+    /// When it takes nothing any more.
+    fn tell(&self, message: &ControlMessage) -> io::Result<()>;
+
+    /// A descriptor that is readable when [`Self::events`] has something; `None` once it tells nothing any more.
+    fn talk(&self) -> Option<BorrowedFd<'_>>;
+
+    /// What it has told since the last time. Does not wait.
+    fn events(&mut self) -> Vec<GatewayEvent>;
 
     /// A descriptor that is readable once the gateway has ended.
     fn process(&self) -> BorrowedFd<'_>;
@@ -156,6 +170,13 @@ pub trait Sandbox {
     /// # Errors
     /// When the sandbox takes nothing any more.
     fn signal(&mut self, session: SessionId, signal: Signal) -> io::Result<()>;
+
+    /// Gives a file in the agent's home another content, whatever is in its place. [`SandboxEvent::NotReplaced`] answers
+    /// where that fails.
+    ///
+    /// # Errors
+    /// When the sandbox takes nothing any more.
+    fn replace(&mut self, home: &Path, file: &GuestFile) -> io::Result<()>;
 
     /// Descriptors of which one is readable when [`Self::next`] has something.
     fn descriptors(&self) -> Vec<BorrowedFd<'_>>;
@@ -346,6 +367,8 @@ pub enum SandboxEvent {
         /// How.
         status: ProgramStatus,
     },
+    /// A file in the agent's home could not be given another content.
+    NotReplaced(IoError),
     /// The bottle has reached a limit and has to end; one sentence.
     LimitReached(String),
     /// The sandbox has ended, or is not understood any more. Nothing comes after it.

@@ -3,7 +3,7 @@
 
 use std::{
     ffi::{CStr, CString},
-    io::{self, BufRead, BufReader, Read},
+    io::{self, Read},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::{ffi::OsStringExt, net::UnixStream},
@@ -13,7 +13,7 @@ use std::{
 
 use bot_bottle_core::{
     error::IoContext,
-    gateway_config::{GatewayReady, GatewayStart},
+    gateway_config::{ControlMessage, GatewayEvent, GatewayReady, GatewayStart},
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
@@ -33,13 +33,16 @@ use crate::{
 /// How long a gateway that has closed its control socket may take to end.
 const EXIT_TIMEOUT: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
-/// Longest answer of the gateway, in bytes.
-const MAX_READY_BYTES: u64 = 256 << 10;
+/// Longest line of the gateway, in bytes.
+const MAX_LINE_BYTES: usize = 256 << 10;
 
 /// The gateway's process.
 pub(crate) struct GatewayProcess {
     control: UnixStream,
     channel: Channel,
+    said: Vec<u8>,
+    /// Whether it may still say something.
+    talks: bool,
     process: OwnedFd,
     log: PathBuf,
 }
@@ -80,12 +83,29 @@ impl GatewayProcess {
         };
         let started: io::Result<_> = start();
         let (channel, control, process) = started.io_context(|| "starting the gateway")?;
-        Ok(Self { control, channel, process, log })
+        Ok(Self { control, channel, said: Vec::new(), talks: true, process, log })
     }
 
     /// Sends a message that comes before the one with the secrets.
     pub(crate) fn send(&self, message: &impl Serialize) -> io::Result<()> {
         self.channel.send(message, &[])
+    }
+
+    /// Reads more of what it says. 0 at the end.
+    fn read(&mut self) -> io::Result<usize> {
+        let mut bytes = [0; 4 << 10];
+        let count = self.control.read(&mut bytes)?;
+        self.said.extend_from_slice(&bytes[..count]);
+        if self.said.len() > MAX_LINE_BYTES {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it says too much at once"));
+        }
+        Ok(count)
+    }
+
+    /// The next whole line of what it has said.
+    fn line(&mut self) -> Option<Vec<u8>> {
+        let end = self.said.iter().position(|byte| *byte == b'\n')?;
+        Some(self.said.drain(..=end).collect())
     }
 
     /// Why it has ended. Its socket closes before it has written its error to the log.
@@ -102,16 +122,37 @@ impl Gateway for GatewayProcess {
         self.channel.send(&start, &descriptors)
     }
 
-    fn ready(&self) -> Result<GatewayReady, LaunchError> {
-        let mut line = String::new();
-        let read = BufReader::new((&self.control).take(MAX_READY_BYTES)).read_line(&mut line);
+    fn ready(&mut self) -> Result<GatewayReady, LaunchError> {
         let failed = |why: String| LaunchError::Gateway { why };
-        match read {
-            Ok(_) if line.ends_with('\n') => serde_json::from_str(&line)
-                .map_err(|error| failed(format!("its answer is unreadable: {error}"))),
-            Ok(_) => Err(self.ended()),
-            Err(error) => Err(failed(format!("no answer ({error})"))),
+        loop {
+            if let Some(line) = self.line() {
+                let answer = serde_json::from_slice(&line);
+                return answer.map_err(|error| failed(format!("its answer is unreadable: {error}")));
+            }
+            match self.read() {
+                Ok(0) => return Err(self.ended()),
+                Ok(_) => {}
+                Err(error) => return Err(failed(format!("no answer ({error})"))),
+            }
         }
+    }
+
+    fn tell(&self, message: &ControlMessage) -> io::Result<()> {
+        self.channel.send(message, &[])
+    }
+
+    fn talk(&self) -> Option<BorrowedFd<'_>> {
+        self.talks.then_some(self.control.as_fd())
+    }
+
+    fn events(&mut self) -> Vec<GatewayEvent> {
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let is_readable = poll(&mut [PollFd::new(&self.control, PollFlags::IN)], Some(&at_once));
+        if matches!(is_readable, Ok(1..)) && !matches!(self.read(), Ok(1..)) {
+            self.talks = false;
+        }
+        // What this version does not know is left alone.
+        std::iter::from_fn(|| self.line()).filter_map(|line| serde_json::from_slice(&line).ok()).collect()
     }
 
     fn process(&self) -> BorrowedFd<'_> {

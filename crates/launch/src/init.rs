@@ -9,10 +9,14 @@ use std::{
     io::{self, Read},
     ops::ControlFlow,
     os::fd::{AsFd, OwnedFd, RawFd},
+    path::Path,
     time::{Duration, Instant},
 };
 
-use bot_bottle_core::error::{IoContext, IoError};
+use bot_bottle_core::{
+    error::{IoContext, IoError},
+    provider::GuestFile,
+};
 use libc::sock_filter;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -22,6 +26,7 @@ use rustix::{
 use crate::{
     backend::{SessionId, StartProgram},
     channel::Channel,
+    files::rooted_dir::RootedDir,
     host::shares::CORE_BYTES,
     request::ProgramStatus,
     sys,
@@ -188,6 +193,7 @@ impl<'a> Init<'a> {
         match message {
             ToInit::Start { session, program } => self.start(session, &program)?,
             ToInit::Signal { session, signal } => self.signal(session, signal),
+            ToInit::Replace { home, file } => self.replace(&home, &file)?,
             ToInit::End => {
                 // ESRCH: no program runs.
                 let _ = sys::kill_all();
@@ -235,6 +241,18 @@ impl<'a> Init<'a> {
                 _ => kill_process(pid, signal),
             };
         }
+    }
+
+    /// Writes a file as the agent's user, whom its folder belongs to. The agent can have put a link, a folder or anything
+    /// else in the way; none is followed or opened.
+    fn replace(&self, home: &Path, file: &GuestFile) -> io::Result<()> {
+        let relative = file.path.strip_prefix(home).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let replaced = RootedDir::open(home, None)
+            .and_then(|folder| folder.replace(relative, file.content.as_bytes(), file.mode));
+        let Err(error) = replaced else { return Ok(()) };
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        let doing = format!("writing {}", file.path.display());
+        self.channel.send(&FromInit::NotReplaced { doing, errno }, &[])
     }
 
     /// Reaps children that have ended. Whether more may be waiting.

@@ -13,7 +13,7 @@ use crate::{
     request::{
         AgentExit, Beginning, FaultKind, FaultMoment, FaultPoint, Kept, LaunchEvent, LaunchRequest, Step,
     },
-    session::{Session, Signals},
+    session::{Parts, Renewals, Session, Signals},
     state::{Outcome, StartRecord, Written},
     steps::{allocate, attach, baseline, files, gateway, trust},
     written,
@@ -109,6 +109,8 @@ fn run_bottle(
 ) -> Result<AgentExit, LaunchError> {
     let mut progress = Progress { on_event, fault: request.fault };
     let secrets = std::mem::take(&mut request.secrets);
+    let renewals = Renewals::new(std::mem::take(&mut request.renewal));
+    let renewals = renewals.io_context(|| "preparing to renew secrets")?;
     let (plan, agent) = (&request.plan, attach::agent(&request));
 
     let (run, active) = progress.step(Step::AllocateResources, |_| {
@@ -130,7 +132,7 @@ fn run_bottle(
         }
         Ok((Run { image, ..allocate::fill(&path, &request)? }, active))
     })?;
-    let gateway =
+    let mut gateway =
         progress.step(Step::StartGateway, |_| backend.start_gateway(&run, &mut active.resources))?;
     let mut sandbox =
         progress.step(Step::StartSandbox, |_| backend.start(plan, &run, &mut active.resources))?;
@@ -139,7 +141,7 @@ fn run_bottle(
         lines.into_iter().for_each(|note| on_event(LaunchEvent::Note(note)));
         Ok(left_out)
     })?;
-    progress.step(Step::ConnectGateway, |_| gateway::connect(&*gateway, &mut *sandbox, secrets))?;
+    progress.step(Step::ConnectGateway, |_| gateway::connect(&mut *gateway, &mut *sandbox, secrets))?;
     let ready = progress.step(Step::WaitForGateway, |on_event| {
         let ready = gateway.ready()?;
         on_event(LaunchEvent::CaFingerprint(ready.ca_fingerprint.clone()));
@@ -166,12 +168,12 @@ fn run_bottle(
         }
         let relay = attach::attach(&mut *sandbox, &agent)?;
         on_event(LaunchEvent::Attached(plan.identity.clone()));
-        let (sandbox, gateway) = (&mut *sandbox, &*gateway);
-        let session = Session::new(sandbox, gateway, signals, relay, &agent, &run.directory, &plan.limits);
+        let parts = Parts { sandbox: &mut *sandbox, gateway: &mut *gateway, signals, relay, renewals };
+        let session = Session::new(parts, plan, &agent, &run.directory);
         Ok(session.io_context(|| "answering `exec`")?)
     })?;
     active.outcome = outcome(plan);
-    Ok(session.run(|sandbox| {
+    Ok(session.run(progress.on_event, |sandbox| {
         if !sandbox.work().is_empty() {
             written::ask(sandbox, plan, &run.directory);
         }

@@ -21,6 +21,7 @@ pub mod init;
 pub mod inspect;
 pub mod kept;
 pub mod native;
+pub mod renewal;
 pub mod request;
 pub mod smolmachines;
 pub mod state;

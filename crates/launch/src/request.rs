@@ -7,7 +7,7 @@ use bot_bottle_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{home::BotBottleHome, host::programs::FoundProgram};
+use crate::{home::BotBottleHome, host::programs::FoundProgram, renewal::RenewalRequest};
 
 /// Everything that a launch needs. The values of secrets are in here and nowhere else.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub struct LaunchRequest {
     pub plan: BottlePlan,
     /// The value behind each reference that a route names; goes to the gateway alone.
     pub secrets: GatewayStart,
+    /// Those of them that can be asked for again while the bottle runs.
+    pub renewal: RenewalRequest,
     /// The agent's whole environment, resolved. `PATH`, `HOME` and `TERM` are added where they are missing.
     pub environment: BTreeMap<String, String>,
     /// The operator's home, which no bottle sees.
@@ -171,6 +173,8 @@ pub enum LaunchEvent {
     Note(String),
     /// The agent runs; from here on the terminal is its own.
     Attached(Identity),
+    /// Something that the operator should know while the agent has the terminal.
+    Notice(String),
     /// The agent is gone. This is kept of it until `cleanup` removes it.
     Kept(Kept),
     /// The bottle has ended, and this could not be removed. `cleanup` tries again.

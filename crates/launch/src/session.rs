@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bot_bottle_core::limits::Limits;
+use bot_bottle_core::{gateway_config::GatewayEvent, plan::BottlePlan};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::Signal,
@@ -15,15 +15,18 @@ use rustix::{
 use crate::{
     backend::{Gateway, Sandbox, SandboxEvent, SessionId, StartProgram},
     relay::Relay,
-    request::{AgentExit, EndedBy, ProgramStatus},
+    request::{AgentExit, EndedBy, LaunchEvent, ProgramStatus},
 };
 
 mod exec_server;
 mod limits;
+mod renewals;
 mod signals;
 
 use exec_server::{ClientRequest, ExecServer};
 pub(crate) use limits::LimitWatchers;
+use renewals::Effect;
+pub(crate) use renewals::Renewals;
 pub(crate) use signals::Signals;
 
 /// How long an agent, or a command beside it, that was asked to end may take before it is killed.
@@ -39,18 +42,37 @@ enum PollSource {
     Sandbox,
     /// The end of the gateway.
     Gateway,
+    /// What the gateway says.
+    GatewayTalk,
+    /// Answers of those who are asked for secrets.
+    Renewals,
     ExecListener,
     ExecClient(SessionId),
     /// One direction of the agent's streams.
     Stream,
 }
 
+/// What a session connects.
+pub(crate) struct Parts<'a> {
+    pub(crate) sandbox: &'a mut dyn Sandbox,
+    pub(crate) gateway: &'a mut dyn Gateway,
+    pub(crate) signals: &'a Signals,
+    /// The agent's streams, and the operator's.
+    pub(crate) relay: Relay,
+    pub(crate) renewals: Renewals,
+}
+
 /// The launcher while the agent runs.
 pub(crate) struct Session<'a> {
     sandbox: &'a mut dyn Sandbox,
-    gateway: &'a dyn Gateway,
+    gateway: &'a mut dyn Gateway,
     signals: &'a Signals,
     relay: Relay,
+    renewals: Renewals,
+    /// The agent's, as its programs see it.
+    home: &'a Path,
+    /// What the operator has not been told yet.
+    notices: Vec<String>,
     exec_server: ExecServer<'a>,
     limits: LimitWatchers,
     /// Why the bottle ends, and when the agent is killed.
@@ -61,21 +83,22 @@ pub(crate) struct Session<'a> {
 
 impl<'a> Session<'a> {
     pub(crate) fn new(
-        sandbox: &'a mut dyn Sandbox,
-        gateway: &'a dyn Gateway,
-        signals: &'a Signals,
-        relay: Relay,
+        parts: Parts<'a>,
+        plan: &'a BottlePlan,
         agent: &'a StartProgram,
         run: &Path,
-        limits: &Limits,
     ) -> io::Result<Self> {
+        let Parts { sandbox, gateway, signals, relay, renewals } = parts;
         Ok(Self {
             sandbox,
             gateway,
             signals,
             relay,
+            renewals,
+            home: &plan.guest.home,
+            notices: Vec::new(),
             exec_server: ExecServer::listen(run, agent)?,
-            limits: LimitWatchers::new(limits, run),
+            limits: LimitWatchers::new(&plan.limits, run),
             ending: None,
             status: None,
         })
@@ -83,9 +106,14 @@ impl<'a> Session<'a> {
 
     /// Returns when the agent has ended and all of its output has arrived. Before everything is killed that still
     /// runs in the sandbox, `at_end` can ask it something.
-    pub(crate) fn run(&mut self, at_end: impl FnOnce(&mut dyn Sandbox)) -> AgentExit {
+    pub(crate) fn run(
+        &mut self,
+        on_event: &mut dyn FnMut(LaunchEvent),
+        at_end: impl FnOnce(&mut dyn Sandbox),
+    ) -> AgentExit {
         while self.status.is_none() {
             self.poll_once();
+            self.notices.drain(..).for_each(|notice| on_event(LaunchEvent::Notice(notice)));
         }
         if self.ending.is_none() {
             self.end_if_out_of_memory();
@@ -112,11 +140,17 @@ impl<'a> Session<'a> {
                 PollSource::Signals => self.handle_signals(),
                 PollSource::Sandbox => self.handle_sandbox(),
                 PollSource::Gateway => self.end_now(EndedBy::GatewayEnded(self.gateway.log_tail())),
+                PollSource::GatewayTalk => self.handle_gateway(),
+                PollSource::Renewals => {
+                    let effects = self.renewals.answered();
+                    effects.into_iter().for_each(|effect| self.apply(effect));
+                }
                 PollSource::ExecListener => self.exec_server.accept(),
                 PollSource::ExecClient(session) => self.handle_client(session),
                 PollSource::Stream => {}
             }
         }
+        self.renewals.check();
         if let Some(ended_by) = self.limits.check(&*self.sandbox) {
             self.end_now(ended_by);
         }
@@ -132,8 +166,13 @@ impl<'a> Session<'a> {
         let mut waits: Vec<(PollSource, PollFd<'_>)> = vec![
             (PollSource::Signals, PollFd::new(self.signals.descriptor(), PollFlags::IN)),
             (PollSource::Gateway, PollFd::new(&gateway, PollFlags::IN)),
+            (PollSource::Renewals, PollFd::from_borrowed_fd(self.renewals.descriptor(), PollFlags::IN)),
             (PollSource::ExecListener, PollFd::new(self.exec_server.listener(), PollFlags::IN)),
         ];
+        let talk = self.gateway.talk();
+        waits.extend(
+            talk.map(|talk| (PollSource::GatewayTalk, PollFd::from_borrowed_fd(talk, PollFlags::IN))),
+        );
         let of_sandbox = |descriptor| (PollSource::Sandbox, PollFd::new(descriptor, PollFlags::IN));
         waits.extend(sandbox.iter().map(of_sandbox));
         let clients = self.exec_server.waits();
@@ -141,7 +180,7 @@ impl<'a> Session<'a> {
         waits.extend(self.relay.waits().map(|wait| (PollSource::Stream, wait)));
         let (sources, mut waits): (Vec<_>, Vec<_>) = waits.into_iter().unzip();
         let kill_at = self.ending.as_ref().map(|(_, kill_at)| *kill_at);
-        let due = [kill_at, self.limits.due()].into_iter().flatten().min();
+        let due = [kill_at, self.limits.due(), self.renewals.due()].into_iter().flatten().min();
         let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         if poll(&mut waits, timeout.as_ref()).is_err() {
@@ -162,6 +201,38 @@ impl<'a> Session<'a> {
             }
             let number = u8::try_from(signal.as_raw()).unwrap_or(0);
             self.terminate(EndedBy::Signal(number), signal);
+        }
+    }
+
+    fn handle_gateway(&mut self) {
+        for event in self.gateway.events() {
+            match event {
+                GatewayEvent::RenewalNeeded { reference, cause } => {
+                    let effect = self.renewals.needed(reference, cause);
+                    effect.into_iter().for_each(|effect| self.apply(effect));
+                }
+                GatewayEvent::NotReloaded { why } => {
+                    self.notices.push(format!("a renewed secret is not in use: {why}"));
+                }
+                // Nobody asks the operator yet: what has to be asked is refused when its time has passed.
+                GatewayEvent::Reloaded | GatewayEvent::Question { .. } | GatewayEvent::Withdrawn { .. } => {}
+            }
+        }
+    }
+
+    fn apply(&mut self, effect: Effect) {
+        match effect {
+            Effect::Tell(message) => {
+                if self.gateway.tell(&message).is_err() {
+                    self.end_now(EndedBy::GatewayEnded(self.gateway.log_tail()));
+                }
+            }
+            Effect::Replace(file) => {
+                if self.sandbox.replace(self.home, &file).is_err() {
+                    self.sandbox_ended();
+                }
+            }
+            Effect::Notice(notice) => self.notices.push(notice),
         }
     }
 
@@ -211,6 +282,9 @@ impl<'a> Session<'a> {
             }
             Some(SandboxEvent::NotStarted { session, source }) => {
                 self.exec_server.not_started(session, source);
+            }
+            Some(SandboxEvent::NotReplaced(why)) => {
+                self.notices.push(format!("the agent's login was not renewed with the host's: {why}"));
             }
             Some(SandboxEvent::LimitReached(limit)) => self.end_now(EndedBy::Limit(limit)),
             Some(SandboxEvent::Gone) => self.sandbox_ended(),

@@ -16,6 +16,8 @@ pub struct AnthropicApi {
     /// The header with the credential, and its value.
     credential: (&'static str, String),
     pause: Duration,
+    /// How often the agent's tool is used before the model is content.
+    turns: usize,
 }
 
 /// The headers that a credential can be in.
@@ -31,13 +33,24 @@ impl AnthropicApi {
     /// An API that knows this OAuth token.
     #[must_use]
     pub fn new(token: &str) -> Self {
-        Self { credential: ("authorization", format!("Bearer {token}")), pause: Duration::from_millis(5) }
+        Self::of(("authorization", format!("Bearer {token}")))
     }
 
     /// An API that knows this API key.
     #[must_use]
     pub fn with_key(key: &str) -> Self {
-        Self { credential: ("x-api-key", key.to_owned()), pause: Duration::from_millis(5) }
+        Self::of(("x-api-key", key.to_owned()))
+    }
+
+    fn of(credential: (&'static str, String)) -> Self {
+        Self { credential, pause: Duration::from_millis(5), turns: 1 }
+    }
+
+    /// The same with a model that has the command run as many times.
+    #[must_use]
+    pub fn with_turns(mut self, turns: usize) -> Self {
+        self.turns = turns;
+        self
     }
 
     fn is_authorized(&self, request: &SeenRequest) -> bool {
@@ -49,7 +62,7 @@ impl AnthropicApi {
 
     fn message(&self, request: &SeenRequest) -> Answer {
         let body = request.json();
-        let Some(turn) = Turn::next(&body) else {
+        let Some(turn) = Turn::next(&body, self.turns) else {
             return error(400, "invalid_request_error", "messages: at least one message is required");
         };
         let answer = if body["stream"] == true {
@@ -81,11 +94,16 @@ impl Handler for AnthropicApi {
 
 impl Turn {
     /// `None` where the request has no message.
-    fn next(request: &Value) -> Option<Self> {
+    fn next(request: &Value, turns: usize) -> Option<Self> {
         let messages = request["messages"].as_array()?;
-        let last = &messages.last()?["content"];
-        let blocks = last.as_array().map(Vec::as_slice).unwrap_or_default();
-        if let Some(result) = blocks.iter().find(|block| block["type"] == "tool_result") {
+        let results = |message: &Value| -> Vec<Value> {
+            let blocks = message["content"].as_array().map(Vec::as_slice).unwrap_or_default();
+            blocks.iter().filter(|block| block["type"] == "tool_result").cloned().collect()
+        };
+        let made: usize = messages.iter().map(|message| results(message).len()).sum();
+        if made >= turns
+            && let Some(result) = results(messages.last()?).first()
+        {
             return Some(Self::Say(final_text(&text_of(&result["content"]))));
         }
         let prompt: Vec<String> = messages

@@ -16,6 +16,8 @@ pub struct ChatGptApi {
     authorization: String,
     account: String,
     web_sockets: WebSockets,
+    /// How often the agent's tool is used before the model is content.
+    turns: usize,
 }
 
 /// `api.openai.com`.
@@ -36,7 +38,6 @@ pub enum WebSockets {
 }
 
 /// One Responses WebSocket.
-#[derive(Default)]
 struct ResponsesSocket {
     conversation: Conversation,
 }
@@ -52,7 +53,16 @@ impl ChatGptApi {
             authorization: format!("Bearer {access_token}"),
             account: account.to_owned(),
             web_sockets: WebSockets::default(),
+            turns: 1,
         }
+    }
+
+    /// The same with a model that has the command run as many times. Without WebSockets, in which a request does not
+    /// say what was before.
+    #[must_use]
+    pub fn with_turns(mut self, turns: usize) -> Self {
+        self.turns = turns;
+        self
     }
 
     /// The same, with or without WebSockets.
@@ -94,7 +104,7 @@ impl Handler for ChatGptApi {
         }
         match request.path.as_str() {
             "/backend-api/wham/accounts/check" => self.accounts(),
-            "/backend-api/codex/responses" => responses(request, self.web_sockets),
+            "/backend-api/codex/responses" => responses(request, self.web_sockets, self.turns),
             "/backend-api/codex/models" => Answer::json(200, &json!({"models": []})),
             _ => Answer::json(404, &json!({"detail": "Not Found"})),
         }
@@ -117,17 +127,19 @@ impl Handler for OpenAiApi {
             return Answer::json(401, &error);
         }
         match request.path.as_str() {
-            "/v1/responses" => responses(request, self.web_sockets),
+            "/v1/responses" => responses(request, self.web_sockets, 1),
             "/v1/models" => Answer::json(200, &json!({"object": "list", "data": []})),
             _ => Answer::json(404, &json!({"error": {"message": "Not Found"}})),
         }
     }
 }
 
-fn responses(request: &SeenRequest, web_sockets: WebSockets) -> Answer {
+fn responses(request: &SeenRequest, web_sockets: WebSockets, turns: usize) -> Answer {
     let is_upgrade = request.header("upgrade").is_some_and(|to| to.eq_ignore_ascii_case("websocket"));
     match (request.method.as_str(), is_upgrade, web_sockets) {
-        ("GET", true, WebSockets::Offered) => Answer::web_socket(ResponsesSocket::default()),
+        ("GET", true, WebSockets::Offered) => {
+            Answer::web_socket(ResponsesSocket { conversation: Conversation::new(turns) })
+        }
         ("GET", _, _) => Answer::new(426, "text/plain", "post instead"),
         ("POST", _, _) => {
             let body = request.json();
@@ -137,7 +149,7 @@ fn responses(request: &SeenRequest, web_sockets: WebSockets) -> Answer {
                     &json!({"error": {"message": "Missing required parameter: 'input'"}}),
                 );
             }
-            let turn = Conversation::default().next(&body);
+            let turn = Conversation::new(turns).next(&body);
             Answer::events(&events(&body, turn), PAUSE)
         }
         _ => Answer::new(405, "text/plain", "GET or POST"),

@@ -3,16 +3,21 @@
 use std::{
     fs,
     io::{self, IsTerminal},
+    os::fd::BorrowedFd,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use bot_bottle_core::{
-    bottle::EffectiveBottle,
+    bottle::{Bottle, EffectiveBottle},
     error::{IoContext, IoError},
+    gateway_config::Secrets,
     provider::{
         self, AgentProvisionPlan, Conversation, GuestPaths, HostCredentials, MAX_CREDENTIAL_FILE_BYTES,
         Provider, ProvisionInput, ProvisionedSecret, RunMode,
     },
 };
+use bot_bottle_launch::renewal::{RenewableSecrets, RenewalSource, Renewed, WatchedFile};
 use zeroize::Zeroizing;
 
 use super::prepare::Consent;
@@ -43,29 +48,119 @@ impl AgentOptions {
     }
 }
 
-/// What the provider brings to this bottle, and the credentials apart.
+/// What a provider brings to a bottle.
+pub(super) struct Provisioned {
+    pub(super) plan: AgentProvisionPlan,
+    /// The credentials, apart.
+    pub(super) secrets: Vec<ProvisionedSecret>,
+    /// The same, where they can be read again.
+    pub(super) renewable: Option<RenewableSecrets>,
+}
+
+/// What the provider brings to this bottle.
 pub(super) fn provision(
-    provider: &dyn Provider,
+    provider: &'static dyn Provider,
     effective: &EffectiveBottle,
     options: &AgentOptions,
     conversation: Conversation,
     guest: &GuestPaths,
-) -> Result<(AgentProvisionPlan, Vec<ProvisionedSecret>), CommandError> {
-    let credentials = host_credentials(effective, provider)?;
-    let mut provision = provider
-        .provision(&ProvisionInput {
-            bottle: &effective.bottle,
-            system_prompt: &effective.agent.prompt,
-            mode: &options.mode(),
-            conversation,
-            guest,
-            credentials: &credentials,
+) -> Result<Provisioned, CommandError> {
+    let login = Login {
+        provider,
+        bottle: effective.bottle.clone(),
+        prompt: effective.agent.prompt.clone(),
+        mode: options.mode(),
+        conversation,
+        guest: guest.clone(),
+        path: login_path(provider, &system::home()?),
+        arguments: options.arguments.clone(),
+    };
+    // Before it is read, so that no change is missed.
+    let watched = WatchedFile::new(login.path.clone());
+    let mut plan = login.provision()?;
+    let secrets = std::mem::take(&mut plan.secrets);
+    let renewable = (!secrets.is_empty()).then(|| RenewableSecrets {
+        references: secrets.iter().map(|secret| secret.reference.clone()).collect(),
+        described: format!("the host's login of {}", provider.name()),
+        watched: Some(watched),
+        every: None,
+        expires: secrets.iter().map(|secret| secret.expires).min(),
+        source: Arc::new(login),
+    });
+    Ok(Provisioned { plan, secrets, renewable })
+}
+
+/// Where the host's own login of a provider lies: in the folder that the program's variable names, or in the home.
+pub(super) fn login_path(provider: &dyn Provider, home: &Path) -> PathBuf {
+    let usual = Path::new(provider.credential_file());
+    let moved = system::variable(provider.folder_variable()).map(PathBuf::from);
+    match (moved.filter(|folder| folder.is_absolute()), usual.file_name()) {
+        (Some(folder), Some(name)) => folder.join(name),
+        _ => home.join(usual),
+    }
+}
+
+/// An agent's login, and what it is made of.
+#[derive(Debug)]
+struct Login {
+    provider: &'static dyn Provider,
+    bottle: Bottle,
+    prompt: String,
+    mode: RunMode,
+    conversation: Conversation,
+    guest: GuestPaths,
+    /// Of the host's own.
+    path: PathBuf,
+    arguments: Vec<String>,
+}
+
+impl Login {
+    /// By the host's own login as it is now.
+    fn provision(&self) -> Result<AgentProvisionPlan, CommandError> {
+        let provision = self.provider.provision(&ProvisionInput {
+            bottle: &self.bottle,
+            system_prompt: &self.prompt,
+            mode: &self.mode,
+            conversation: self.conversation,
+            guest: &self.guest,
+            credentials: &self.host_credentials()?,
+            login_path: &self.path,
             now: system::now(),
-            extra_arguments: &options.arguments,
-        })
-        .map_err(CommandError::from_error)?;
-    let secrets = std::mem::take(&mut provision.secrets);
-    Ok((provision, secrets))
+            extra_arguments: &self.arguments,
+        });
+        provision.map_err(CommandError::from_error)
+    }
+
+    /// Reads the host's own login, if the bottle forwards it.
+    fn host_credentials(&self) -> Result<HostCredentials, CommandError> {
+        if !self.bottle.provider.forward_host_credentials {
+            return Ok(HostCredentials::NotForwarded);
+        }
+        let text = host_file::read(&self.path, MAX_CREDENTIAL_FILE_BYTES).and_then(|bytes| {
+            let text = str::from_utf8(&bytes).map_err(|_| io::Error::other("it is no text"))?;
+            Ok(Zeroizing::new(text.to_owned()))
+        });
+        match text {
+            Ok(text) => Ok(HostCredentials::Found(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(HostCredentials::Missing),
+            Err(error) => {
+                let (provider, path) = (self.provider.name(), self.path.display());
+                let reading = format!("the host's login of `{provider}` cannot be read: {path}");
+                Err(IoError::new(reading, error).into())
+            }
+        }
+    }
+}
+
+impl RenewalSource for Login {
+    fn ask(&self, _cancel: BorrowedFd<'_>) -> Result<Renewed, String> {
+        let AgentProvisionPlan { mut files, login_files, secrets, .. } =
+            self.provision().map_err(|error| error.message)?;
+        files.retain(|file| login_files.contains(&file.path));
+        let expires = secrets.iter().map(|secret| secret.expires).min();
+        let secrets = secrets.into_iter().map(|secret| (secret.reference, secret.value));
+        Ok(Renewed { secrets: Secrets(secrets.collect()), expires, files })
+    }
 }
 
 pub(super) fn provider_of(effective: &EffectiveBottle) -> Result<&'static dyn Provider, CommandError> {
@@ -75,28 +170,4 @@ pub(super) fn provider_of(effective: &EffectiveBottle) -> Result<&'static dyn Pr
         CommandError::failed(format!("`agent_provider.template: {name}` cannot be started by this version"))
             .with_hint(format!("use one of: {}", known.join(", ")))
     })
-}
-
-/// Reads the host's own login, if the bottle forwards it.
-fn host_credentials(
-    effective: &EffectiveBottle,
-    provider: &dyn Provider,
-) -> Result<HostCredentials, CommandError> {
-    if !effective.bottle.provider.forward_host_credentials {
-        return Ok(HostCredentials::NotForwarded);
-    }
-    let path = system::home()?.join(provider.credential_file());
-    let text = host_file::read(&path, MAX_CREDENTIAL_FILE_BYTES).and_then(|bytes| {
-        let text = str::from_utf8(&bytes).map_err(|_| io::Error::other("it is no text"))?;
-        Ok(Zeroizing::new(text.to_owned()))
-    });
-    match text {
-        Ok(text) => Ok(HostCredentials::Found(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(HostCredentials::Missing),
-        Err(error) => Err(IoError::new(
-            format!("the host's login of `{}` cannot be read: {}", provider.name(), path.display()),
-            error,
-        )
-        .into()),
-    }
 }

@@ -6,6 +6,7 @@ use bot_bottle_core::{bottle::BackendName, error::Hint, provider};
 use serde::Serialize;
 
 use super::{
+    agent,
     host_proxy::{self, HostProxy},
     prepare,
 };
@@ -81,7 +82,7 @@ pub(super) fn run(ui: &Ui) -> Result<ExitCode, CommandError> {
                 hint: error.hint().map(Cow::into_owned),
             },
         });
-        let login = system::home()?.join(provider.credential_file());
+        let login = agent::login_path(provider, &system::home()?);
         let found = login.is_file();
         checks.push(Check {
             name: format!("{} login", provider.name()),

@@ -14,7 +14,7 @@ use bot_bottle_core::{
 };
 use serde::Serialize;
 
-use super::{host_proxy, prepare};
+use super::{agent, host_proxy, prepare};
 use crate::{arguments::Init, exit::CommandError, manifest_files, system, ui::Ui};
 
 /// How a provider's agent will log in.
@@ -139,13 +139,13 @@ pub(super) fn run(init: &Init, ui: &Ui) -> Result<ExitCode, CommandError> {
 }
 
 fn has_login(provider: &dyn Provider, home: &Path) -> bool {
-    home.join(provider.credential_file()).is_file()
+    agent::login_path(provider, home).is_file()
         || matches!(login(provider, home), Login::Token { set: true, .. })
 }
 
 /// Prefers a token over the host's login, because it can be created for this purpose and revoked.
 fn login(provider: &dyn Provider, home: &Path) -> Login {
-    let on_host = home.join(provider.credential_file()).is_file();
+    let on_host = agent::login_path(provider, home).is_file();
     match provider.token_login() {
         Some(login) => {
             let set = system::variable(login.variable).is_some();

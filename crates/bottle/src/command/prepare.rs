@@ -17,6 +17,7 @@ use bot_bottle_launch::{
     home::BotBottleHome,
     host::programs::{self, FoundProgram, ProgramError, Wanted},
     native::Native,
+    renewal::{RenewableSecrets, RenewalRequest},
     request::{
         AgentExit, Beginning, EndedBy, FaultKind, FaultMoment, FaultPoint, Kept, LaunchEvent, LaunchRequest,
         ResumableAgent, Step, Terminal,
@@ -28,7 +29,7 @@ use super::work;
 use crate::{
     arguments::BottleOptions,
     exit::{CommandError, Failure},
-    secret_values, system,
+    renewal, secret_values, system,
     ui::Ui,
 };
 
@@ -115,6 +116,8 @@ pub(super) struct Launch {
     pub(super) plan: BottlePlan,
     /// The credentials that the provider brings.
     pub(super) provisioned: Vec<ProvisionedSecret>,
+    /// The same, where they can be asked for again.
+    pub(super) renewable: Option<RenewableSecrets>,
     pub(super) beginning: Beginning,
     /// For a run that can be resumed.
     pub(super) agent: Option<ResumableAgent>,
@@ -127,7 +130,7 @@ pub(super) fn launch(
     consent: Consent,
     ui: &Ui,
 ) -> Result<ExitCode, CommandError> {
-    let Launch { mut plan, provisioned, beginning, agent } = launch;
+    let Launch { mut plan, provisioned, renewable, beginning, agent } = launch;
     let backend = implementation(plan.backend)?;
     if let Some(image) = &options.image {
         if !plan.backend.has_images() {
@@ -160,6 +163,8 @@ pub(super) fn launch(
         return Ok(ExitCode::SUCCESS);
     }
     // Check the credentials before asking whether to start, so that the answer is not in vain.
+    let mut renewables = renewal::of_settings(&plan);
+    renewables.extend(renewable);
     let secrets = secret_values::for_gateway(&plan, provisioned)?;
     let from_host = secret_values::from_host(&plan)?;
     if consent == Consent::Silent {
@@ -182,25 +187,33 @@ pub(super) fn launch(
         }
         ProgramSource::Bottle | ProgramSource::OwnBinary => None,
     };
+    let shown_terminal = terminal();
     let request = LaunchRequest {
         plan,
         secrets,
+        renewal: RenewalRequest { secrets: renewables, clock: renewal::clock(options.clock.as_deref()) },
         environment,
         home: home()?,
         operator_home: system::home().ok(),
         executable: system::own_binary()?,
         program,
-        terminal: terminal(),
+        terminal: shown_terminal,
         beginning,
         agent,
         fault: options.fault.as_deref().map(fault).transpose()?,
     };
     let quiet = consent == Consent::Silent;
-    let mut kept = Kept::default();
+    let (mut kept, mut notices) = (Kept::default(), Vec::new());
     let exit = bot_bottle_launch::launch(&*backend, request, &mut |event| match event {
         LaunchEvent::Kept(there_is) => kept = there_is,
+        // The agent draws on the terminal now: what it would draw over is told again at the end.
+        LaunchEvent::Notice(notice) if shown_terminal == Terminal::Pty => {
+            ui.notify(&notice);
+            notices.push(notice);
+        }
         event => show(&event, quiet, ui),
     });
+    notices.iter().for_each(|notice| ui.warn(notice));
     work::tell(&identity, kept, ui);
     exit_code(&identity, Some(made_by), &exit.map_err(launch_error)?)
 }
@@ -210,6 +223,7 @@ fn show(event: &LaunchEvent, quiet: bool, ui: &Ui) {
     match event {
         // Told at the end.
         LaunchEvent::Kept(_) => {}
+        LaunchEvent::Notice(notice) => ui.warn(notice),
         LaunchEvent::NotRemoved { path, why } => ui.warn(&format!(
             "{} could not be removed: {why}; `bot-bottle cleanup` removes it",
             path.display()

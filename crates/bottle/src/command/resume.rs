@@ -13,7 +13,7 @@ use bot_bottle_launch::{
 };
 
 use super::{
-    agent,
+    agent::{self, Provisioned},
     prepare::{self, Launch},
 };
 use crate::{
@@ -30,7 +30,7 @@ pub(super) fn run(resume: &Resume, ui: &Ui) -> Result<ExitCode, CommandError> {
         bot_bottle_launch::kept::resumable(&home, &resume.run).map_err(CommandError::from_error)?;
     resume.options.prepare_input()?;
     let provider = agent::provider_of(&kept.effective)?;
-    let (provision, secrets) =
+    let Provisioned { plan: provision, secrets, renewable } =
         agent::provision(provider, &kept.effective, &resume.options, Conversation::Last, &plan.guest)?;
     let AgentProvisionPlan { mut files, login_files, command, .. } = provision;
     files.retain(|file| login_files.contains(&file.path));
@@ -48,8 +48,9 @@ pub(super) fn run(resume: &Resume, ui: &Ui) -> Result<ExitCode, CommandError> {
     {
         plan.env.insert("TERM".to_owned(), EnvEntry::Literal(terminal));
     }
-    let launch = Launch { plan, provisioned: secrets, beginning: Beginning::Resumed, agent: Some(kept) };
-    let (dry_run, fault) = (resume.dry_run, resume.fault.clone());
-    let options = BottleOptions { dry_run, fault, ..BottleOptions::default() };
+    let launch =
+        Launch { plan, provisioned: secrets, renewable, beginning: Beginning::Resumed, agent: Some(kept) };
+    let (dry_run, fault, clock) = (resume.dry_run, resume.fault.clone(), resume.clock.clone());
+    let options = BottleOptions { dry_run, fault, clock, ..BottleOptions::default() };
     prepare::launch(launch, &options, resume.options.consent(), ui)
 }

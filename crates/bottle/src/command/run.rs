@@ -46,7 +46,8 @@ pub(super) fn run(run: &Run, ui: &Ui) -> Result<ExitCode, CommandError> {
     let program = Program { command: run.command.clone(), source };
     let plan =
         plan_program(&input, &bottle, &run.bottle.bottles, program).map_err(CommandError::from_error)?;
-    let launch = Launch { plan, provisioned: Vec::new(), beginning: Beginning::New, agent: None };
+    let launch =
+        Launch { plan, provisioned: Vec::new(), renewable: None, beginning: Beginning::New, agent: None };
     prepare::launch(launch, &run.bottle, Consent::Silent, ui)
 }
 

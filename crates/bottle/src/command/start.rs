@@ -10,7 +10,7 @@ use bot_bottle_core::{
 use bot_bottle_launch::request::{Beginning, ResumableAgent, Terminal};
 
 use super::{
-    agent,
+    agent::{self, Provisioned},
     prepare::{self, Launch},
 };
 use crate::{
@@ -33,7 +33,7 @@ pub(super) fn run(start: &Start, ui: &Ui) -> Result<ExitCode, CommandError> {
     let provider = agent::provider_of(&effective)?;
     let mode = start.options.mode();
     let guest = GuestPaths::default();
-    let (provision, secrets) =
+    let Provisioned { plan: provision, secrets, renewable } =
         agent::provision(provider, &effective, &start.options, Conversation::New, &guest)?;
 
     let identity = prepare::identity(&agent)?;
@@ -53,7 +53,8 @@ pub(super) fn run(start: &Start, ui: &Ui) -> Result<ExitCode, CommandError> {
     check_skills(&plan)?;
 
     let agent = ResumableAgent { effective, conversations: provider.conversations().into() };
-    let launch = Launch { plan, provisioned: secrets, beginning: Beginning::New, agent: Some(agent) };
+    let launch =
+        Launch { plan, provisioned: secrets, renewable, beginning: Beginning::New, agent: Some(agent) };
     prepare::launch(launch, &start.bottle, start.options.consent(), ui)
 }
 

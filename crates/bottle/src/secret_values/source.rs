@@ -2,11 +2,12 @@
 
 use std::{
     io::{self, Read},
+    os::fd::BorrowedFd,
     process::{Child, ChildStdout, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use bot_bottle_core::{bottle::SecretSource, secret::SecretRef};
+use bot_bottle_core::{bottle::SecretOrigin, secret::SecretRef};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::{Errno, ioctl_fionbio},
@@ -23,25 +24,37 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 const MAX_BYTES: usize = 64 << 10;
 
 /// The one line that a source has, without the line end.
-pub(super) fn ask(name: &SecretRef, source: &SecretSource) -> Result<Zeroizing<String>, CommandError> {
-    ask_within(source, COMMAND_LIMIT).and_then(|bytes| only_line(&bytes)).map_err(|why| {
-        CommandError::failed(format!("the secret `{name}` comes from {source}: {why}")).with_hint(format!(
+pub(super) fn ask(
+    name: &SecretRef,
+    origin: &SecretOrigin,
+    cancel: Option<BorrowedFd<'_>>,
+) -> Result<Zeroizing<String>, CommandError> {
+    ask_within(origin, COMMAND_LIMIT, cancel).and_then(|bytes| only_line(&bytes)).map_err(|why| {
+        CommandError::failed(format!("the secret `{name}` comes from {origin}: {why}")).with_hint(format!(
             "settings.yml, `secrets.{name}`: the source has to give the value alone, on one line"
         ))
     })
 }
 
-fn ask_within(source: &SecretSource, limit: Duration) -> Result<Zeroizing<Vec<u8>>, String> {
-    match source {
-        SecretSource::File(path) => host_file::read(path, MAX_BYTES).map_err(|error| error.to_string()),
-        SecretSource::Command(words) => run(words, limit),
+fn ask_within(
+    origin: &SecretOrigin,
+    limit: Duration,
+    cancel: Option<BorrowedFd<'_>>,
+) -> Result<Zeroizing<Vec<u8>>, String> {
+    match origin {
+        SecretOrigin::File(path) => host_file::read(path, MAX_BYTES).map_err(|error| error.to_string()),
+        SecretOrigin::Command(words) => run(words, limit, cancel),
     }
 }
 
 /// Runs a command to its end: at the limit it is killed with what it has started. What it has printed by then is its
 /// output, even where a daemon that it started still has that open. Its errors go to the operator's terminal, on which it
 /// cannot ask.
-fn run(words: &[String], limit: Duration) -> Result<Zeroizing<Vec<u8>>, String> {
+fn run(
+    words: &[String],
+    limit: Duration,
+    cancel: Option<BorrowedFd<'_>>,
+) -> Result<Zeroizing<Vec<u8>>, String> {
     let [program, arguments @ ..] = words else { return Err("it names no program".to_owned()) };
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped());
@@ -54,6 +67,7 @@ fn run(words: &[String], limit: Duration) -> Result<Zeroizing<Vec<u8>>, String> 
     let deadline = Instant::now() + limit;
     loop {
         let mut waits = vec![PollFd::new(&process, PollFlags::IN)];
+        waits.extend(cancel.map(|cancel| PollFd::from_borrowed_fd(cancel, PollFlags::IN)));
         waits.extend(output.pipe.as_ref().map(|pipe| PollFd::new(pipe, PollFlags::IN)));
         let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).ok();
         match poll(&mut waits, left.as_ref()) {
@@ -62,7 +76,11 @@ fn run(words: &[String], limit: Duration) -> Result<Zeroizing<Vec<u8>>, String> 
             Ok(0) => return Err(format!("it took longer than {} s, and was ended", limit.as_secs())),
             Ok(_) => {}
         }
-        let has_ended = !waits[0].revents().is_empty();
+        let is_ready = |number: usize| !waits[number].revents().is_empty();
+        let (has_ended, is_cancelled) = (is_ready(0), cancel.is_some() && is_ready(1));
+        if is_cancelled {
+            return Err("it was ended with the bottle".to_owned());
+        }
         output.read()?;
         if has_ended {
             break;
@@ -131,18 +149,18 @@ fn only_line(bytes: &[u8]) -> Result<Zeroizing<String>, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path, thread};
+    use std::{fs, os::fd::AsFd, path::Path, thread};
 
     use rustix::fs::{CWD, FileType, Mode, mknodat};
 
     use super::*;
 
-    fn shell(script: &str) -> SecretSource {
-        SecretSource::Command(["sh", "-c", script].map(str::to_owned).into())
+    fn shell(script: &str) -> SecretOrigin {
+        SecretOrigin::Command(["sh", "-c", script].map(str::to_owned).into())
     }
 
-    fn asked(source: &SecretSource) -> Result<String, String> {
-        let bytes = ask_within(source, Duration::from_secs(60))?;
+    fn asked(source: &SecretOrigin) -> Result<String, String> {
+        let bytes = ask_within(source, Duration::from_secs(60), None)?;
         only_line(&bytes).map(|line| line.to_string())
     }
 
@@ -152,7 +170,7 @@ mod tests {
         let path = folder.path().join("token");
         for (content, given) in [("abc\n", "abc"), ("abc", "abc"), ("abc\r\n", "abc"), ("a b", "a b")] {
             fs::write(&path, content).expect("written");
-            assert_eq!(asked(&SecretSource::File(path.clone())).as_deref(), Ok(given));
+            assert_eq!(asked(&SecretOrigin::File(path.clone())).as_deref(), Ok(given));
         }
         assert_eq!(asked(&shell("cat; echo value; echo to the operator >&2")).as_deref(), Ok("value"));
     }
@@ -165,7 +183,7 @@ mod tests {
         // To open one would wait for somebody who writes.
         let fifo = folder.path().join("fifo");
         mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
-        let file = |path: &Path| SecretSource::File(path.to_owned());
+        let file = |path: &Path| SecretOrigin::File(path.to_owned());
         for (source, why) in [
             (shell("echo value; exit 3"), "it failed (exit status: 3)"),
             (shell("kill -9 $$"), "it failed (signal: 9 (SIGKILL))"),
@@ -176,7 +194,7 @@ mod tests {
             (shell("yes value"), "it has more than 65536 bytes"),
             (shell("head -c 65537 /dev/zero | tr '\\0' x"), "it has more than 65536 bytes"),
             (
-                SecretSource::Command(vec!["/no/such/program".to_owned()]),
+                SecretOrigin::Command(vec!["/no/such/program".to_owned()]),
                 "it cannot be started: No such file",
             ),
             (file(&path), "it has more than 65536 bytes"),
@@ -211,8 +229,20 @@ mod tests {
     fn what_closes_its_output_and_goes_on_is_ended_too() {
         let began = Instant::now();
         let script = shell("echo value; exec >&-; exec sleep 1000");
-        let said = ask_within(&script, Duration::from_secs(2)).expect_err("it hangs");
+        let said = ask_within(&script, Duration::from_secs(2), None).expect_err("it hangs");
         assert!(said.contains("longer than 2 s") && began.elapsed() < Duration::from_secs(500), "{said}");
+    }
+
+    #[test]
+    fn what_is_cancelled_is_ended() {
+        let (cancel, cancelled) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        let waiting = thread::spawn(move || {
+            ask_within(&shell("exec sleep 1000"), Duration::from_secs(60), Some(cancelled.as_fd()))
+        });
+        drop(cancel);
+        let began = Instant::now();
+        let said = waiting.join().expect("no panic").expect_err("it was ended");
+        assert!(said.contains("with the bottle") && began.elapsed() < Duration::from_secs(50), "{said}");
     }
 
     #[test]
@@ -221,7 +251,7 @@ mod tests {
         let alive = folder.path().join("alive");
         let script = format!("(while :; do touch {0}; sleep 0.1; done) & sleep 1000", alive.display());
         let began = Instant::now();
-        let said = ask_within(&shell(&script), Duration::from_secs(2)).expect_err("it hangs");
+        let said = ask_within(&shell(&script), Duration::from_secs(2), None).expect_err("it hangs");
         assert!(said.contains("longer than 2 s") && began.elapsed() < Duration::from_secs(500), "{said}");
         fs::remove_file(&alive).expect("it ran");
         thread::sleep(Duration::from_millis(500));

@@ -126,14 +126,44 @@ impl Fixture {
 
     /// Goes on with the conversation of a run that ended. What it printed, on both streams.
     pub(crate) fn resume(&self, identity: &str, prompt: &str) -> String {
-        let mut resume = self.command(&["resume", identity, "--headless", "--prompt", prompt]);
-        resume.envs(self.variables.iter().map(|(name, value)| (name, value))).current_dir(self.project());
-        let mut launcher = resume.spawn().expect("bot-bottle starts");
+        self.to_the_end(&["resume", identity, "--headless", "--prompt", prompt])
+    }
+
+    /// Has the agent do what a prompt says. The name of the run, and what it printed, on both streams.
+    pub(crate) fn run_to_the_end(&self, prompt: &str) -> (String, String) {
+        let start = ["start", "worker", "--headless", "--yes", "--cwd", "--prompt", prompt];
+        let output = self.to_the_end(&start);
+        (self.identity().expect("a run"), output)
+    }
+
+    fn to_the_end(&self, arguments: &[&str]) -> String {
+        let mut command = self.command(arguments);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value))).current_dir(self.project());
+        let mut launcher = command.spawn().expect("bot-bottle starts");
         let reader = Reader::of(&mut launcher);
         let code = wait(&mut launcher);
         let output = reader.finish();
         assert_eq!(code, Some(0), "{} failed:\n{output}\n{}", self.agent, self.describe());
         output
+    }
+
+    /// Where the operator's files are.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
+    /// Sees that no credential is in what a run has left or printed.
+    pub(crate) fn assert_not_found(&self, identity: &str, output: &str, needles: &[Needle]) {
+        let mut found = search_bytes(output.as_bytes(), "the terminal", needles);
+        found.extend(self.search_state(identity, needles));
+        assert!(found.is_empty(), "{}", found.iter().map(Finding::to_string).collect::<Vec<_>>().join("\n"));
+    }
+
+    /// The receipts of a run.
+    pub(crate) fn receipts(&self, identity: &str) -> Vec<serde_json::Value> {
+        let path = self.state().join(identity).join("receipts.jsonl");
+        let text = fs::read_to_string(&path).expect("receipts are kept");
+        text.lines().map(|line| serde_json::from_str(line).expect("a receipt is a line of JSON")).collect()
     }
 
     /// Sets a variable of the operator's environment.
@@ -143,7 +173,7 @@ impl Fixture {
 
     /// Writes a file of the operator's home.
     pub(crate) fn write_home(&self, path: &str, content: &str) {
-        let path = self.folder.path().join("home").join(path);
+        let path = self.home().join(path);
         fs::create_dir_all(path.parent().expect("below the home")).expect("a folder");
         fs::write(path, content).expect("a file");
     }
@@ -196,7 +226,7 @@ impl Fixture {
     }
 
     /// What the agent writes, which a bottle closes to the host's programs; here it is opened.
-    fn agent_folder(&self, identity: &str) -> PathBuf {
+    pub(crate) fn agent_folder(&self, identity: &str) -> PathBuf {
         let folder = self.state().join(identity).join("agent");
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).expect("the run is kept");
         folder
@@ -256,14 +286,9 @@ impl Fixture {
     }
 
     fn assert_receipts(&self, identity: &str) {
-        let path = self.state().join(identity).join("receipts.jsonl");
-        let text = fs::read_to_string(&path).expect("receipts are kept");
-        let allowed = text
-            .lines()
-            .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("a receipt is a line of JSON"))
-            .filter(|receipt| receipt["verdict"] == "allow")
-            .count();
-        assert!(allowed >= 1, "{text}");
+        let receipts = self.receipts(identity);
+        let allowed = receipts.iter().filter(|receipt| receipt["verdict"] == "allow").count();
+        assert!(allowed >= 1, "{receipts:?}");
     }
 
     fn identity(&self) -> Option<String> {

@@ -290,7 +290,7 @@ fn read_limits(reader: &mut Reader, node: Option<&Node>) -> Limits {
     }
 }
 
-fn quantity<T: std::str::FromStr<Err = crate::limits::QuantityError>>(
+pub(super) fn quantity<T: std::str::FromStr<Err = crate::limits::QuantityError>>(
     reader: &mut Reader,
     node: &Node,
     key: &str,

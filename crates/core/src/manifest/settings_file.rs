@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    bottle::{Budget, OnExceeded, SecretSource, Settings},
+    bottle::{Budget, OnExceeded, SecretOrigin, SecretSource, Settings},
+    limits::WallTime,
     secret::SecretRef,
     suggest::closest,
 };
 
 use super::{
-    bottle_file::{BACKENDS, provider_names},
+    bottle_file::{BACKENDS, provider_names, quantity},
     diagnostic::Problem,
     names::is_variable,
     reader::{Keys, Reader},
@@ -19,15 +20,10 @@ use super::{
 };
 
 const KEYS: Keys = Keys { accepted: &["backend", "egress", "budgets", "secrets"], also: &[], retired: &[] };
-const SECRET_KEYS: Keys = Keys {
-    accepted: &["command", "file"],
-    also: &[],
-    retired: &[(
-        "renew_every",
-        "`renew_every` is not enforced yet: a secret is read once, when its bottle starts",
-        "take it out, and start a bottle anew when its secret has ended",
-    )],
-};
+const SECRET_KEYS: Keys = Keys { accepted: &["command", "file", "renew_every"], also: &[], retired: &[] };
+/// A command may take a minute, and may ask its owner.
+const SHORTEST_RENEWAL: WallTime = WallTime(60);
+
 const BUDGET_KEYS: Keys = Keys { accepted: &["tokens_per_day", "on_exceeded"], also: &[], retired: &[] };
 
 const ON_EXCEEDED: [(&str, OnExceeded); 3] =
@@ -74,9 +70,10 @@ fn read_source(reader: &mut Reader, node: &Node, name: &str) -> Option<SecretSou
     let table = reader.table(node, &format!("`{name}`"), &SECRET_KEYS)?;
     let command = reader.optional(&table, "command", words).value();
     let file = reader.optional(&table, "file", Reader::path).value();
-    match (table.get("command"), table.get("file")) {
-        (Some(_), None) => command.map(SecretSource::Command),
-        (None, Some(_)) => file.map(SecretSource::File),
+    let renew_every = reader.optional(&table, "renew_every", renew_every).value();
+    let origin = match (table.get("command"), table.get("file")) {
+        (Some(_), None) => command.map(SecretOrigin::Command),
+        (None, Some(_)) => file.map(SecretOrigin::File),
         (both, _) => {
             let message = match both {
                 Some(_) => format!("`{name}` has two sources"),
@@ -85,7 +82,19 @@ fn read_source(reader: &mut Reader, node: &Node, name: &str) -> Option<SecretSou
             reader.report(Problem::at(node.span, message).hint(HINT));
             None
         }
+    };
+    origin.map(|origin| SecretSource { origin, renew_every })
+}
+
+/// A time after which a secret is asked for again.
+fn renew_every(reader: &mut Reader, node: &Node, key: &str) -> Option<WallTime> {
+    let time: WallTime = quantity(reader, node, key)?;
+    if time < SHORTEST_RENEWAL {
+        let message = format!("`{key}: {time}` is too often");
+        reader.report(Problem::at(node.span, message).hint(format!("write {SHORTEST_RENEWAL} or more")));
+        return None;
     }
+    Some(time)
 }
 
 /// A program and its arguments.

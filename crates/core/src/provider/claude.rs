@@ -12,7 +12,7 @@ use crate::{
 
 use super::{
     AgentProvisionPlan, Conversation, GuestFile, Package, PromptStyle, Provider, ProviderError,
-    ProvisionInput, RunMode, TokenLogin, route,
+    ProvisionInput, RunMode, TokenLogin, credentials, route,
 };
 
 mod login;
@@ -96,6 +96,10 @@ impl Provider for Claude {
         CREDENTIAL_FILE
     }
 
+    fn folder_variable(&self) -> &'static str {
+        "CLAUDE_CONFIG_DIR"
+    }
+
     fn token_login(&self) -> Option<TokenLogin> {
         Some(TokenLogin { variable: "BOT_BOTTLE_CLAUDE_OAUTH_TOKEN", command: "claude setup-token" })
     }
@@ -137,7 +141,7 @@ impl Provider for Claude {
                 .chain(url.as_deref().map(|url| (URL_VARIABLE, url)))
                 .map(|(name, value)| (name.to_owned(), value.to_owned())),
         );
-        let (routes, notes) = (vec![api_route(settings, login.auth())?], notes(&login, settings));
+        let (routes, notes) = (vec![api_route(settings, login.auth())?], notes(&login, settings, input.now));
         let secret = login.into_secret();
         Ok(AgentProvisionPlan {
             provider: NAME.to_owned(),
@@ -180,7 +184,7 @@ fn api_route(settings: &ProviderSettings, auth: Option<RouteAuth>) -> Result<Rou
 }
 
 /// What the operator should know of the login.
-fn notes(login: &Login, settings: &ProviderSettings) -> Vec<String> {
+fn notes(login: &Login, settings: &ProviderSettings, now: u64) -> Vec<String> {
     let note = match (login, &settings.base_url) {
         (Login::None, None) => {
             "nothing logs claude in; `auth_token`, `api_key` or `forward_host_credentials` under agent_provider does"
@@ -188,6 +192,7 @@ fn notes(login: &Login, settings: &ProviderSettings) -> Vec<String> {
         }
         (Login::None, Some(url)) => format!("claude asks {url}, with no credential"),
         (_, Some(url)) => format!("claude asks {url}, and not {API}"),
+        (Login::Host(secret), None) => credentials::validity(NAME, secret.expires, now),
         (_, None) => return Vec::new(),
     };
     vec![note]

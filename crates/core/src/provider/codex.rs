@@ -76,6 +76,10 @@ impl Provider for Codex {
         CREDENTIAL_FILE
     }
 
+    fn folder_variable(&self) -> &'static str {
+        "CODEX_HOME"
+    }
+
     fn token_login(&self) -> Option<TokenLogin> {
         None
     }
@@ -107,7 +111,7 @@ impl Provider for Codex {
         let login = access.login_file(input.now);
         files.extend(login.map(|login| file("auth.json", format!("{login:#}\n"))));
         let login_files = access.follows_host().then(|| home.join(".codex/auth.json"));
-        let (env, egress_routes, notes) = (access.variables(), access.routes(), access.notes());
+        let (env, egress_routes, notes) = (access.variables(), access.routes(), access.notes(input.now));
         let secret = access.into_secret();
         Ok(AgentProvisionPlan {
             provider: NAME.to_owned(),

@@ -1,6 +1,6 @@
 //! The host's own login, and what can be wrong with it.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, path::PathBuf};
 
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -27,6 +27,8 @@ pub struct ProvisionedSecret {
     pub reference: SecretRef,
     /// The value.
     pub value: Zeroizing<String>,
+    /// Until when it is valid: seconds since 1970, UTC.
+    pub expires: u64,
 }
 
 impl fmt::Debug for HostCredentials {
@@ -66,12 +68,12 @@ pub enum ProviderError {
         hint: String,
     },
     /// The host's own login cannot be used.
-    #[error("the host's login of `{provider}` in ~/{file} cannot be forwarded: {problem}")]
+    #[error("the host's login of `{provider}` in {} cannot be forwarded: {problem}", .file.display())]
     Credentials {
         /// The provider.
         provider: &'static str,
-        /// Relative to the operator's home.
-        file: &'static str,
+        /// Where it lies.
+        file: PathBuf,
         /// What is wrong with it.
         problem: CredentialError,
         /// What to do.
@@ -145,6 +147,14 @@ impl HostCredentials {
             Self::Found(text) => Ok(text),
         }
     }
+}
+
+/// What the operator should know of a login that ends: its end and the time are seconds since 1970, UTC.
+pub(super) fn validity(provider: &str, expires: u64, now: u64) -> String {
+    let left = duration(expires.saturating_sub(now));
+    format!(
+        "the host's login of {provider} ends in {left}; the bottle follows when {provider} renews it on the host"
+    )
 }
 
 /// A token goes into one header line (RFC 9110 section 5.5), and nothing but printable ASCII fits there.

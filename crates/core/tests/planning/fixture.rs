@@ -88,6 +88,7 @@ impl Provision {
             mode: &self.mode,
             guest: &GuestPaths::default(),
             credentials: &self.credentials,
+            login_path: Path::new("/home/ada/the-login.json"),
             now: NOW,
             extra_arguments: &self.extra_arguments,
         })

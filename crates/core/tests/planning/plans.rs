@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bot_bottle_core::{
-    bottle::{Bottle, EnvEntry, GitUser, Origin, Provenance, SecretSource, Settings},
+    bottle::{Bottle, EnvEntry, GitUser, Origin, Provenance, SecretOrigin, SecretSource, Settings},
     decision::Reason,
     gateway_config::UpstreamConfig,
     host::Host,
@@ -67,7 +67,8 @@ fn through_a_proxy() {
     settings.egress.upstream_proxy = Some(proxy("PROXY_PASSWORD"));
     settings.egress.no_proxy.push("*.corp".parse().expect("a pattern"));
     settings.egress.private.push("*.corp".parse().expect("a pattern"));
-    let source = SecretSource::Command(vec!["pass".to_owned(), "proxy".to_owned()]);
+    let origin = SecretOrigin::Command(vec!["pass".to_owned(), "proxy".to_owned()]);
+    let source = SecretSource { origin, renew_every: None };
     settings.secrets.insert(SecretRef::new("PROXY_PASSWORD"), source);
     let plan = plan_with(&bottle, &settings).expect("a plan");
     insta::assert_json_snapshot!(json!({

@@ -10,7 +10,7 @@ use std::{
 
 use bot_bottle_core::{
     error::{IoContext, IoError},
-    gateway_config::{GatewayConfig, GatewayReady, GatewayStart},
+    gateway_config::{ControlMessage, GatewayConfig, GatewayEvent, GatewayReady, GatewayStart},
     host::Host,
 };
 use bot_bottle_engine::Engine;
@@ -139,8 +139,20 @@ impl Gateway for ContainerGateway {
         self.process.hand_over(start, listeners)
     }
 
-    fn ready(&self) -> Result<GatewayReady, LaunchError> {
+    fn ready(&mut self) -> Result<GatewayReady, LaunchError> {
         self.process.ready()
+    }
+
+    fn tell(&self, message: &ControlMessage) -> io::Result<()> {
+        self.process.tell(message)
+    }
+
+    fn talk(&self) -> Option<BorrowedFd<'_>> {
+        self.process.talk()
+    }
+
+    fn events(&mut self) -> Vec<GatewayEvent> {
+        self.process.events()
     }
 
     fn process(&self) -> BorrowedFd<'_> {

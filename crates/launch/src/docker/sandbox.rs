@@ -7,11 +7,12 @@ use std::{
         fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
     },
+    path::Path,
     rc::Rc,
     time::{Duration, Instant},
 };
 
-use bot_bottle_core::{error::IoContext, plan::BottlePlan};
+use bot_bottle_core::{error::IoContext, plan::BottlePlan, provider::GuestFile};
 use bot_bottle_engine::{Engine, EngineError};
 use rustix::process::Signal;
 
@@ -181,6 +182,10 @@ impl Sandbox for ContainerSandbox {
 
     fn signal(&mut self, session: SessionId, signal: Signal) -> io::Result<()> {
         self.init.signal(session, signal)
+    }
+
+    fn replace(&mut self, home: &Path, file: &GuestFile) -> io::Result<()> {
+        self.init.replace(home, file)
     }
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {

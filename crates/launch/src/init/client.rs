@@ -3,11 +3,11 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
-use bot_bottle_core::error::IoError;
+use bot_bottle_core::{error::IoError, provider::GuestFile};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::Signal,
@@ -101,6 +101,11 @@ impl InitClient {
     /// See [`crate::backend::Sandbox::signal`].
     pub(crate) fn signal(&self, session: SessionId, signal: Signal) -> io::Result<()> {
         self.channel.send(&ToInit::Signal { session, signal: signal.as_raw() }, &[])
+    }
+
+    /// See [`crate::backend::Sandbox::replace`].
+    pub(crate) fn replace(&self, home: &Path, file: &GuestFile) -> io::Result<()> {
+        self.channel.send(&ToInit::Replace { home: home.to_owned(), file: file.clone() }, &[])
     }
 
     /// Ends every program and then the first process.

@@ -1,9 +1,9 @@
 //! The messages between the launcher and the bottle's first process. Before them the launcher sends what the
 //! process needs to make the sandbox, which is the backend's own.
 
-use std::{io, os::fd::OwnedFd};
+use std::{io, os::fd::OwnedFd, path::PathBuf};
 
-use bot_bottle_core::{error::IoError, gateway_config::ListenerKind, limits::ByteSize};
+use bot_bottle_core::{error::IoError, gateway_config::ListenerKind, limits::ByteSize, provider::GuestFile};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -28,6 +28,13 @@ pub(crate) enum ToInit {
         session: SessionId,
         /// Signal number.
         signal: i32,
+    },
+    /// Write a file of the agent's anew. [`FromInit::NotReplaced`] answers where that fails.
+    Replace {
+        /// The folder that it lies in, at whatever depth; no link below it is followed.
+        home: PathBuf,
+        /// What.
+        file: GuestFile,
     },
     /// End every program, and then this process; what the programs wrote still arrives.
     End,
@@ -75,6 +82,13 @@ pub(crate) enum FromInit {
         /// How.
         status: ProgramStatus,
     },
+    /// A file of the agent's is as it was.
+    NotReplaced {
+        /// What was being done.
+        doing: String,
+        /// Error number of the system.
+        errno: i32,
+    },
     /// The bottle used more memory than it may.
     MemoryExceeded {
         /// Bytes in use.
@@ -97,6 +111,9 @@ impl FromInit {
                 SandboxEvent::NotStarted { session, source }
             }
             Self::Ended { session, status } => SandboxEvent::Ended { session, status },
+            Self::NotReplaced { doing, errno } => {
+                SandboxEvent::NotReplaced(IoError::new(doing, io::Error::from_raw_os_error(errno)))
+            }
             Self::MemoryExceeded { used } => {
                 let used = ByteSize(used >> 20 << 20);
                 SandboxEvent::LimitReached(format!(

@@ -3,9 +3,10 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
+use bot_bottle_core::provider::GuestFile;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::{
@@ -56,6 +57,10 @@ impl Sandbox for NativeSandbox {
 
     fn signal(&mut self, session: SessionId, signal: Signal) -> io::Result<()> {
         self.init.signal(session, signal)
+    }
+
+    fn replace(&mut self, home: &Path, file: &GuestFile) -> io::Result<()> {
+        self.init.replace(home, file)
     }
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {

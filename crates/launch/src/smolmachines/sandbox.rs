@@ -19,6 +19,7 @@ use bot_bottle_core::{
     gateway_config::{InterceptorToken, ListenerKind},
     limits::Limits,
     plan::BottlePlan,
+    provider::GuestFile,
     work::FileTime,
 };
 use bot_bottle_smolvm::Smolvm;
@@ -344,6 +345,10 @@ impl Sandbox for MachineSandbox {
 
     fn signal(&mut self, session: SessionId, signal: Signal) -> io::Result<()> {
         self.init.signal(session, signal)
+    }
+
+    fn replace(&mut self, home: &Path, file: &GuestFile) -> io::Result<()> {
+        self.init.replace(home, file)
     }
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {

@@ -274,6 +274,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::renewal::RenewalRequest;
 
     /// A backend that enforces no limit.
     struct Refusing;
@@ -305,6 +306,7 @@ mod tests {
                 Program::of_bottle(["true"]),
             ),
             secrets: GatewayStart::default(),
+            renewal: RenewalRequest::default(),
             environment: [].into(),
             operator_home: Some("/home/operator".into()),
             program: None,

@@ -9,7 +9,7 @@ use bot_bottle_core::gateway_config::GatewayStart;
 /// Hands the gateway the secrets and the sockets of the sandbox, in one message: without the sockets it could
 /// listen nowhere, and without the secrets it would have to serve requests that it cannot authenticate.
 pub(crate) fn connect(
-    gateway: &dyn Gateway,
+    gateway: &mut dyn Gateway,
     sandbox: &mut dyn Sandbox,
     secrets: GatewayStart,
 ) -> Result<(), LaunchError> {

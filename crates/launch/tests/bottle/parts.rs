@@ -23,6 +23,7 @@ use bot_bottle_launch::{
     host::programs::FoundProgram,
     inspect::{InspectRequest, WorkAccess},
     native::Native,
+    renewal::RenewalRequest,
     request::{
         AgentExit, Beginning, ExecRequest, FaultKind, FaultMoment, FaultPoint, LaunchEvent, LaunchRequest,
         ProgramStatus, ResumableAgent, Step, Terminal,
@@ -110,6 +111,7 @@ fn launch(order: &Path) -> ExitCode {
     let request = LaunchRequest {
         plan: order.plan,
         secrets: order.secrets,
+        renewal: RenewalRequest::default(),
         environment: order.environment,
         program: order.program,
         home: BotBottleHome::new(order.home.clone()),

@@ -9,14 +9,15 @@ use std::{
         fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use bot_bottle_core::{
     error::IoError,
-    gateway_config::{GatewayReady, GatewayStart, ListenerKind},
+    gateway_config::{ControlMessage, GatewayEvent, GatewayReady, GatewayStart, ListenerKind},
     limits::Limits,
     plan::BottlePlan,
+    provider::GuestFile,
 };
 use bot_bottle_launch::{
     backend::{
@@ -104,12 +105,24 @@ impl Gateway for RecordingGateway {
         self.recording.call(&format!("hand over {names:?} {listeners:?}"))
     }
 
-    fn ready(&self) -> Result<GatewayReady, LaunchError> {
+    fn ready(&mut self) -> Result<GatewayReady, LaunchError> {
         self.recording.call("ready").map_err(|error| LaunchError::Gateway { why: error.to_string() })?;
         Ok(GatewayReady {
             ca_certificate: "-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n".to_owned(),
             ca_fingerprint: "00".to_owned(),
         })
+    }
+
+    fn tell(&self, message: &ControlMessage) -> io::Result<()> {
+        self.recording.call(&format!("tell {message:?}"))
+    }
+
+    fn talk(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn events(&mut self) -> Vec<GatewayEvent> {
+        Vec::new()
     }
 
     fn process(&self) -> BorrowedFd<'_> {
@@ -173,6 +186,10 @@ impl Sandbox for RecordingSandbox {
         self.recording.call(&format!("signal {} {number}", session.0))?;
         let status = ProgramStatus::Signalled(u8::try_from(number).unwrap_or(0));
         self.emit(SandboxEvent::Ended { session, status })
+    }
+
+    fn replace(&mut self, home: &Path, file: &GuestFile) -> io::Result<()> {
+        self.recording.call(&format!("replace {} in {}", file.path.display(), home.display()))
     }
 
     fn descriptors(&self) -> Vec<BorrowedFd<'_>> {

@@ -15,9 +15,10 @@ const YIELD_MS: u32 = 2_000;
 const STILL_RUNS: &str = "Script running with cell ID ";
 
 /// The state of one conversation, because requests in a WebSocket send only the new items.
-#[derive(Default)]
 pub(super) struct Conversation {
     tools: Vec<String>,
+    /// How often the agent's tool is used before the model is content.
+    turns: usize,
 }
 
 /// The model's next step.
@@ -30,6 +31,10 @@ pub(super) enum Turn {
 }
 
 impl Conversation {
+    pub(super) fn new(turns: usize) -> Self {
+        Self { tools: Vec::new(), turns }
+    }
+
     pub(super) fn next(&mut self, request: &Value) -> Turn {
         let text_input = [json!({"type": "message", "role": "user", "content": request["input"]})];
         let items = request["input"].as_array().map_or(&text_input[..], Vec::as_slice);
@@ -42,10 +47,12 @@ impl Conversation {
                 Value::String(text) => text.clone(),
                 output => output.to_string(),
             };
-            return match cell_that_runs(&output) {
-                Some(cell) => function("wait", &json!({"cell_id": cell, "yield_time_ms": YIELD_MS})),
-                None => Turn::Say(final_text(&output)),
-            };
+            let made = items.iter().filter(|item| is_tool_output(item)).count();
+            match cell_that_runs(&output) {
+                Some(cell) => return function("wait", &json!({"cell_id": cell, "yield_time_ms": YIELD_MS})),
+                None if made >= self.turns => return Turn::Say(final_text(&output)),
+                None => {}
+            }
         }
         let prompt: Vec<String> = items
             .iter()

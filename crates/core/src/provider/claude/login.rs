@@ -10,7 +10,7 @@ use crate::{
     secret::SecretRef,
 };
 
-use super::{CREDENTIAL_FILE, NAME};
+use super::NAME;
 
 /// The reference of a login that the host's own program made.
 const HOST_TOKEN: &str = "CLAUDE_HOST_CREDENTIAL_TOKEN_REF";
@@ -73,13 +73,13 @@ impl Login {
     }
 
     fn of_host(input: &ProvisionInput<'_>) -> Result<Self, ProviderError> {
-        let value = host_token(input).map_err(|problem| ProviderError::Credentials {
+        let (value, expires) = host_token(input).map_err(|problem| ProviderError::Credentials {
             provider: NAME,
-            file: CREDENTIAL_FILE,
+            file: input.login_path.to_owned(),
             hint: hint(&problem),
             problem,
         })?;
-        Ok(Self::Host(ProvisionedSecret { reference: SecretRef::new(HOST_TOKEN), value }))
+        Ok(Self::Host(ProvisionedSecret { reference: SecretRef::new(HOST_TOKEN), value, expires }))
     }
 
     /// What the gateway puts into requests.
@@ -131,7 +131,8 @@ struct KeptLogin {
     expires_at: Option<u64>,
 }
 
-fn host_token(input: &ProvisionInput<'_>) -> Result<Zeroizing<String>, CredentialError> {
+/// The token, and when it ends: seconds since 1970, UTC.
+fn host_token(input: &ProvisionInput<'_>) -> Result<(Zeroizing<String>, u64), CredentialError> {
     let malformed = |problem: &str| CredentialError::Malformed(problem.to_owned());
     let file: CredentialFile =
         serde_json::from_str(input.credentials.text()?).map_err(|error| CredentialError::json(&error))?;
@@ -146,7 +147,7 @@ fn host_token(input: &ProvisionInput<'_>) -> Result<Zeroizing<String>, Credentia
     let expires =
         login.expires_at.ok_or_else(|| malformed("its `claudeAiOauth.expiresAt` is not a time"))? / 1000;
     CredentialError::check_expiry(expires, input.now)?;
-    Ok(token)
+    Ok((token, expires))
 }
 
 fn hint(problem: &CredentialError) -> String {

@@ -6,13 +6,13 @@ use serde_json::json;
 
 use crate::{
     policy::Route,
-    provider::{BaseUrl, CredentialError, ProviderError, ProvisionInput, ProvisionedSecret, route},
+    provider::{
+        BaseUrl, CredentialError, ProviderError, ProvisionInput, ProvisionedSecret, credentials, route,
+    },
     secret::{PLACEHOLDER, SecretRef},
 };
 
-use super::{
-    API, CHATGPT, CREDENTIAL_FILE, NAME, api_requests, chatgpt_requests, login::HostLogin, other_requests,
-};
+use super::{API, CHATGPT, NAME, api_requests, chatgpt_requests, login::HostLogin, other_requests};
 
 /// The reference of a login that the host's own program made.
 const HOST_TOKEN: &str = "CODEX_HOST_CREDENTIAL_TOKEN_REF";
@@ -65,7 +65,12 @@ impl Access {
             (true, None, None) => {
                 HostLogin::read(input.credentials, input.now).map(Self::Host).map_err(|problem| {
                     let hint = login_hint(&problem).to_owned();
-                    ProviderError::Credentials { provider: NAME, file: CREDENTIAL_FILE, hint, problem }
+                    ProviderError::Credentials {
+                        provider: NAME,
+                        file: input.login_path.to_owned(),
+                        hint,
+                        problem,
+                    }
                 })
             }
             (false, key, Some(url)) => {
@@ -129,9 +134,10 @@ impl Access {
     }
 
     /// What the operator should know.
-    pub(super) fn notes(&self) -> Vec<String> {
+    pub(super) fn notes(&self, now: u64) -> Vec<String> {
         match self {
-            Self::Host(_) | Self::ApiKey(_) => Vec::new(),
+            Self::Host(login) => vec![credentials::validity(NAME, login.expires, now)],
+            Self::ApiKey(_) => Vec::new(),
             Self::Other(url, Some(_)) => vec![format!("codex asks {url}, and no service of OpenAI's")],
             Self::Other(url, None) => vec![format!("codex asks {url}, with no credential")],
         }
@@ -140,11 +146,16 @@ impl Access {
     /// What goes to the gateway.
     pub(super) fn into_secret(self) -> Option<ProvisionedSecret> {
         match self {
-            Self::Host(login) => {
-                Some(ProvisionedSecret { reference: SecretRef::new(HOST_TOKEN), value: login.access_token })
-            }
+            Self::Host(login) => Some(login.into_secret()),
             _ => None,
         }
+    }
+}
+
+impl HostLogin {
+    fn into_secret(self) -> ProvisionedSecret {
+        let Self { access_token: value, expires, .. } = self;
+        ProvisionedSecret { reference: SecretRef::new(HOST_TOKEN), value, expires }
     }
 }
 

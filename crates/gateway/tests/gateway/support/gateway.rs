@@ -228,7 +228,10 @@ impl Setup {
     }
 
     fn message(&self) -> GatewayStart {
-        GatewayStart { expires: self.expires.clone(), ..start() }
+        let mut start = GatewayStart { expires: self.expires.clone(), ..start() };
+        let password = self.password.map(|value| (SecretRef::new("PROXY_PASSWORD"), value.into()));
+        start.secrets.extend(password);
+        start
     }
 
     fn config(&self) -> GatewayConfig {
@@ -314,12 +317,6 @@ impl Setup {
         let (config, start) = (self.config(), self.message());
         let receipts = config.receipts.clone();
         let asked = Arc::clone(&self.resolver.asked);
-<<<<<<< HEAD
-        let mut start = start();
-        let password = self.password.map(|value| (SecretRef::new("PROXY_PASSWORD"), value.into()));
-        start.secrets.extend(password);
-=======
->>>>>>> 122ea60 (Renew credentials while the gateway runs, and send a refused request once more)
         let gateway = State::new(&config, &start, Box::new(self.resolver)).expect("a gateway");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a listener");
         let address = listener.local_addr().expect("an address");

@@ -1,62 +1,11 @@
-//! Secrets that come from a command or a file of the operator's, in a real native bottle.
+//! Secrets that come from a command or a file of the operator's.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::{Command, Output, Stdio},
-};
+use std::fs;
 
 use anyhow::{Result, ensure};
-use bot_bottle_testkit::{
-    Echo, FakeUpstream, Needle, find_program, has_user_namespaces, random_secret, require, search_tree,
-};
-use tempfile::TempDir;
+use bot_bottle_testkit::{Needle, random_secret, search_tree};
 
-/// An operator's home with a route whose credential is `API_TOKEN`.
-struct Home {
-    folder: TempDir,
-    upstream: FakeUpstream,
-}
-
-impl Home {
-    /// `None`, said aloud, where no bottle can be made.
-    fn new() -> Result<Option<Self>> {
-        if !require("userns", has_user_namespaces()) || !require("curl", find_program("curl").is_some()) {
-            return Ok(None);
-        }
-        let upstream = FakeUpstream::builder().host("api.test", Echo).start()?;
-        let home = Self { folder: tempfile::tempdir()?, upstream };
-        fs::create_dir_all(home.path(".bot-bottle/bottles"))?;
-        fs::write(home.path("authority.pem"), home.upstream.certificate())?;
-        fs::write(
-            home.path(".bot-bottle/bottles/api.md"),
-            "---\negress: {routes: [{host: api.test, auth: {scheme: Bearer, token_ref: API_TOKEN}}]}\n---\n",
-        )?;
-        Ok(Some(home))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// Where secrets come from, beside where the upstream is.
-    fn secrets(&self, secrets: &str) -> Result<()> {
-        let (authority, address) = (self.path("authority.pem"), self.upstream.address());
-        let text = format!(
-            "egress:\n  extra_ca: [{}]\n  resolve: {{api.test: \"{address}\"}}\nsecrets:\n{secrets}",
-            authority.display()
-        );
-        Ok(fs::write(self.path(".bot-bottle/settings.yml"), text)?)
-    }
-
-    fn run(&self, options: &[&str], script: &str) -> Result<Output> {
-        let run = ["run", "--backend", "native", "--bottle", "api"];
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bot-bottle"));
-        command.args([&run[..], options, &["--", "sh", "-c", script]].concat());
-        command.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", self.folder.path());
-        Ok(command.current_dir(self.folder.path()).stdin(Stdio::null()).output()?)
-    }
-}
+use crate::fixture::Home;
 
 #[test]
 fn a_secret_comes_from_a_command_or_a_file_each_time_that_a_bottle_starts() -> Result<()> {

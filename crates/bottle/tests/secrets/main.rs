@@ -1,0 +1,5 @@
+//! Where secrets come from, and how they are renewed while a bottle runs: real native bottles, real programs.
+
+mod fixture;
+mod renewal;
+mod sources;
