@@ -112,6 +112,8 @@ reasons! {
     GitFetch = "git_fetch" / "ask the operator to write `git: {fetch: true}` on the route for this host",
     /// The destination is an address, not a name.
     AddressLiteral = "address_literal" / "use the host's name; addresses are never routable",
+    /// A placeholder where a credential belongs, for a host that has none.
+    PlaceholderSent = "placeholder_sent" / "this host has no credential in this bottle, so that nothing takes the place of `egress-placeholder`: ask the operator to write `auth` on its route, or send the request without a credential",
     /// A credential would have crossed the network unencrypted.
     CleartextCredential = "cleartext_credential" / "use https; this route injects a credential, which never travels unencrypted",
     /// The route's credential has expired, and there is no newer one.

@@ -26,7 +26,7 @@ use git::GitService;
 pub use matching::{HeaderMatch, PathMatch, RequestMatch, TextMatch, TextMatchError};
 pub use method::same_field;
 pub use overrides::is_override;
-pub use parameter::same_parameter;
+pub use parameter::{parameter_holds, same_parameter};
 pub(crate) use path::canonical as canonical_path;
 
 /// Every route of a bottle. What no route allows is refused; no route allows nothing.

@@ -22,8 +22,6 @@ struct Shape {
     query: &'static str,
     /// What arrives at a host whose route has no credential.
     query_elsewhere: &'static str,
-    /// What the client is told there.
-    told_elsewhere: &'static str,
 }
 
 const SHAPES: [Shape; 4] = [
@@ -33,7 +31,6 @@ const SHAPES: [Shape; 4] = [
         header: "Authorization: Bearer egress-placeholder",
         query: "a=%2C",
         query_elsewhere: "a=%2C",
-        told_elsewhere: "authorization",
     },
     Shape {
         host: "basic.test",
@@ -42,7 +39,6 @@ const SHAPES: [Shape; 4] = [
         header: "Authorization: Basic eC1hY2Nlc3MtdG9rZW46ZWdyZXNzLXBsYWNlaG9sZGVy",
         query: "a=%2C",
         query_elsewhere: "a=%2C",
-        told_elsewhere: "authorization",
     },
     Shape {
         host: "header.test",
@@ -50,7 +46,6 @@ const SHAPES: [Shape; 4] = [
         header: "X-Api-Key: egress-placeholder",
         query: "a=%2C",
         query_elsewhere: "a=%2C",
-        told_elsewhere: "x-api-key",
     },
     Shape {
         host: "query.test",
@@ -58,7 +53,6 @@ const SHAPES: [Shape; 4] = [
         header: "",
         query: "a=%2C&key=egress-placeholder&b=%2F",
         query_elsewhere: "a=%2C&b=%2F",
-        told_elsewhere: "?key",
     },
 ];
 
@@ -159,25 +153,16 @@ pub(crate) fn take_the_place_of_placeholders() -> Result<()> {
     ensure!(printed.iter().all(|printed| !printed.contains(&token)), "the credential came back");
     let asked = clients.iter().flat_map(|(name, ..)| SHAPES.iter().map(move |shape| (name, shape)));
     let seen: Vec<_> = upstream.requests().into_iter().filter(|request| request.path == "/x").collect();
-    ensure!(seen.len() == 2 * clients.len() * SHAPES.len(), "{seen:?}");
-    for (((name, shape), printed), seen) in asked.zip(printed.chunks(2)).zip(seen.chunks(2)) {
-        arrives(shape, &token, &basic, &seen[0])
+    ensure!(seen.len() == clients.len() * SHAPES.len(), "no other host is asked: {seen:?}");
+    for (((name, shape), printed), seen) in asked.zip(printed.chunks(2)).zip(&seen) {
+        arrives(shape, &token, &basic, seen)
             .map_err(|error| anyhow::anyhow!("{name}: {error}\n{printed:?}"))?;
         let [here, elsewhere] = printed else { anyhow::bail!("{name}: {printed:?}") };
         ensure!(here.contains("arrived") && !here.contains("bot-bottle-removed"), "{name}: {here}");
-        let told = format!("bot-bottle-removed: {}", shape.told_elsewhere);
         ensure!(
-            elsewhere.contains("arrived") && elsewhere.contains(&told),
-            "{name}: no {told} in {elsewhere}"
+            elsewhere.contains("placeholder_sent") && !elsewhere.contains("arrived"),
+            "{name}: {elsewhere}"
         );
-        let other = &seen[1];
-        ensure!(
-            other.host == OTHER && other.query.as_deref() == Some(shape.query_elsewhere),
-            "{name}: {other:?}"
-        );
-        let has_credential =
-            ["authorization", "x-api-key"].iter().any(|header| other.headers.contains_key(*header));
-        ensure!(!has_credential, "{name}: {other:?}");
     }
     let [here, elsewhere] = &printed[printed.len() - 2..] else { anyhow::bail!("{printed:?}") };
     ensure!(here.contains("from the repository") && here.ends_with("exit 0\n"), "git: {here}");

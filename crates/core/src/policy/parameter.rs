@@ -10,7 +10,13 @@ pub fn same_parameter(known: &str, written: &str) -> bool {
     decodings(written).iter().any(|name| is_read_as(known, name))
 }
 
-/// The same for a name that is decoded already.
+/// Whether a value holds this text, as a server may read it.
+#[must_use]
+pub fn parameter_holds(written: &str, text: &str) -> bool {
+    decodings(written).iter().any(|value| value.contains(text))
+}
+
+/// [`same_parameter`] for a name that is decoded already.
 pub(super) fn is_read_as(known: &str, name: &str) -> bool {
     let name = name.split('\0').next().unwrap_or_default();
     let name = name.trim_matches(|c: char| c == '+' || c.is_whitespace()).trim_end_matches("[]");

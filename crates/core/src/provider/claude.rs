@@ -137,7 +137,7 @@ impl Provider for Claude {
         let url = settings.base_url.as_ref().map(ToString::to_string);
         let env = BTreeMap::from_iter(
             (SWITCHES.into_iter())
-                .chain(login.variable(settings).map(|name| (name, PLACEHOLDER)))
+                .chain(login.variable(settings))
                 .chain(url.as_deref().map(|url| (URL_VARIABLE, url)))
                 .map(|(name, value)| (name.to_owned(), value.to_owned())),
         );

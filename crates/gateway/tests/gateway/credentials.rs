@@ -34,7 +34,7 @@ async fn gateway(upstream: &TestUpstream, auth: Value) -> TestGateway {
 const AGENTS: [(&str, &str); 10] = [
     ("authorization", "Bearer agents-own-1"),
     ("AUTHORIZATION", "Basic agents-own-2"),
-    ("x-api-key", "egress-placeholder"),
+    ("x-api-key", "agents-own-0"),
     ("X-API-Key", "agents-own-3"),
     ("x_api_key", "agents-own-4"),
     ("x-goog-api-key", "agents-own-5"),
@@ -202,20 +202,31 @@ async fn a_target_without_a_query_gets_one() {
 async fn a_route_without_a_credential_loses_what_would_be_one_and_tells() {
     let upstream = TestUpstream::start(HTTP1).await;
     let gateway = gateway(&upstream, json!({"header": "x-api-key", "token_ref": "TOKEN"})).await;
-    let target =
-        "/x?q=egress-placeholder&key=egress-placeholder&api_key=honest&Access_Token=egress-placeholder";
+    let target = "/x?q=egress-placeholder&api_key=honest";
     for answer in ask(&gateway, "other.test", target).await {
         let told = answer["bot-bottle-removed"].to_str().expect("text").to_owned();
-        for name in
-            ["authorization", "x-api-key", "x-goog-api-key", "proxy-authorization", "?key", "?access_token"]
-        {
+        for name in ["authorization", "x-api-key", "x-goog-api-key", "proxy-authorization"] {
             assert!(told.split(", ").any(|part| part == name), "{name}: {told}");
         }
         assert!(!told.contains("?api_key") && !told.contains("placeholder"), "{told}");
     }
     for seen in upstream.seen() {
-        assert!(seen.uri.ends_with("/x?q=egress-placeholder&api_key=honest"), "{}", seen.uri);
+        assert!(seen.uri.ends_with(target), "{}", seen.uri);
     }
+    let before = upstream.seen().len();
+    for (target, header) in [("/", "Bearer egress-placeholder"), ("/?key=egress-placeholder", "")] {
+        let mut asked = request("GET", "other.test", target, "");
+        asked.headers_mut().insert("authorization", HeaderValue::from_static(header));
+        let response = https1(&gateway, "other.test").await.send_request(asked).await.expect("a response");
+        assert_eq!(response.status(), 403);
+        assert_eq!(refusal(response).await["reason"], "placeholder_sent");
+    }
+    let refused = gateway.receipts().pop().expect("a receipt");
+    assert_eq!(
+        (refused["reason"].as_str(), refused["route"].as_str()),
+        (Some("placeholder_sent"), Some("other.test"))
+    );
+    assert_eq!(upstream.seen().len(), before, "nothing left");
     // Whoever sends no credential is told nothing, whatever the host says.
     let mut client = https1(&gateway, "other.test").await;
     let asked = request("GET", "other.test", "/redirect", "");
@@ -234,7 +245,7 @@ async fn a_route_without_a_credential_loses_what_would_be_one_and_tells() {
 async fn a_route_that_keeps_changes_nothing() {
     let upstream = TestUpstream::start(HTTP1).await;
     let gateway = gateway(&upstream, json!({"query": "key", "token_ref": "TOKEN"})).await;
-    let target = "/x?key=egress-placeholder&token=agents-own";
+    let target = "/x?key=agents-own&token=agents-own&q=egress-placeholder";
     for answer in ask(&gateway, "open.test", target).await {
         assert!(!answer.contains_key("bot-bottle-removed"), "{answer:?}");
     }

@@ -63,6 +63,7 @@ each_reason! {
     git_push: get("open.test", "/a.git/info/refs?service=git-receive-pack", "");
     git_fetch: get("open.test", "/a.git/info/refs?service=git-upload-pack", "");
     address_literal: get("127.0.0.1", "/", "");
+    placeholder_sent: get("open.test", "/", "Authorization: Bearer egress-placeholder\r\n");
     cleartext_credential: proxied("http://secret.test/", "secret.test");
     credential_expired: get("expired.test", "/", "");
     host_mismatch: ask("open.test", "GET / HTTP/1.1\r\nHost: evil.test\r\n");

@@ -7,7 +7,7 @@ use crate::{
     bottle::ProviderSettings,
     policy::{CredentialShape, RouteAuth, RouteCredential},
     provider::{CredentialError, ProviderError, ProvisionInput, ProvisionedSecret, credentials, route},
-    secret::SecretRef,
+    secret::{PLACEHOLDER, SecretRef},
 };
 
 use super::NAME;
@@ -22,6 +22,9 @@ const KEY_HEADER: &str = "x-api-key";
 pub(super) const TOKEN_VARIABLE: &str = "CLAUDE_CODE_OAUTH_TOKEN";
 pub(super) const OTHER_TOKEN_VARIABLE: &str = "ANTHROPIC_AUTH_TOKEN";
 pub(super) const KEY_VARIABLE: &str = "ANTHROPIC_API_KEY";
+
+/// What the program sends to a service that wants no credential. The gateway removes it.
+const NO_TOKEN: &str = "none";
 
 /// How the program logs in.
 pub(super) enum Login {
@@ -95,13 +98,14 @@ impl Login {
         }
     }
 
-    /// The variable in which the program finds a placeholder. With another service it has one in any case, because it
-    /// asks nothing without.
-    pub(super) fn variable(&self, settings: &ProviderSettings) -> Option<&'static str> {
+    /// The variable in which the program finds its credential, and what it finds there. With another service it has one in
+    /// any case, because it asks nothing without: where nothing takes its place, it is no placeholder.
+    pub(super) fn variable(&self, settings: &ProviderSettings) -> Option<(&'static str, &'static str)> {
         match (self, &settings.base_url) {
-            (Self::ApiKey(_), _) => Some(KEY_VARIABLE),
-            (_, Some(_)) => Some(OTHER_TOKEN_VARIABLE),
-            (Self::Token(_) | Self::Host(_), None) => Some(TOKEN_VARIABLE),
+            (Self::ApiKey(_), _) => Some((KEY_VARIABLE, PLACEHOLDER)),
+            (Self::None, Some(_)) => Some((OTHER_TOKEN_VARIABLE, NO_TOKEN)),
+            (_, Some(_)) => Some((OTHER_TOKEN_VARIABLE, PLACEHOLDER)),
+            (Self::Token(_) | Self::Host(_), None) => Some((TOKEN_VARIABLE, PLACEHOLDER)),
             (Self::None, None) => None,
         }
     }

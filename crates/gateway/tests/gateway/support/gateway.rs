@@ -229,7 +229,7 @@ impl Setup {
 
     fn message(&self) -> GatewayStart {
         let mut start = GatewayStart { expires: self.expires.clone(), ..start() };
-        let password = self.password.map(|value| (SecretRef::new("PROXY_PASSWORD"), value.into()));
+        let password = self.password.clone().map(|value| (SecretRef::new("PROXY_PASSWORD"), value.into()));
         start.secrets.extend(password);
         start
     }
