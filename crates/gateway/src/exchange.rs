@@ -146,7 +146,7 @@ async fn run(
     // Boxed: most requests are not refused, and have no memory for it.
     let repetition = match (&mut answered, retained) {
         (Ok(refused), Some(retained)) if renew::is_refused(refused) => {
-            Box::pin(renew::after_401(state, client, &policy, &decision, *retained, refused)).await
+            Box::pin(renew::after_401(state, client, &decision, *retained, refused)).await
         }
         _ => None,
     };

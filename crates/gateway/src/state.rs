@@ -250,11 +250,20 @@ impl State {
     ) -> Option<Arc<Injected>> {
         let decided = policy.credential(decision)?;
         let newest = self.policy.load();
-        if Arc::ptr_eq(&newest, policy) {
-            return Some(Arc::clone(decided));
-        }
-        let newest = newest.credential(decision).filter(|newest| newest.origin == decided.origin);
+        let is_decided = Arc::ptr_eq(&newest, policy);
+        let newest =
+            newest.credential(decision).filter(|newest| !is_decided && newest.origin == decided.origin);
         Some(Arc::clone(newest.unwrap_or(decided)))
+    }
+
+    /// Another value than this one, of the same secret in the same place, if the policy in force has one for a request
+    /// that was decided like this.
+    pub(crate) fn renewed(&self, decision: &Decision, before: &Injected) -> Option<Arc<Injected>> {
+        let newest = self.policy.load();
+        let is_other = |newest: &&Arc<Injected>| {
+            newest.origin == before.origin && newest.credential != before.credential
+        };
+        newest.credential(decision).filter(is_other).map(Arc::clone)
     }
 
     /// What the one who started the gateway needs to know about it.

@@ -84,17 +84,13 @@ pub(super) fn retain(
 pub(super) async fn after_401(
     state: &State,
     client: &ClientConnection,
-    policy: &Arc<ActivePolicy>,
     decision: &Decision,
     retained: Retained,
     answered: &mut Answered,
 ) -> Option<Repetition> {
     let Retained { parts, body, injected } = retained;
     let reference = &injected.origin.token_ref;
-    let newer = || {
-        let newest = state.credential(policy, decision);
-        newest.filter(|newest| newest.credential != injected.credential)
-    };
+    let newer = || state.renewed(decision, &injected);
     let passed = body.passed();
     let renewed = match (newer(), &passed) {
         // It was renewed while this request was on its way.

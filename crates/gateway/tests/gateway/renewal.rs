@@ -557,6 +557,33 @@ async fn an_answer_that_is_not_renewed_goes_to_the_client_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_not_sent_again_with_the_same_value_nor_for_a_route_that_is_gone() {
+    for is_gone in [false, true] {
+        let upstream = renewed_upstream(HTTP1).await;
+        let (gateway, mut launcher) = setup(&upstream).start_launched();
+        let answered = async {
+            let mut client = https1(&gateway, "api.test").await;
+            told(client.send_request(request("GET", "api.test", "/", "")).await.expect("a response")).await
+        };
+        let question = async {
+            expect_question(&mut launcher, RenewalCause::Refused).await;
+            if is_gone {
+                let policy = serde_json::from_value(json!({"routes": []})).expect("a policy");
+                launcher.tell(&ControlMessage::Reload { policy, secrets: Secrets::default() });
+                assert_eq!(next_event(&mut launcher).await, GatewayEvent::Reloaded);
+                launcher.tell(&renew(&[("TOKEN", NEW)], RenewalCause::Refused));
+                assert!(matches!(next_event(&mut launcher).await, GatewayEvent::NotReloaded { .. }));
+            } else {
+                answer(&mut launcher, SECRET, RenewalCause::Refused).await;
+            }
+        };
+        let ((status, _, body), ()) = tokio::join!(answered, question);
+        assert_eq!((status, body.as_str()), (401, "who are you?"));
+        assert_eq!(given(&upstream.seen()), bearer(&[SECRET]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_large_refusal_is_dropped_when_the_value_is_renewed() {
     for alpn in [HTTP1, HTTP2] {
         let upstream = renewed_upstream(alpn).await;
