@@ -1,7 +1,7 @@
 //! The secrets of a bottle that can be asked for again while it runs.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     os::fd::BorrowedFd,
     path::{Path, PathBuf},
@@ -13,14 +13,15 @@ use bot_bottle_core::{
     bottle::{SecretOrigin, SecretSource},
     gateway_config::Secrets,
     plan::BottlePlan,
+    policy::Route,
     secret::SecretRef,
 };
 use bot_bottle_launch::renewal::{Clock, RenewableSecrets, RenewalSource, Renewed, SystemClock, WatchedFile};
 
 use crate::secret_values;
 
-/// Those of a plan that `settings.yml` names a source for. To be called before they are read, so that no change of a
-/// file is missed.
+/// Those of a plan's routes that `settings.yml` names a source for; the password of a proxy is read once. To be called
+/// before they are read, so that no change of a file is missed.
 pub(crate) fn of_settings(plan: &BottlePlan) -> Vec<RenewableSecrets> {
     let renewable = |(name, source): (&SecretRef, &SecretSource)| RenewableSecrets {
         references: vec![name.clone()],
@@ -33,7 +34,10 @@ pub(crate) fn of_settings(plan: &BottlePlan) -> Vec<RenewableSecrets> {
         expires: None,
         source: Arc::new(OfSettings { name: name.clone(), source: source.clone() }),
     };
-    plan.secret_sources.iter().map(renewable).collect()
+    let routes = plan.policy.routes.iter();
+    let injected: BTreeSet<&SecretRef> =
+        routes.filter_map(Route::credential).map(|credential| &credential.token_ref).collect();
+    plan.secret_sources.iter().filter(|(name, _)| injected.contains(name)).map(renewable).collect()
 }
 
 #[derive(Debug)]
