@@ -231,10 +231,11 @@ pub(crate) enum ListWhat {
     Runs,
 }
 
-/// Show what an agent would run in.
+/// Show what an agent would run in, or what a run runs in.
 #[derive(Debug, Args)]
 pub(crate) struct Info {
-    /// The agent.
+    /// The agent, or the run.
+    #[arg(value_name = "AGENT|ID")]
     pub(crate) agent: String,
 
     /// Other bottles than the agent's own; repeat to fold several.

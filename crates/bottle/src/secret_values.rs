@@ -125,3 +125,20 @@ pub(crate) fn for_agent(
     }
     Ok(values)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The host's environment has a variable of this name in every test.
+    #[test]
+    fn what_a_provider_brings_wins_over_the_environment() {
+        let reference = SecretRef::new("PATH");
+        let value = Zeroizing::new("of-the-provider".to_owned());
+        let known = BTreeMap::from([(reference.clone(), value)]);
+        let start = from_environment(std::slice::from_ref(&reference), known).expect("a value");
+        assert_eq!(start.secrets[&reference].as_str(), "of-the-provider");
+        let start = from_environment(std::slice::from_ref(&reference), BTreeMap::new()).expect("a value");
+        assert_ne!(start.secrets[&reference].as_str(), "of-the-provider");
+    }
+}

@@ -213,8 +213,6 @@ pub struct AgentProvisionPlan {
     pub skills_folder: PathBuf,
     /// Variables that name the bottle's CA and that only this program reads.
     pub ca_variables: BTreeMap<String, CaFile>,
-    /// How a prompt is given to a run without a terminal; for `info`.
-    pub headless_prompt: PromptStyle,
     /// What the operator should know before the start.
     #[serde(default)]
     pub notes: Vec<String>,
@@ -231,17 +229,6 @@ pub enum CaFile {
     Certificate,
     /// The system's roots and the bottle's CA.
     Bundle,
-}
-
-/// How a prompt is given to a run without a terminal.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PromptStyle {
-    /// After this option.
-    Option(String),
-    /// As the last argument.
-    #[default]
-    Positional,
 }
 
 /// A file that is written into the bottle, owned by the agent.

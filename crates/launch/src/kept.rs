@@ -227,6 +227,44 @@ pub fn resumable(home: &BotBottleHome, run: &Identity) -> Result<Resumable, Resu
     Ok(Resumable { plan: read_plan(&path).io_context(reading)?, agent })
 }
 
+/// What is known of a run, while it runs and afterwards.
+#[derive(Debug, Serialize)]
+pub struct RunDescription {
+    /// Whether it runs.
+    pub is_running: bool,
+    /// The SHA-256 fingerprint of its CA, as colon-separated upper-case hex, while it runs.
+    pub ca_fingerprint: Option<String>,
+    /// What it was started with.
+    pub plan: BottlePlan,
+}
+
+/// Describes a run.
+///
+/// # Errors
+/// When there is none of that name, or nothing is kept of it but receipts.
+pub fn describe(home: &BotBottleHome, run: &Identity) -> Result<RunDescription, NotKept> {
+    let path = home.run(run);
+    let looking = || format!("looking at {}", path.display());
+    if !path.is_dir() {
+        return Err(NotKept::NoSuchRun(run.clone()));
+    }
+    if Format::of(&path).io_context(looking)? != Format::Current {
+        return Err(NotKept::OtherVersion(run.clone()));
+    }
+    let plan = match read_plan(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(NotKept::NothingKept(run.clone()));
+        }
+        plan => plan.io_context(looking)?,
+    };
+    let fingerprint = fs::read_to_string(path.join(state::CA_FINGERPRINT_FILE)).ok();
+    Ok(RunDescription {
+        is_running: state::is_alive(&path).io_context(looking)?,
+        ca_fingerprint: fingerprint.map(|line| line.trim_end().to_owned()),
+        plan,
+    })
+}
+
 /// The plan that a run was started with.
 pub(crate) fn read_plan(run: &Path) -> io::Result<BottlePlan> {
     Ok(serde_json::from_slice(&fs::read(run.join(state::PLAN_FILE))?)?)

@@ -1,5 +1,7 @@
 //! A launch: the steps in their order, for every backend.
 
+use std::fs;
+
 use bot_bottle_core::{error::IoContext, plan::BottlePlan};
 use rustix::process::{self, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 
@@ -14,7 +16,7 @@ use crate::{
         AgentExit, Beginning, FaultKind, FaultMoment, FaultPoint, Kept, LaunchEvent, LaunchRequest, Step,
     },
     session::{Parts, Renewals, Session, Signals},
-    state::{Outcome, StartRecord, Written},
+    state::{CA_FINGERPRINT_FILE, Outcome, StartRecord, Written},
     steps::{allocate, attach, baseline, files, gateway, trust},
     written,
 };
@@ -147,7 +149,12 @@ fn run_bottle(
         on_event(LaunchEvent::CaFingerprint(ready.ca_fingerprint.clone()));
         Ok(ready)
     })?;
-    progress.step(Step::Provision, |_| trust::provision(plan, &run.folders.trust, &ready.ca_certificate))?;
+    progress.step(Step::Provision, |_| {
+        let fingerprint = format!("{}\n", ready.ca_fingerprint);
+        fs::write(run.path(CA_FINGERPRINT_FILE), fingerprint)
+            .io_context(|| "writing the CA's fingerprint")?;
+        trust::provision(plan, &run.folders.trust, &ready.ca_certificate)
+    })?;
     progress.step(Step::InitialiseSandbox, |on_event| {
         sandbox.initialise()?.into_iter().for_each(|note| on_event(LaunchEvent::Note(note)));
         let closed = AgentFolder::of(&run.directory).close();

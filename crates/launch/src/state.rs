@@ -173,6 +173,9 @@ pub(crate) const AGENT_FILE: &str = "agent.json";
 /// The plan in the folder of a run.
 pub(crate) const PLAN_FILE: &str = "plan.json";
 
+/// The SHA-256 fingerprint of the bottle's CA, in the folder of a run that runs.
+pub(crate) const CA_FINGERPRINT_FILE: &str = "ca-fingerprint";
+
 /// The file of decisions in the folder of a run.
 pub const RECEIPTS: &str = "receipts.jsonl";
 

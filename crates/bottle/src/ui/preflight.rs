@@ -106,6 +106,9 @@ pub(crate) fn route(route: &Route) -> String {
     if route.git_fetch {
         text.push_str(" [git fetch]");
     }
+    if route.content.tls_passthrough {
+        text.push_str(" [passthrough]");
+    }
     if let RouteOwner::Provider(provider) = &route.owner {
         text.push_str(&format!(" (by {provider})"));
     }

@@ -110,6 +110,9 @@ fn of_route(route: &Route) -> Vec<Unenforced> {
     if route.content.on_match.is_some() {
         found.push(missing(key("dlp.outbound_on_match"), no_scanner, remove));
     }
+    if route.content.tls_passthrough {
+        found.push(missing(key("pipelock.tls_passthrough"), no_scanner, remove));
+    }
     match route.tls {
         RouteTls::Intercept => {}
         RouteTls::Splice => found.push(missing(

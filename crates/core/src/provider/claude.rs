@@ -11,8 +11,8 @@ use crate::{
 };
 
 use super::{
-    AgentProvisionPlan, Conversation, GuestFile, Package, PromptStyle, Provider, ProviderError,
-    ProvisionInput, RunMode, TokenLogin, credentials, route,
+    AgentProvisionPlan, Conversation, GuestFile, Package, Provider, ProviderError, ProvisionInput, RunMode,
+    TokenLogin, credentials, route,
 };
 
 mod login;
@@ -161,7 +161,6 @@ impl Provider for Claude {
             skills_folder: SKILLS_FOLDER.into(),
             // It obeys the variables that every bottle has.
             ca_variables: BTreeMap::new(),
-            headless_prompt: PromptStyle::Option("-p".to_owned()),
             // Its login is a variable.
             login_files: Vec::new(),
             notes,

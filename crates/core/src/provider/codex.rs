@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, path::Path};
 use crate::policy::RequestMatch;
 
 use super::{
-    AgentProvisionPlan, CaFile, Conversation, GuestFile, Package, PromptStyle, Provider, ProviderError,
-    ProvisionInput, RunMode, TokenLogin, route,
+    AgentProvisionPlan, CaFile, Conversation, GuestFile, Package, Provider, ProviderError, ProvisionInput,
+    RunMode, TokenLogin, route,
 };
 
 mod access;
@@ -130,7 +130,6 @@ impl Provider for Codex {
             forbidden_hosts: route::exact_hosts(&TOKEN_ENDPOINTS),
             skills_folder: SKILLS_FOLDER.into(),
             ca_variables: BTreeMap::from([("CODEX_CA_CERTIFICATE".to_owned(), CaFile::Bundle)]),
-            headless_prompt: PromptStyle::Positional,
             login_files: login_files.into_iter().collect(),
             notes,
         })

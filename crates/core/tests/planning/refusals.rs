@@ -35,6 +35,7 @@ fn a_bottle_that_uses_what_is_not_there_is_refused_by_name() {
     guarded.content.outbound = Some([OutboundDetector::Entropy].into());
     guarded.content.inbound = Some([InboundDetector::NaiveInjectionDetection].into());
     guarded.content.on_match = Some(OnMatch::Block);
+    guarded.content.tls_passthrough = true;
     guarded.tls = RouteTls::Splice;
     bottle.egress.routes.push(guarded);
     bottle.egress.log = EgressLog::Full;
@@ -58,7 +59,6 @@ fn everything_else_is_enforced() {
     let mut bottle = Bottle::default();
     let mut open = route_with_token("api.example.org", "TOKEN");
     open.git_fetch = true;
-    open.content.tls_passthrough = true;
     bottle.egress.routes.push(open);
     bottle.supervise = Some(false);
     bottle.limits.pids = Some(5);
