@@ -9,7 +9,7 @@ use crate::{
     host::HostPattern,
     limits::{Limits, WallTime},
     policy::Route,
-    provider::BaseUrl,
+    provider::{BaseUrl, ExtraRoute},
     secret::SecretRef,
     upstream_proxy::UpstreamProxy,
 };
@@ -114,6 +114,9 @@ pub struct ProviderSettings {
     /// Where the model is asked instead of the provider's own service.
     #[serde(default)]
     pub base_url: Option<BaseUrl>,
+    /// What the agent may reach besides its provider's own routes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extra_routes: Vec<ExtraRoute>,
     /// What a provider declares.
     pub settings: serde_json::Map<String, serde_json::Value>,
 }

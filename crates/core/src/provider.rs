@@ -67,6 +67,7 @@ mod claude;
 mod codex;
 mod credentials;
 mod endpoint;
+mod extra_route;
 mod registry;
 mod route;
 
@@ -75,6 +76,7 @@ pub use credentials::{
     SHORTEST_VALIDITY,
 };
 pub use endpoint::{BaseUrl, BaseUrlError};
+pub use extra_route::{ExtraRoute, widen};
 pub use registry::{all, by_name, forbidden_hosts};
 
 /// The platform package of the npm registry that carries a program.

@@ -8,12 +8,16 @@ use anyhow::{Context, ensure};
 const END: &str = "<!-- end of keys -->\n";
 
 /// A key as the manifest documents it, and a bottle that uses it.
-const KEYS: [(&str, &str); 30] = [
+const KEYS: [(&str, &str); 31] = [
     ("backend", "backend: BACKEND"),
     ("agent_provider.template", "agent_provider: {template: claude}"),
     ("agent_provider.auth_token", "agent_provider: {template: claude, auth_token: TOKEN}"),
     ("agent_provider.api_key", "agent_provider: {template: claude, api_key: TOKEN}"),
     ("agent_provider.base_url", "agent_provider: {template: claude, base_url: \"https://llm.example.org\"}"),
+    (
+        "agent_provider.extra_routes",
+        "agent_provider: {template: claude, auth_token: TOKEN, extra_routes: [api.example.org/v1]}",
+    ),
     ("agent_provider.settings", "agent_provider: {template: claude, settings: {a: b}}"),
     ("agent_provider.image", "agent_provider: {image: \"IMAGE\"}"),
     ("env", "env: {A: b}"),

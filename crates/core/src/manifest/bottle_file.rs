@@ -2,16 +2,17 @@
 
 use crate::{
     bottle::{BackendName, EnvEntry, WorkspaceMode, WorkspacePath},
+    host::HostName,
     identity::is_name,
     limits::Limits,
-    provider,
+    provider::{self, ExtraRoute},
 };
 
 use super::{
     diagnostic::{At, Problem},
     egress_file, git_file,
     layer::{Layer, ProviderLayer, WorkspaceLayer},
-    names,
+    match_file, names,
     reader::{Keys, Reader, Table},
     source::quoted,
     yaml::{Kind, Node},
@@ -77,6 +78,7 @@ const PROVIDER_KEYS: Keys = Keys {
         "forward_host_credentials",
         "api_key",
         "base_url",
+        "extra_routes",
         "settings",
     ],
     also: &[],
@@ -170,8 +172,24 @@ fn read_provider(reader: &mut Reader, node: Option<&Node>) -> ProviderLayer {
         forward_host_credentials: reader.optional(&table, "forward_host_credentials", Reader::boolean),
         api_key: reader.optional(&table, "api_key", names::secret_ref),
         base_url: reader.optional(&table, "base_url", names::base_url),
+        extra_routes: reader.optional(&table, "extra_routes", extra_routes).value().unwrap_or_default(),
         settings: read_settings(reader, &table),
     }
+}
+
+fn extra_routes(reader: &mut Reader, node: &Node, key: &str) -> Option<Vec<ExtraRoute>> {
+    let items = reader.list(node, key)?;
+    let routes: Vec<Option<ExtraRoute>> =
+        items.iter().map(|item| reader.parsed(item, key, extra_route)).collect();
+    routes.into_iter().collect()
+}
+
+/// `api.example.org/v1/new`, or `api.example.org`.
+fn extra_route(text: &str) -> Result<ExtraRoute, (String, Option<String>)> {
+    let (host, path) = text.find('/').map_or((text, None), |at| (&text[..at], Some(&text[at..])));
+    let hint = || Some("write `api.example.org/v1/new`, or `api.example.org` for all of a host".to_owned());
+    let host = HostName::parse(host).map_err(|error| (error.to_string(), hint()))?;
+    Ok(ExtraRoute { host, path: path.map(match_file::path).transpose()? })
 }
 
 fn read_settings(reader: &mut Reader, table: &Table<'_>) -> serde_json::Map<String, serde_json::Value> {

@@ -11,7 +11,7 @@ use crate::{
     host::HostPattern,
     limits::Limits,
     policy::Route,
-    provider::{self, BaseUrl},
+    provider::{self, BaseUrl, ExtraRoute},
     secret::SecretRef,
 };
 
@@ -44,6 +44,7 @@ pub(super) struct ProviderLayer {
     pub(super) forward_host_credentials: Given<bool>,
     pub(super) api_key: Given<SecretRef>,
     pub(super) base_url: Given<BaseUrl>,
+    pub(super) extra_routes: Vec<ExtraRoute>,
     pub(super) settings: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -199,6 +200,7 @@ impl Layer {
                 forward_host_credentials: self.provider.forward_host_credentials.value().unwrap_or(false),
                 api_key: self.provider.api_key.value(),
                 base_url: self.provider.base_url.value(),
+                extra_routes: self.provider.extra_routes,
                 settings: self.provider.settings,
             },
             env: self.env,
@@ -239,6 +241,11 @@ impl WorkspaceLayer {
 impl ProviderLayer {
     fn overlaid(mut self, over: Self) -> Self {
         self.settings.extend(over.settings);
+        for route in over.extra_routes {
+            if !self.extra_routes.contains(&route) {
+                self.extra_routes.push(route);
+            }
+        }
         // Either says where the image comes from, so it replaces the other one of a parent.
         if !over.dockerfile.is_absent() {
             self.image = Given::Absent;
@@ -254,6 +261,7 @@ impl ProviderLayer {
             forward_host_credentials: self.forward_host_credentials.overlaid(over.forward_host_credentials),
             api_key: self.api_key.overlaid(over.api_key),
             base_url: self.base_url.overlaid(over.base_url),
+            extra_routes: self.extra_routes,
             settings: self.settings,
         }
     }

@@ -97,7 +97,7 @@ fn read_path(reader: &mut Reader, node: &Node) -> Option<PathMatch> {
 }
 
 /// A path in the spelling in which requests are compared.
-fn path(text: &str) -> Result<String, (String, Option<String>)> {
+pub(super) fn path(text: &str) -> Result<String, (String, Option<String>)> {
     if !text.starts_with('/') {
         return Err((format!("{} does not begin with `/`", quoted(text)), Some(format!("write `/{text}`"))));
     }

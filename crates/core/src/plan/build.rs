@@ -15,7 +15,7 @@ use crate::{
     host::HostPattern,
     identity::Identity,
     policy::{Policy, Route},
-    provider::{self, AgentProvisionPlan, GuestPaths, ProviderError, RunMode},
+    provider::{self, AgentProvisionPlan, ExtraRoute, GuestPaths, ProviderError, RunMode},
     secret::SecretRef,
 };
 
@@ -276,6 +276,14 @@ fn policy(
     if let Some(provision) = provision {
         forbidden_hosts.extend(provision.forbidden_hosts.iter().cloned());
         routes.clone_from(&provision.egress_routes);
+        let extra = &bottle.provider.extra_routes;
+        provider::widen(&mut routes, &provision.provider, extra)?;
+        for ExtraRoute { host, .. } in extra {
+            if let Some(forbidden) = forbidden_hosts.iter().find(|forbidden| forbidden.matches(host)) {
+                let route = HostPattern::Exact(host.clone());
+                return Err(PlanError::ForbiddenHost { route, host: forbidden.clone() });
+            }
+        }
     }
     let owned = routes.len();
     for route in &bottle.egress.routes {

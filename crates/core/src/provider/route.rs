@@ -45,6 +45,11 @@ pub(super) fn other(
     route(provider, url.host().clone(), url.port(), auth, matches)
 }
 
+/// A route to a host that the operator has added to a provider's.
+pub(super) fn extra(provider: &str, host: HostName, matches: Vec<RequestMatch>) -> Route {
+    route(provider, host, HTTPS, None, matches)
+}
+
 /// Refuses a credential that would travel in clear.
 pub(super) fn check_cleartext(url: &BaseUrl, auth: Option<&RouteAuth>) -> Result<(), ProviderError> {
     match auth {
@@ -60,7 +65,7 @@ pub(super) fn check_cleartext(url: &BaseUrl, auth: Option<&RouteAuth>) -> Result
 /// The content of model calls is prose and code, in which patterns of secrets are found by chance; so it is
 /// not pattern-scanned. What the gateway itself holds is still looked for.
 fn route(
-    provider: &'static str,
+    provider: &str,
     host: HostName,
     port: u16,
     auth: Option<RouteAuth>,

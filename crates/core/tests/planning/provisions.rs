@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use bot_bottle_core::{
     error::Hint,
-    provider::{all, forbidden_hosts},
+    host::HostName,
+    plan::BottlePlan,
+    policy::PathMatch,
+    provider::{ExtraRoute, all, forbidden_hosts},
     secret::SecretRef,
 };
 
@@ -142,6 +145,43 @@ fn another_service_is_asked_in_the_place_of_the_providers_own() {
     assert!(
         elsewhere.contains_key("ANTHROPIC_AUTH_TOKEN") && !elsewhere.contains_key("CLAUDE_CODE_OAUTH_TOKEN")
     );
+}
+
+#[test]
+fn the_operator_widens_the_routes_of_a_provider_and_not_to_all_that_a_credential_opens() {
+    let with_extra = |extra: &[(&str, Option<&str>)]| {
+        let mut provision = Provision::with_token();
+        let parsed = |(host, path): &(&str, Option<&str>)| ExtraRoute {
+            host: HostName::parse(host).expect("a name"),
+            path: path.map(str::to_owned),
+        };
+        provision.bottle.provider.extra_routes = extra.iter().map(parsed).collect();
+        provision.plan()
+    };
+    let route_to = |plan: &BottlePlan, host: &str| {
+        let found = plan.policy.routes.iter().find(|route| route.host.to_string() == host);
+        found.cloned().expect("a route")
+    };
+    let before = route_to(&with_extra(&[]).expect("a plan"), "api.anthropic.com");
+    let plan = with_extra(&[
+        ("api.anthropic.com", Some("/v2/messages")),
+        ("new.example.org", Some("/a")),
+        ("all.example.org", None),
+    ])
+    .expect("a plan");
+    let own = route_to(&plan, "api.anthropic.com");
+    assert_eq!(own.matches.len(), before.matches.len() + 1);
+    assert_eq!(own.matches.last().expect("it").paths, [PathMatch::Prefix("/v2/messages".to_owned())]);
+    assert_eq!(own.auth, before.auth);
+    for (host, matches) in [("new.example.org", 1), ("all.example.org", 0)] {
+        let route = route_to(&plan, host);
+        assert!(route.auth.is_none() && route.ports == BTreeSet::from([443]), "{route:?}");
+        assert_eq!((route.matches.len(), route.owner), (matches, before.owner.clone()));
+    }
+    let refused = [("api.anthropic.com", None), ("platform.claude.com", Some("/v1"))];
+    let errors = refused.map(|extra| with_extra(&[extra]).expect_err("too much").to_string());
+    assert!(errors[0].contains("all of api.anthropic.com would be opened"), "{errors:?}");
+    assert!(errors[1].contains("platform.claude.com"), "{errors:?}");
 }
 
 #[test]
