@@ -14,47 +14,56 @@ fn the_gateway_injects_what_the_engine_never_shows() -> Result<()> {
     secret_is_injected(&home)
 }
 
-/// A route with a credential, and everything that the engine and the run's folder show.
+/// A route with a credential that is renewed, and everything that the engine and the run's folder show.
 pub(crate) fn secret_is_injected(home: &Home) -> Result<()> {
     let upstream = FakeUpstream::builder().host("api.test", Echo).start()?;
-    let authority = home.project().join("authority.pem");
+    let (authority, token) = (home.project().join("authority.pem"), home.path("token"));
     fs::write(&authority, upstream.certificate())?;
-    let secret = random_secret("token_");
+    let secrets = [random_secret("first_"), random_secret("second_")];
+    fs::write(&token, &secrets[0])?;
     home.write(
         "settings.yml",
         format!(
-            "egress:\n  extra_ca: [{}]\n  resolve: {{api.test: \"{}\"}}\n",
+            "egress:\n  extra_ca: [{}]\n  resolve: {{api.test: \"{}\"}}\nsecrets:\n  API_TOKEN: {{file: {}}}\n",
             authority.display(),
-            upstream.address()
+            upstream.address(),
+            token.display()
         ),
     )?;
     home.write(
         "bottles/web.md",
         "---\negress:\n  routes:\n    - host: api.test\n      auth: {scheme: Bearer, token_ref: API_TOKEN}\n---\n",
     )?;
-    // Through the gateway's proxy, inside TLS: the upstream listens on the loopback of the host alone.
-    let script = "printf 'GET http://api.test/echo HTTP/1.1\\r\\nHost: api.test\\r\\nConnection: close\\r\\n\\r\\n' \
-                  | nc -w 20 127.0.0.1 3128 | head -n 1; env; sleep 600";
-    let mut command = home.run(&["--bottle", "web"], script);
-    command.env("API_TOKEN", &secret);
-    let bottle = home.spawn(command, b"HTTP/1.1 ")?;
+    // By the gateway's proxy, which speaks TLS with the upstream: that listens on the loopback of the host alone.
+    let script = "while :; do printf 'GET https://api.test/echo HTTP/1.1\\r\\nHost: api.test\\r\\nConnection: \
+                  close\\r\\n\\r\\n' | nc -w 20 127.0.0.1 3128 | head -n 1; sleep 0.5; done";
+    let bottle = home.spawn(home.run(&["--bottle", "web"], script), b"HTTP/1.1 200")?;
+    let was_sent = |secret: &str| {
+        let value = format!("Bearer {secret}");
+        upstream.requests().iter().any(|request| request.header("authorization") == Some(&value))
+    };
+    ensure!(was_sent(&secrets[0]), "{:?}", upstream.requests());
+    fs::write(&token, &secrets[1])?;
+    eventually("the new value is sent", || Ok(was_sent(&secrets[1])))?;
+
     let label = format!("bot-bottle.run={}", bottle.identity);
     let containers = home.engine.containers(&label)?;
     ensure!(containers.len() == 2, "{containers:?}");
     for container in containers {
         let shown = home.engine.inspect_container(&container.id)?.to_string();
-        ensure!(!shown.contains(&secret), "{}: {shown}", container.name);
+        ensure!(!secrets.iter().any(|secret| shown.contains(secret)), "{}: {shown}", container.name);
         ensure!(shown.contains("\"Type\":\"none\""), "its output is kept by the engine: {shown}");
     }
     let run = home.path("state").join(&bottle.identity);
-    for name in ["receipts.jsonl", "gateway.log", "sandbox.log", "plan.json", "gateway.json"] {
-        let text = fs::read_to_string(run.join(name)).unwrap_or_default();
-        ensure!(!text.contains(&secret), "{name}: {text}");
-    }
     // They come over the link, which may take a moment longer than the answer.
     eventually("the receipts are on the host", || {
-        Ok(fs::read_to_string(run.join("receipts.jsonl"))?.contains("api.test"))
+        let text = fs::read_to_string(run.join("receipts.jsonl"))?;
+        Ok(text.contains("api.test") && text.contains("\"renewal\":\"renewed\""))
     })?;
+    for name in ["receipts.jsonl", "gateway.log", "sandbox.log", "plan.json", "gateway.json"] {
+        let text = fs::read_to_string(run.join(name)).unwrap_or_default();
+        ensure!(!secrets.iter().any(|secret| text.contains(secret)), "{name}: {text}");
+    }
     drop(bottle);
     home.clean_up()
 }
