@@ -12,8 +12,8 @@ mod long_day;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bot_bottle_testkit::{
-    AnthropicApi, ChatGptApi, ClaudeLogin, CodexLogin, FakeUpstream, Handler, Needle, OpenAiApi, SeenRequest,
-    WebSockets, random_secret,
+    Answer, AnthropicApi, ChatGptApi, ClaudeLogin, CodexLogin, FakeUpstream, Handler, Needle, OpenAiApi,
+    SeenRequest, WebSockets, random_secret,
 };
 
 use fixture::{Finished, Fixture};
@@ -131,6 +131,43 @@ fn claude_at_another_service() {
     let upstream = upstream("llm.test", AnthropicApi::new(&key));
     let Some(fixture) = with_key("claude", &frontmatter, upstream, &key) else { return };
     assert_credential_on_every_call(&fixture.upstream().requests(), &key);
+}
+
+/// A cloud's service that takes a bearer token: by a route and variables of the bottle, and no login of the provider's. How
+/// such services stream is their own; here it is seen that they are asked, and with which credential.
+fn claude_asks(host: &str, variables: &str, path: &str) {
+    let token = random_secret("cloud-token-");
+    let frontmatter = format!(
+        "agent_provider: {{template: claude}}\nenv: {{{variables}}}\n\
+         egress: {{routes: [{{host: {host}, auth: {{scheme: Bearer, token_ref: {TOKEN_VARIABLE}}}}}]}}"
+    );
+    let refuse =
+        |_: &SeenRequest| Answer::json(400, &serde_json::json!({"message": "this model does not exist"}));
+    let Some(mut fixture) = Fixture::new("claude", &frontmatter, upstream(host, refuse)) else { return };
+    fixture.set(TOKEN_VARIABLE, &token);
+    let output = fixture.fails("hello");
+    let seen = fixture.upstream().requests();
+    assert!(seen.iter().any(|request| request.path.starts_with(path)), "{output}");
+    assert_credential_on_every_call(&seen, &token);
+    assert_no_placeholder(&seen);
+}
+
+#[test]
+fn claude_asks_bedrock_with_a_bearer_token() {
+    let _turn = fixture::turn();
+    let variables = format!(
+        "CLAUDE_CODE_USE_BEDROCK: \"1\", AWS_REGION: eu-west-1, AWS_BEARER_TOKEN_BEDROCK: {PLACEHOLDER}"
+    );
+    claude_asks("bedrock-runtime.eu-west-1.amazonaws.com", &variables, "/model/");
+}
+
+#[test]
+fn claude_asks_vertex_with_an_access_token() {
+    let _turn = fixture::turn();
+    let variables = "CLAUDE_CODE_USE_VERTEX: \"1\", CLAUDE_CODE_SKIP_VERTEX_AUTH: \"1\", \
+                     CLOUD_ML_REGION: europe-west1, ANTHROPIC_VERTEX_PROJECT_ID: a-project";
+    let path = "/v1/projects/a-project/locations/europe-west1/publishers/anthropic/models/";
+    claude_asks("europe-west1-aiplatform.googleapis.com", variables, path);
 }
 
 #[test]

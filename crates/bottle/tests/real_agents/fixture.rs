@@ -136,15 +136,26 @@ impl Fixture {
         (self.identity().expect("a run"), output)
     }
 
+    /// The same where the agent ends with an error. What it printed, on both streams.
+    pub(crate) fn fails(&self, prompt: &str) -> String {
+        let (code, output) =
+            self.ended(&["start", "worker", "--headless", "--yes", "--cwd", "--prompt", prompt]);
+        assert!(code.is_some_and(|code| code != 0), "{} succeeded ({code:?}):\n{output}", self.agent);
+        output
+    }
+
     fn to_the_end(&self, arguments: &[&str]) -> String {
+        let (code, output) = self.ended(arguments);
+        assert_eq!(code, Some(0), "{} failed:\n{output}\n{}", self.agent, self.describe());
+        output
+    }
+
+    fn ended(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let mut command = self.command(arguments);
         command.envs(self.variables.iter().map(|(name, value)| (name, value))).current_dir(self.project());
         let mut launcher = command.spawn().expect("bot-bottle starts");
         let reader = Reader::of(&mut launcher);
-        let code = wait(&mut launcher);
-        let output = reader.finish();
-        assert_eq!(code, Some(0), "{} failed:\n{output}\n{}", self.agent, self.describe());
-        output
+        (wait(&mut launcher), reader.finish())
     }
 
     /// Where the operator's files are.
