@@ -10,11 +10,10 @@ use std::{
 };
 
 use bot_bottle_core::{
-    bottle::{SecretOrigin, SecretSource},
     gateway_config::Secrets,
     plan::BottlePlan,
     policy::Route,
-    secret::SecretRef,
+    secret::{SecretOrigin, SecretRef, SecretSource},
 };
 use bot_bottle_launch::renewal::{Clock, RenewableSecrets, RenewalSource, Renewed, SystemClock, WatchedFile};
 

@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, os::fd::BorrowedFd};
 
 use bot_bottle_core::{
-    bottle::{EnvEntry, SecretSource},
+    bottle::EnvEntry,
     gateway_config::GatewayStart,
     plan::BottlePlan,
     provider::ProvisionedSecret,
-    secret::SecretRef,
+    secret::{SecretRef, SecretSource},
 };
 use zeroize::Zeroizing;
 

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::{
     gateway_config::FixedAddress,
     host::HostPattern,
-    limits::{Limits, WallTime},
+    limits::Limits,
     policy::Route,
     provider::{BaseUrl, ExtraRoute},
-    secret::SecretRef,
+    secret::{SecretRef, SecretSource},
     upstream_proxy::UpstreamProxy,
 };
 
@@ -308,46 +308,6 @@ impl Settings {
     pub fn sources_of(&self, secrets: &[SecretRef]) -> BTreeMap<SecretRef, SecretSource> {
         let named = secrets.iter().filter_map(|name| Some((name.clone(), self.secrets.get(name)?.clone())));
         named.collect()
-    }
-}
-
-/// Where a secret comes from, and how often it is asked for again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SecretSource {
-    /// Where from.
-    #[serde(flatten)]
-    pub origin: SecretOrigin,
-    /// After this time it is asked for again, while a bottle runs that has it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub renew_every: Option<WallTime>,
-}
-
-/// Where a secret comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SecretOrigin {
-    /// From the standard output of this program with its arguments. It is not empty.
-    Command(Vec<String>),
-    /// From this file, absolute.
-    File(PathBuf),
-}
-
-impl fmt::Display for SecretSource {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.origin.fmt(formatter)?;
-        self.renew_every.map_or(Ok(()), |every| write!(formatter, ", again every {every}"))
-    }
-}
-
-impl fmt::Display for SecretOrigin {
-    /// Without the arguments of a command, which may say more than they should.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Command(words) => {
-                write!(formatter, "the command `{}`", words.first().map_or("", String::as_str))
-            }
-            Self::File(path) => write!(formatter, "the file {}", path.display()),
-        }
     }
 }
 

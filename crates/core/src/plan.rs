@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, net::Ipv4Addr, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bottle::{BackendName, EnvEntry, GitUser, SecretSource},
+    bottle::{BackendName, EnvEntry, GitUser},
     gateway_config::UpstreamConfig,
     identity::Identity,
     limits::Limits,
     policy::Policy,
     provider::{GuestFile, GuestPaths},
-    secret::SecretRef,
+    secret::{SecretRef, SecretSource},
 };
 
 mod build;

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bot_bottle_core::{bottle::SecretOrigin, secret::SecretRef};
+use bot_bottle_core::secret::{SecretOrigin, SecretRef};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::{Errno, ioctl_fionbio},

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    bottle::{Budget, OnExceeded, SecretOrigin, SecretSource, Settings},
+    bottle::{Budget, OnExceeded, Settings},
     limits::WallTime,
-    secret::SecretRef,
+    secret::{SecretOrigin, SecretRef, SecretSource},
     suggest::closest,
 };
 

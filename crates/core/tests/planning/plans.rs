@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use bot_bottle_core::{
-    bottle::{Bottle, EnvEntry, GitUser, Origin, Provenance, SecretOrigin, SecretSource, Settings},
+    bottle::{Bottle, EnvEntry, GitUser, Origin, Provenance, Settings},
     decision::Reason,
     gateway_config::UpstreamConfig,
     host::Host,
     plan::{BottlePlan, PlanError, ProgramSource, trust_environment},
     policy::{Headers, RequestFacts},
     provider::GuestPaths,
-    secret::SecretRef,
+    secret::{SecretOrigin, SecretRef, SecretSource},
     upstream_proxy::{ProxyLogin, UpstreamProxy},
 };
 use serde_json::json;
