@@ -9,7 +9,8 @@ use std::{
 
 use rustix::{
     fs::{
-        AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fchown, mkdirat, open, openat2, renameat,
+        AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, fchown, mkdirat, open, openat2,
+        renameat, unlinkat,
     },
     io::Errno,
     rand::{GetRandomFlags, getrandom},
@@ -62,7 +63,11 @@ impl RootedDir {
         self.file(&unfinished, content, mode)?;
         let parent = self.directory(relative.parent().unwrap_or(Path::new("")))?;
         let unfinished = unfinished.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(renameat(&parent, unfinished, &parent, name)?)
+        renameat(&parent, unfinished, &parent, name).map_err(|error| {
+            // Such as a folder in its place. One file more each time would be left there.
+            let _ = unlinkat(&parent, unfinished, AtFlags::empty());
+            error.into()
+        })
     }
 
     /// Writes a file, which must not exist, and makes the folders above it.
@@ -135,6 +140,10 @@ mod tests {
         place.replace(Path::new("file"), b"new", 0o600).expect("the link is replaced");
         assert_eq!(fs::read(inside.join("file")).expect("read"), b"new");
         assert!(place.replace(Path::new("link/x"), b"", 0o600).is_err(), "nothing is written through a link");
+        let there = || fs::read_dir(&inside).expect("read").count();
+        let before = there();
+        assert!(place.replace(Path::new("a"), b"", 0o600).is_err(), "a folder is not replaced");
+        assert_eq!(there(), before, "what was not used is removed");
         assert_eq!(fs::read_dir(folder.path().join("outside")).expect("read").count(), 0);
     }
 }
