@@ -303,11 +303,15 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Where these secrets come from; those that are variables of the environment are left out.
+    /// Where these secrets come from; those are left out that are variables of the environment, or that a provider brings.
     #[must_use]
-    pub fn sources_of(&self, secrets: &[SecretRef]) -> BTreeMap<SecretRef, SecretSource> {
-        let named = secrets.iter().filter_map(|name| Some((name.clone(), self.secrets.get(name)?.clone())));
-        named.collect()
+    pub fn sources_of(
+        &self,
+        secrets: &[SecretRef],
+        provided: &[SecretRef],
+    ) -> BTreeMap<SecretRef, SecretSource> {
+        let others = secrets.iter().filter(|name| !provided.contains(name));
+        others.filter_map(|name| Some((name.clone(), self.secrets.get(name)?.clone()))).collect()
     }
 }
 

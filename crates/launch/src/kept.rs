@@ -169,17 +169,23 @@ impl Hint for NotKept {
 /// # Errors
 /// When there is none of that name, another version made it, or no program ever ran.
 pub(crate) fn find(home: &BotBottleHome, run: &Identity) -> Result<(PathBuf, StartRecord), NotKept> {
-    let path = home.run(run);
+    let path = folder(home, run)?;
     let looking = || format!("looking at {}", path.display());
-    if !path.is_dir() {
-        return Err(NotKept::NoSuchRun(run.clone()));
-    }
-    if Format::of(&path).io_context(looking)? != Format::Current {
-        return Err(NotKept::OtherVersion(run.clone()));
-    }
     let record = StartRecord::read(&path).io_context(looking)?;
     let record = record.ok_or_else(|| NotKept::NothingKept(run.clone()))?;
     Ok((fs::canonicalize(&path).io_context(looking)?, record))
+}
+
+/// The folder of a run that this version has made.
+fn folder(home: &BotBottleHome, run: &Identity) -> Result<PathBuf, NotKept> {
+    let path = home.run(run);
+    if !path.is_dir() {
+        return Err(NotKept::NoSuchRun(run.clone()));
+    }
+    match Format::of(&path).io_context(|| format!("looking at {}", path.display()))? {
+        Format::Current => Ok(path),
+        _ => Err(NotKept::OtherVersion(run.clone())),
+    }
 }
 
 /// Why a run cannot go on.
@@ -243,14 +249,8 @@ pub struct RunDescription {
 /// # Errors
 /// When there is none of that name, or nothing is kept of it but receipts.
 pub fn describe(home: &BotBottleHome, run: &Identity) -> Result<RunDescription, NotKept> {
-    let path = home.run(run);
+    let path = folder(home, run)?;
     let looking = || format!("looking at {}", path.display());
-    if !path.is_dir() {
-        return Err(NotKept::NoSuchRun(run.clone()));
-    }
-    if Format::of(&path).io_context(looking)? != Format::Current {
-        return Err(NotKept::OtherVersion(run.clone()));
-    }
     let plan = match read_plan(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(NotKept::NothingKept(run.clone()));

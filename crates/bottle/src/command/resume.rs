@@ -32,7 +32,7 @@ pub(super) fn run(resume: &Resume, ui: &Ui) -> Result<ExitCode, CommandError> {
     let provider = agent::provider_of(&kept.effective)?;
     let Provisioned { plan: provision, secrets, renewable } =
         agent::provision(provider, &kept.effective, &resume.options, Conversation::Last, &plan.guest)?;
-    let AgentProvisionPlan { mut files, login_files, command, .. } = provision;
+    let AgentProvisionPlan { mut files, login_files, command, provisioned_env, .. } = provision;
     files.retain(|file| login_files.contains(&file.path));
     let manifest = manifest_files::load()?;
     let settings = manifest.settings()?;
@@ -41,7 +41,7 @@ pub(super) fn run(resume: &Resume, ui: &Ui) -> Result<ExitCode, CommandError> {
         files,
         directories: Vec::new(),
         copies: Vec::new(),
-        ..plan.with_way_out(settings)
+        ..plan.with_way_out(settings, &provisioned_env)
     };
     if prepare::terminal() == Terminal::Pty
         && let Some(terminal) = system::variable("TERM")

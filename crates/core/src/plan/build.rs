@@ -15,7 +15,7 @@ use crate::{
     host::HostPattern,
     identity::Identity,
     policy::{Policy, Route},
-    provider::{self, AgentProvisionPlan, ExtraRoute, GuestPaths, ProviderError, RunMode},
+    provider::{self, AgentProvisionPlan, GuestPaths, ProviderError, RunMode},
     secret::SecretRef,
 };
 
@@ -200,8 +200,7 @@ fn build(
     let env = variables::merge(input, bottle, provision, &secrets)?;
     let secrets: Vec<SecretRef> = secrets.into_iter().collect();
     let provided = provision.map(|provision| &provision.provisioned_env[..]).unwrap_or_default();
-    let mut secret_sources = input.settings.sources_of(&secrets);
-    secret_sources.retain(|name, _| !provided.contains(name));
+    let secret_sources = input.settings.sources_of(&secrets, provided);
     notes.extend(secret_sources.iter().map(|(name, source)| format!("{name} comes from {source}")));
     let hidden_env_names = env.keys().filter(|name| !bottle.env.contains_key(*name)).cloned().collect();
     let mut files = provision.map(|provision| provision.files.clone()).unwrap_or_default();
@@ -256,12 +255,12 @@ fn secrets_of(policy: &Policy, upstream: &UpstreamConfig) -> BTreeSet<SecretRef>
 
 impl BottlePlan {
     /// The same with the way out that these settings say. Where hosts are is a setting of the host, and no part of the
-    /// policy.
+    /// policy. `provided` are the secrets that the provider brings.
     #[must_use]
-    pub fn with_way_out(self, settings: &Settings) -> Self {
+    pub fn with_way_out(self, settings: &Settings, provided: &[SecretRef]) -> Self {
         let upstream = UpstreamConfig::from(&settings.egress);
         let secrets: Vec<SecretRef> = secrets_of(&self.policy, &upstream).into_iter().collect();
-        Self { secret_sources: settings.sources_of(&secrets), secrets, upstream, ..self }
+        Self { secret_sources: settings.sources_of(&secrets, provided), secrets, upstream, ..self }
     }
 }
 
@@ -276,20 +275,16 @@ fn policy(
     if let Some(provision) = provision {
         forbidden_hosts.extend(provision.forbidden_hosts.iter().cloned());
         routes.clone_from(&provision.egress_routes);
-        let extra = &bottle.provider.extra_routes;
-        provider::widen(&mut routes, &provision.provider, extra)?;
-        for ExtraRoute { host, .. } in extra {
-            if let Some(forbidden) = forbidden_hosts.iter().find(|forbidden| forbidden.matches(host)) {
-                let route = HostPattern::Exact(host.clone());
-                return Err(PlanError::ForbiddenHost { route, host: forbidden.clone() });
-            }
+        provider::widen(&mut routes, &provision.provider, &bottle.provider.extra_routes)?;
+    }
+    // The operator may have named such a host for the provider, too.
+    for route in routes.iter().chain(&bottle.egress.routes) {
+        if let Some(host) = forbidden_hosts.iter().find(|forbidden| covers(forbidden, &route.host)) {
+            return Err(PlanError::ForbiddenHost { route: route.host.clone(), host: host.clone() });
         }
     }
     let owned = routes.len();
     for route in &bottle.egress.routes {
-        if let Some(host) = forbidden_hosts.iter().find(|forbidden| covers(forbidden, &route.host)) {
-            return Err(PlanError::ForbiddenHost { route: route.host.clone(), host: host.clone() });
-        }
         for host in forbidden_hosts.iter().filter(|forbidden| covers(&route.host, forbidden)) {
             notes.push(format!(
                 "egress.routes[{}] does not open {host}, which hands out credentials and is never routable",

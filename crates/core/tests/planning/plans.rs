@@ -78,14 +78,21 @@ fn through_a_proxy() {
     // The way out of a run that goes on is that of today's settings, and its policy that of its start.
     settings.egress.upstream_proxy = Some(proxy("OTHER_PASSWORD"));
     let names = |plan: &BottlePlan| plan.secrets.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let changed = plan.clone().with_way_out(&settings);
+    let changed = plan.clone().with_way_out(&settings, &[]);
     assert_eq!(names(&changed), ["GITHUB_TOKEN", "OTHER_PASSWORD"]);
     assert!(changed.secret_sources.is_empty() && changed.upstream.proxy == Some(proxy("OTHER_PASSWORD")));
-    let direct = changed.with_way_out(&Settings::default());
+    let direct = changed.with_way_out(&Settings::default(), &[]);
     assert_eq!(
         (names(&direct), direct.upstream),
         (vec!["GITHUB_TOKEN".to_owned()], UpstreamConfig::default())
     );
+
+    // What a provider brings has no other source, whatever the settings name.
+    let source = SecretSource { origin: SecretOrigin::File("/token".into()), renew_every: None };
+    settings.secrets.insert(SecretRef::new("GITHUB_TOKEN"), source);
+    let provided = [SecretRef::new("GITHUB_TOKEN")];
+    assert!(plan.clone().with_way_out(&settings, &[]).secret_sources.contains_key(&provided[0]));
+    assert!(!plan.clone().with_way_out(&settings, &provided).secret_sources.contains_key(&provided[0]));
 
     // The password is a credential like others.
     let copied = EnvEntry::HostVariable("OTHER_PASSWORD".to_owned());

@@ -109,8 +109,19 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl RequestBody {
     pub(super) fn of(incoming: Incoming, version: Version) -> Self {
+        Self::new(Lingering { incoming: Some(incoming), is_stream: version == Version::HTTP_2 })
+    }
+
+    /// A body that has passed once, and all checks with it.
+    pub(super) fn again(WholeBody { pieces, place }: WholeBody) -> Self {
+        let window = pieces.into_iter().map(Frame::data).collect();
+        let nothing_more = Lingering { incoming: None, is_stream: false };
+        Self { window, _place: Some(place), ..Self::new(nothing_more) }
+    }
+
+    fn new(incoming: Lingering) -> Self {
         Self {
-            incoming: Lingering { incoming: Some(incoming), is_stream: version == Version::HTTP_2 },
+            incoming,
             window: VecDeque::new(),
             inspector: None,
             finding: Finding::default(),
@@ -119,21 +130,6 @@ impl RequestBody {
             decided_on: Vec::new(),
             keeper: None,
             _place: None,
-        }
-    }
-
-    /// A body that has passed once, and all checks with it.
-    pub(super) fn again(WholeBody { pieces, place }: WholeBody) -> Self {
-        Self {
-            incoming: Lingering { incoming: None, is_stream: false },
-            window: pieces.into_iter().map(Frame::data).collect(),
-            inspector: None,
-            finding: Finding::default(),
-            sent: Arc::default(),
-            in_flight: None,
-            decided_on: Vec::new(),
-            keeper: None,
-            _place: Some(place),
         }
     }
 

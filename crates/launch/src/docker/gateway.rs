@@ -71,8 +71,8 @@ pub fn receive_start(control: &UnixStream) -> io::Result<(ContainerGatewayStart,
     Ok((first, second))
 }
 
-/// The loopback addresses that the operator gave to names, and that of the proxy. The gateway's container listens there itself, and the link
-/// carries the connections to the same addresses of the host, and to no others.
+/// The loopback addresses that the operator gave to names, and that of the proxy. The gateway's container listens there
+/// itself, and the link carries the connections to the same addresses of the host, and to no others.
 fn dials(config: &GatewayConfig) -> BTreeSet<SocketAddr> {
     let mut dials = BTreeSet::new();
     if let Some(url) = config.upstream.proxy.as_ref().map(|proxy| &proxy.url)
