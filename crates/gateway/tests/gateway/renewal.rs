@@ -83,6 +83,12 @@ async fn answer(launcher: &mut Launcher, value: &str, cause: RenewalCause) {
     assert_eq!(next_event(launcher).await, GatewayEvent::Reloaded);
 }
 
+/// Gives the new value when the gateway asks for it.
+async fn renew_when_asked(launcher: &mut Launcher, cause: RenewalCause) {
+    expect_question(launcher, cause).await;
+    answer(launcher, NEW, cause).await;
+}
+
 fn is_quiet(launcher: &mut Launcher) -> bool {
     block_in_place(|| launcher.is_quiet_for(Duration::from_millis(300)))
 }
@@ -209,10 +215,7 @@ async fn a_refused_websocket_is_asked_for_again() {
             let stream = tls(&gateway, "api.test:443", "api.test", &[]).await;
             client_async("wss://api.test/ws", stream).await.expect("a WebSocket")
         };
-        let asked = async {
-            expect_question(&mut launcher, RenewalCause::Refused).await;
-            answer(&mut launcher, NEW, RenewalCause::Refused).await;
-        };
+        let asked = renew_when_asked(&mut launcher, RenewalCause::Refused);
         let ((mut socket, response), ()) = tokio::join!(connected, asked);
         assert_eq!(response.status(), 101);
         // It goes on when the value is swapped again.
@@ -241,10 +244,7 @@ async fn a_credential_in_the_query_is_replaced_too() {
         let asked = request("GET", "api.test", "/x?a=1&key=agents", "");
         told(client.send_request(asked).await.expect("a response")).await
     };
-    let asked = async {
-        expect_question(&mut launcher, RenewalCause::Refused).await;
-        answer(&mut launcher, NEW, RenewalCause::Refused).await;
-    };
+    let asked = renew_when_asked(&mut launcher, RenewalCause::Refused);
     let ((status, head, text), ()) = tokio::join!(answered, asked);
     assert_eq!((status, text.as_str()), (401, "who are you?"));
     let seen = upstream.seen();

@@ -13,10 +13,7 @@ async fn a_body_that_is_too_large_is_not_sent_again_but_the_next_request_has_the
             let asked = with_body(request("POST", "api.test", "/x", ""), &body);
             told(client.send_request(asked).await.expect("a response")).await
         };
-        let asked = async {
-            expect_question(&mut launcher, RenewalCause::Refused).await;
-            answer(&mut launcher, NEW, RenewalCause::Refused).await;
-        };
+        let asked = renew_when_asked(&mut launcher, RenewalCause::Refused);
         let ((status, head, text), ()) = tokio::join!(answered, asked);
         assert_eq!((status, text.as_str()), (401, "who are you?"));
         assert!(head.contains("www-authenticate"), "{head}");
@@ -51,10 +48,7 @@ async fn the_largest_body_that_is_kept_is_sent_again() {
             let asked = with_body(request2("PUT", "api.test", "/x", ""), &body);
             told(client.send_request(asked).await.expect("a response")).await
         };
-        let asked = async {
-            expect_question(&mut launcher, RenewalCause::Refused).await;
-            answer(&mut launcher, NEW, RenewalCause::Refused).await;
-        };
+        let asked = renew_when_asked(&mut launcher, RenewalCause::Refused);
         let ((status, ..), ()) = tokio::join!(answered, asked);
         assert_eq!(status, 200);
         assert!(upstream.seen().iter().all(|seen| seen.body_sum == sum(0, &body)));
@@ -103,10 +97,7 @@ async fn a_body_in_pieces_is_sent_again_and_one_with_trailers_is_not() {
         let asked = Request::post("/x").header("Host", "api.test").header("Trailer", "x-sum").body(body);
         let answered =
             async { told(client.send_request(asked.expect("a request")).await.expect("a response")).await };
-        let question = async {
-            expect_question(&mut launcher, RenewalCause::Refused).await;
-            answer(&mut launcher, NEW, RenewalCause::Refused).await;
-        };
+        let question = renew_when_asked(&mut launcher, RenewalCause::Refused);
         let ((status, ..), ()) = tokio::join!(answered, question);
         let seen = upstream.seen();
         if has_trailers {
@@ -129,10 +120,7 @@ async fn a_large_refusal_is_dropped_when_the_value_is_renewed() {
             let asked = request2("GET", "api.test", "/x?1000000000000000", "");
             told(client.send_request(asked).await.expect("a response")).await
         };
-        let question = async {
-            expect_question(&mut launcher, RenewalCause::Refused).await;
-            answer(&mut launcher, NEW, RenewalCause::Refused).await;
-        };
+        let question = renew_when_asked(&mut launcher, RenewalCause::Refused);
         let ((status, _, body), ()) = tokio::join!(answered, question);
         assert_eq!((status, body.as_str()), (200, "GET /x 0"));
         assert!(upstream.produced() < 8 << 20, "{} bytes were asked for", upstream.produced());

@@ -12,10 +12,7 @@ async fn an_upstream_that_refuses_without_end_is_asked_about_once() {
         let answered = async {
             told(client.send_request(request2("GET", "api.test", "/x", "")).await.expect("a response")).await
         };
-        let question = async {
-            expect_question(&mut launcher, RenewalCause::Refused).await;
-            answer(&mut launcher, NEW, RenewalCause::Refused).await;
-        };
+        let question = renew_when_asked(&mut launcher, RenewalCause::Refused);
         let ((status, _, body), ()) = tokio::join!(answered, question);
         assert_eq!((status, body.as_str()), (401, "who are you?"));
         assert_eq!(given(&upstream.seen()), bearer(&[SECRET, NEW]), "it is sent twice and not again");
