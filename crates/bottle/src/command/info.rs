@@ -7,7 +7,7 @@ use bot_bottle_core::{
     identity::Identity,
     policy::Route,
     printable::printable,
-    provider::{Conversation, GuestPaths},
+    provider::{self, Conversation, GuestPaths},
 };
 use bot_bottle_launch::kept::{self, RunDescription};
 use serde::Serialize;
@@ -62,13 +62,19 @@ impl ProviderInfo {
     fn of(effective: &EffectiveBottle) -> Self {
         let options = AgentOptions { headless: false, prompt: None, yes: false, arguments: Vec::new() };
         let guest = GuestPaths::default();
-        let provisioned = agent::provider_of(effective)
-            .and_then(|provider| agent::provision(provider, effective, &options, Conversation::New, &guest));
-        let login = login(&effective.bottle.provider);
-        match provisioned {
-            Ok(provisioned) => Self { login, routes: provisioned.plan.egress_routes, problem: None },
-            Err(error) => Self { login, routes: Vec::new(), problem: Some(error.message) },
-        }
+        let settings = &effective.bottle.provider;
+        let routes = || {
+            let provider = agent::provider_of(effective)?;
+            let provisioned = agent::provision(provider, effective, &options, Conversation::New, &guest)?;
+            let mut routes = provisioned.plan.egress_routes;
+            let widened = provider::widen(&mut routes, provider.name(), &settings.extra_routes);
+            widened.map(|()| routes).map_err(CommandError::from_error)
+        };
+        let (routes, problem) = match routes() {
+            Ok(routes) => (routes, None),
+            Err(error) => (Vec::new(), Some(error.message)),
+        };
+        Self { login: login(settings), routes, problem }
     }
 }
 
@@ -121,7 +127,10 @@ fn describe(AgentInfo { effective, provider }: &AgentInfo) -> String {
         "git remotes",
         bottle.git.remotes.iter().map(|(name, remote)| format!("{name} {}", remote.url)).collect(),
     );
-    add("egress", provider.routes.iter().chain(&bottle.egress.routes).map(ui::route).collect());
+    // The provider owns its hosts.
+    let is_owned = |route: &&Route| provider.routes.iter().any(|own| own.host == route.host);
+    let others = bottle.egress.routes.iter().filter(|route| !is_owned(route));
+    add("egress", provider.routes.iter().chain(others).map(ui::route).collect());
     let text = table.render();
     let prompt = &effective.agent.prompt;
     if prompt.is_empty() {

@@ -23,6 +23,10 @@ fn the_login_and_the_routes_of_a_provider_are_shown() -> Result<()> {
         ("template: claude, auth_token: MY_TOKEN", &["by the token in MY_TOKEN", "api.anthropic.com"][..]),
         ("template: codex, api_key: MY_KEY", &["by the API key in MY_KEY", "api.openai.com"]),
         ("template: claude", &["not at all", "api.anthropic.com"]),
+        (
+            "template: claude, auth_token: MY_TOKEN, extra_routes: [new.example.org, api.anthropic.com/v2]",
+            &["new.example.org", "[3 matches]"],
+        ),
         ("template: codex, forward_host_credentials: true", &["by the host's own login", "no such file"]),
     ] {
         let text = info(provider)?;
