@@ -2,6 +2,7 @@
 //! show what to write into `settings.yml`.
 
 use bot_bottle_core::{host::HostPattern, upstream_proxy::ProxyUrl};
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use crate::system;
@@ -65,7 +66,7 @@ fn proxy(value: &str) -> Option<Proposal> {
         url,
         // RFC 7617 section 2: no colon, no control character.
         username: username
-            .map(unescaped)
+            .map(|name| percent_decode_str(name).decode_utf8_lossy().into_owned())
             .filter(|name| !name.is_empty() && !name.contains(|c: char| c == ':' || c.is_control())),
         has_password: password.is_some_and(|password| !password.is_empty()),
         no_proxy: Vec::new(),
@@ -86,21 +87,6 @@ fn patterns(entry: &str) -> Vec<HostPattern> {
         (Ok(exact), Ok(below)) => vec![exact, below],
         _ => Vec::new(),
     }
-}
-
-/// With the escapes of URLs decoded (RFC 3986 section 2.1).
-fn unescaped(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escaped = tail.get(..2).filter(|_| *first == b'%').and_then(|digits| {
-            let digits = std::str::from_utf8(digits).ok()?;
-            u8::from_str_radix(digits, 16).ok()
-        });
-        bytes.push(escaped.unwrap_or(*first));
-        rest = if escaped.is_some() { &tail[2..] } else { tail };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 impl Proposal {
