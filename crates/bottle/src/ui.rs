@@ -116,7 +116,7 @@ impl Ui {
     /// many show beside their window (OSC 9). Those that do not know it show nothing (ECMA-48 section 8.3.89).
     pub(crate) fn notify(&self, text: &str) {
         if std::io::stderr().is_terminal() {
-            let _ = write!(io::stderr(), "\x1b]9;bot-bottle: {}\x07", printable(text));
+            let _ = write!(io::stderr(), "{}", notification(text));
         }
     }
 
@@ -206,4 +206,22 @@ pub(crate) fn usage(usage: &clap::Error) -> ExitCode {
         let _ = write!(anstream::stdout(), "{text}");
     }
     if usage.use_stderr() { Failure::Usage.into() } else { ExitCode::SUCCESS }
+}
+
+/// The sequence, which ends at the first BEL: none is in the text.
+fn notification(text: &str) -> String {
+    format!("\x1b]9;bot-bottle: {}\x07", printable(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_ends_a_notification_early() {
+        let sequence = notification("the file /a\x07\x1b]0;owned\x1b\\ \u{9c} changed");
+        let inner = sequence.strip_prefix("\x1b]9;").and_then(|rest| rest.strip_suffix('\x07'));
+        let inner = inner.expect("it is one sequence");
+        assert!(!inner.contains(char::is_control) && inner.contains("owned"), "{inner:?}");
+    }
 }
